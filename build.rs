@@ -1,0 +1,42 @@
+//! Generates the ONNX types from `proto/onnx.proto`, without a `protoc` on the machine, and a
+//! table of their fields, by which `src/onnx/wire.rs` finds what decoding would drop.
+
+use std::error::Error;
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::{env, fs};
+
+use protox::prost_reflect::{DescriptorPool, Kind, MessageDescriptor};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo::rerun-if-changed=proto/onnx.proto");
+    let descriptors = protox::compile(["proto/onnx.proto"], ["proto"])?;
+    let pool = DescriptorPool::from_file_descriptor_set(descriptors.clone())?;
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    fs::write(out.join("onnx_fields.rs"), field_table(&pool)?)?;
+    prost_build::Config::new()
+        // Weights stay slices of the mapped file.
+        .bytes(["."])
+        .compile_fds(descriptors)?;
+    Ok(())
+}
+
+/// An array literal: per message its name and, per field, the number and the index of the
+/// message it holds.
+fn field_table(pool: &DescriptorPool) -> Result<String, Box<dyn Error>> {
+    let messages: Vec<MessageDescriptor> = pool.all_messages().collect();
+    let mut table = String::from("&[\n");
+    for message in &messages {
+        write!(table, "    ({:?}, &[", message.full_name())?;
+        for field in message.fields() {
+            let child = match field.kind() {
+                Kind::Message(child) => messages.iter().position(|m| *m == child),
+                _ => None,
+            };
+            write!(table, "({}, {child:?}), ", field.number())?;
+        }
+        table.push_str("]),\n");
+    }
+    table.push_str("]\n");
+    Ok(table)
+}

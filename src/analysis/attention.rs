@@ -1,0 +1,160 @@
+//! Self- and cross-attention, found from the operators that compute it.
+//!
+//! Three forms are known: `MatMul`, `Softmax`, `MatMul`; the fused operators
+//! `com.microsoft.MultiHeadAttention` and `ai.onnx` `Attention`; and
+//! `com.microsoft.Attention` with packed projections (always self-attention).
+
+use crate::graph::{Graph, NodeId, ValueId};
+
+use super::depends::Kinds;
+use super::inputs::InputKind;
+
+/// What attends to what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AttentionKind {
+    /// Query, key and value from the latent.
+    #[serde(rename = "self")]
+    SelfAttention,
+    /// Query from the latent, key and value from the text.
+    #[serde(rename = "cross")]
+    Cross,
+}
+
+/// One attention of a diffusion graph.
+#[derive(Clone, Debug)]
+pub struct Attention {
+    /// Self or cross.
+    pub kind: AttentionKind,
+    /// The nodes that compute scores, softmax and weighted sum.
+    pub core: Vec<NodeId>,
+    /// Result after the output projection, before the residual add: what a fine
+    /// cache keeps.
+    pub output: ValueId,
+}
+
+/// Finds every attention whose query depends on the latent, in topological order.
+#[must_use]
+pub fn find(graph: &Graph<'_>, depends: &[Kinds]) -> Vec<Attention> {
+    let finder = Finder { graph, depends };
+    graph.nodes().filter_map(|node| finder.at(node)).collect()
+}
+
+struct Operands {
+    query: ValueId,
+    key: ValueId,
+    value: ValueId,
+    core: Vec<NodeId>,
+}
+
+struct Finder<'a, 'm> {
+    graph: &'a Graph<'m>,
+    depends: &'a [Kinds],
+}
+
+impl Finder<'_, '_> {
+    fn at(&self, node: NodeId) -> Option<Attention> {
+        let operands = match self.graph.op(node) {
+            "Softmax" => self.plain(node)?,
+            "MultiHeadAttention" | "Attention" => self.fused(node)?,
+            _ => return None,
+        };
+        let kind = self.kind(&operands)?;
+        let last = *operands.core.last()?;
+        let output = self.projected(self.graph.output_of(last)?);
+        Some(Attention { kind, core: operands.core, output })
+    }
+
+    fn kind(&self, operands: &Operands) -> Option<AttentionKind> {
+        let of = |v: ValueId| self.depends[v.index()];
+        if !of(operands.query).has(InputKind::Latent) {
+            return None;
+        }
+        let latent = |v| of(v).has(InputKind::Latent);
+        let text = |v| of(v).has(InputKind::Text) && !latent(v);
+        if text(operands.key) && text(operands.value) {
+            Some(AttentionKind::Cross)
+        } else if latent(operands.key) && latent(operands.value) {
+            Some(AttentionKind::SelfAttention)
+        } else {
+            None
+        }
+    }
+
+    fn fused(&self, node: NodeId) -> Option<Operands> {
+        let query = self.graph.input_at(node, 0)?;
+        let packed = self.graph.node(node).domain() == "com.microsoft"
+            && self.graph.op(node) == "Attention";
+        let key = if packed { query } else { self.graph.input_at(node, 1).unwrap_or(query) };
+        let value = if packed { query } else { self.graph.input_at(node, 2).unwrap_or(key) };
+        Some(Operands { query, key, value, core: vec![node] })
+    }
+
+    /// `MatMul(q, k)`, scaled and masked, `Softmax`, `MatMul(p, v)`.
+    fn plain(&self, softmax: NodeId) -> Option<Operands> {
+        let mut core = Vec::new();
+        let mut value = self.graph.input_at(softmax, 0)?;
+        let scores = loop {
+            let node = self.graph.producer(value)?;
+            core.push(node);
+            match self.graph.op(node) {
+                "MatMul" | "FusedMatMul" | "Einsum" | "Gemm" => break node,
+                "Mul" | "Div" | "Add" | "Sub" | "Cast" | "Reshape" | "Identity" | "Where"
+                | "Transpose" | "Unsqueeze" | "Squeeze" => {
+                    let before = self.graph.inputs_of(node).iter().copied();
+                    value = before.into_iter().find(|v| {
+                        self.depends[v.index()].has(InputKind::Latent)
+                    })?;
+                }
+                _ => return None,
+            }
+        };
+        let (query, key) = self.two_operands(scores)?;
+        core.reverse();
+        core.push(softmax);
+        let mut value = self.graph.output_of(softmax)?;
+        let sum = loop {
+            let consumers = self.graph.consumers(value);
+            let node = *consumers.iter().find(|n| self.graph.op(**n) != "Shape")?;
+            core.push(node);
+            match self.graph.op(node) {
+                "MatMul" | "FusedMatMul" | "Einsum" | "Gemm" => break node,
+                "Cast" | "Reshape" | "Identity" | "Dropout" | "Transpose" | "Where" | "Mul" => {
+                    value = self.graph.output_of(node)?;
+                }
+                _ => return None,
+            }
+        };
+        let (_, attended) = self.two_operands(sum)?;
+        Some(Operands { query, key, value: attended, core })
+    }
+
+    fn two_operands(&self, node: NodeId) -> Option<(ValueId, ValueId)> {
+        Some((self.graph.input_at(node, 0)?, self.graph.input_at(node, 1)?))
+    }
+
+    /// Follows the attended values through head merging, output projection and
+    /// bias up to the residual add.
+    fn projected(&self, start: ValueId) -> ValueId {
+        let mut value = start;
+        loop {
+            let mut users =
+                self.graph.consumers(value).iter().filter(|n| self.graph.op(**n) != "Shape");
+            let (Some(&node), None) = (users.next(), users.next()) else { return value };
+            let continues = matches!(
+                self.graph.op(node),
+                "Transpose" | "Reshape" | "MatMul" | "Gemm" | "FusedMatMul" | "Add" | "Mul"
+                    | "Div" | "Cast" | "Identity" | "Dropout" | "Squeeze" | "Unsqueeze"
+                    | "Conv" | "MatMulNBits" | "MatMulInteger" | "DynamicQuantizeMatMul"
+            );
+            // The residual add is the first that joins another latent value.
+            let joins = self.graph.inputs_of(node).iter().any(|v| {
+                *v != value && self.depends[v.index()].has(InputKind::Latent)
+            });
+            match self.graph.output_of(node) {
+                Some(next) if continues && !joins && !self.graph.is_output(value) => value = next,
+                _ => return value,
+            }
+        }
+    }
+}

@@ -1,0 +1,322 @@
+//! What each graph input is, told by rank, type and data flow, never by name.
+
+use crate::graph::{BitSet, Graph, NodeId, ValueId};
+use crate::onnx::proto::{TensorShapeProto, ValueInfoProto, tensor_shape_proto, type_proto};
+
+/// What a graph input carries. Variants after [`InputKind::Text`] up to
+/// [`InputKind::ControlImage`] stay the same over one generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum InputKind {
+    /// The noisy latent, `[B, C, H, W]`.
+    Latent,
+    /// The timestep, scalar, `[1]` or `[B]`.
+    Timestep,
+    /// Encoded prompt, `[B, tokens, width]`.
+    Text,
+    /// Pooled prompt embedding, `[B, width]` (SDXL).
+    PooledText,
+    /// Size and crop conditioning, `[B, 6]` (SDXL).
+    TimeIds,
+    /// Embedding of the guidance scale, `[B, width]` (LCM `timestep_cond`).
+    GuidanceEmbedding,
+    /// The control image, `[B, C, 8H, 8W]`.
+    ControlImage,
+    /// Conditioning scale, scalar or `[n]`.
+    ControlScale,
+    /// A ControlNet residual, shaped like the encoder value that it is added to.
+    Residual,
+    /// Anything else; taken to change on every step.
+    Other,
+}
+
+impl InputKind {
+    /// Whether the input stays the same over one generation.
+    #[must_use]
+    pub fn is_invariant(self) -> bool {
+        matches!(
+            self,
+            Self::Text
+                | Self::PooledText
+                | Self::TimeIds
+                | Self::GuidanceEmbedding
+                | Self::ControlImage
+        )
+    }
+
+    /// The kind in words.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Latent => "latent",
+            Self::Timestep => "timestep",
+            Self::Text => "text",
+            Self::PooledText => "pooled text",
+            Self::TimeIds => "time ids",
+            Self::GuidanceEmbedding => "guidance embedding",
+            Self::ControlImage => "control image",
+            Self::ControlScale => "conditioning scale",
+            Self::Residual => "residual",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// Rank of a declared value; none where the declaration has no shape.
+#[must_use]
+pub fn declared_shape(info: &ValueInfoProto) -> Option<&TensorShapeProto> {
+    match info.r#type.as_ref()?.value.as_ref()? {
+        type_proto::Value::TensorType(t) => t.shape.as_ref(),
+        _ => None,
+    }
+}
+
+/// Element type of a declared tensor; 0 where unknown.
+#[must_use]
+pub fn declared_type(info: &ValueInfoProto) -> i32 {
+    match info.r#type.as_ref().and_then(|t| t.value.as_ref()) {
+        Some(type_proto::Value::TensorType(t)) => t.elem_type(),
+        _ => 0,
+    }
+}
+
+/// A declared dimension as a number, if it is one.
+#[must_use]
+pub fn fixed_dim(shape: &TensorShapeProto, axis: usize) -> Option<i64> {
+    match shape.dim.get(axis)?.value.as_ref()? {
+        tensor_shape_proto::dimension::Value::DimValue(v) => Some(*v),
+        tensor_shape_proto::dimension::Value::DimParam(_) => None,
+    }
+}
+
+/// The name of a symbolic dimension.
+#[must_use]
+pub fn dim_param(shape: &TensorShapeProto, axis: usize) -> Option<&str> {
+    match shape.dim.get(axis)?.value.as_ref()? {
+        tensor_shape_proto::dimension::Value::DimParam(p) => Some(p.as_str()),
+        tensor_shape_proto::dimension::Value::DimValue(_) => None,
+    }
+}
+
+const FLOAT_TYPES: [i32; 4] = [1, 10, 11, 16];
+
+/// Finds the kind of each graph input, parallel to [`Graph::inputs`].
+///
+/// [`InputKind::Text`] is provisional here (any rank-3 float input) and confirmed
+/// once attention is known.
+#[must_use]
+pub fn classify(graph: &Graph<'_>) -> Vec<InputKind> {
+    let rank_of = |v: ValueId| {
+        graph.input_info(v).and_then(declared_shape).map(|s| s.dim.len())
+    };
+    let float = |v: ValueId| {
+        graph.input_info(v).is_some_and(|i| FLOAT_TYPES.contains(&declared_type(i)))
+    };
+    let flow = Flow { graph };
+    let mut kinds: Vec<InputKind> = graph
+        .inputs()
+        .iter()
+        .map(|&v| match (rank_of(v), float(v)) {
+            (Some(0 | 1), _) if flow.reaches_sinusoid(v) => InputKind::Timestep,
+            (Some(0 | 1), true) if flow.scales_data(v) => InputKind::ControlScale,
+            (Some(2), true) => flow.vector_kind(v),
+            (Some(3), true) => InputKind::Text,
+            (Some(4), true) if flow.first_ops(v).iter().any(|n| is_conv(graph, *n)) => {
+                InputKind::Latent
+            }
+            (Some(4), true) => InputKind::Residual,
+            _ => InputKind::Other,
+        })
+        .collect();
+    flow.split_images(&mut kinds);
+    flow.confirm_vectors(&mut kinds);
+    kinds
+}
+
+fn is_conv(graph: &Graph<'_>, node: NodeId) -> bool {
+    matches!(graph.op(node), "Conv" | "FusedConv" | "NhwcConv")
+}
+
+/// Walks from an input through operators that only recast or regroup it.
+struct Flow<'a, 'm> {
+    graph: &'a Graph<'m>,
+}
+
+impl Flow<'_, '_> {
+    fn passes(&self, node: NodeId) -> bool {
+        matches!(
+            self.graph.op(node),
+            "Cast" | "Identity" | "Reshape" | "Squeeze" | "Unsqueeze" | "Expand" | "Flatten"
+                | "Transpose" | "Dropout"
+        )
+    }
+
+    /// The first nodes that compute with the value.
+    fn first_ops(&self, input: ValueId) -> Vec<NodeId> {
+        let mut found = Vec::new();
+        let mut seen = BitSet::new(self.graph.node_count());
+        let mut todo = vec![input];
+        while let Some(value) = todo.pop() {
+            for &node in self.graph.consumers(value) {
+                if self.graph.op(node) == "Shape" || !seen.insert(node.index()) {
+                    continue;
+                }
+                let scaling = matches!(self.graph.op(node), "Mul" | "Div" | "Sub" | "Add")
+                    && self.other_operand_constant(node, value);
+                if self.passes(node) || scaling {
+                    todo.extend_from_slice(self.graph.outputs_of(node));
+                } else {
+                    found.push(node);
+                }
+            }
+        }
+        found
+    }
+
+    fn other_operand_constant(&self, node: NodeId, value: ValueId) -> bool {
+        self.graph.inputs_of(node).iter().all(|&v| v == value || self.graph.is_constant(v))
+    }
+
+    fn reaches_sinusoid(&self, input: ValueId) -> bool {
+        self.first_ops(input).iter().any(|&n| matches!(self.graph.op(n), "Sin" | "Cos"))
+    }
+
+    /// Whether a scalar multiplies something else.
+    fn scales_data(&self, input: ValueId) -> bool {
+        let first = self.first_ops(input);
+        !first.is_empty()
+            && first.iter().all(|&n| matches!(self.graph.op(n), "Mul" | "Gather" | "Split"))
+    }
+
+    fn vector_kind(&self, input: ValueId) -> InputKind {
+        let first = self.first_ops(input);
+        let any = |ops: &[&str]| first.iter().any(|&n| ops.contains(&self.graph.op(n)));
+        if any(&["Sin", "Cos"]) {
+            InputKind::TimeIds
+        } else if any(&["Concat"]) {
+            InputKind::PooledText
+        } else if any(&["MatMul", "Gemm"]) {
+            InputKind::GuidanceEmbedding
+        } else {
+            InputKind::Other
+        }
+    }
+
+    /// A pooled text must be joined with sinusoids of the time ids, a guidance
+    /// embedding must be projected and added to those of the timestep.
+    fn confirm_vectors(&self, kinds: &mut [InputKind]) {
+        let graph = self.graph;
+        let of = |kind: InputKind, kinds: &[InputKind]| -> Vec<ValueId> {
+            let inputs = graph.inputs().iter().zip(kinds);
+            inputs.filter(|(_, k)| **k == kind).map(|(v, _)| *v).collect()
+        };
+        let from_ids = graph.descendants(&of(InputKind::TimeIds, kinds));
+        let from_time = graph.descendants(&of(InputKind::Timestep, kinds));
+        let has_ids = !of(InputKind::TimeIds, kinds).is_empty();
+        let inputs = graph.inputs().to_vec();
+        for (&value, kind) in inputs.iter().zip(kinds.iter_mut()) {
+            let first = self.first_ops(value);
+            let confirmed = match kind {
+                InputKind::PooledText => {
+                    has_ids && first.iter().all(|n| from_ids.contains(n.index()))
+                }
+                InputKind::GuidanceEmbedding => first.iter().all(|&n| {
+                    !from_time.contains(n.index())
+                        && graph.outputs_of(n).iter().all(|&out| {
+                            self.first_ops(out).iter().all(|&add| {
+                                matches!(graph.op(add), "Add" | "Sum")
+                                    && from_time.contains(add.index())
+                            })
+                        })
+                }),
+                _ => true,
+            };
+            if !confirmed {
+                *kind = InputKind::Other;
+            }
+        }
+    }
+
+    /// Tells the latent from control images: a control image is brought down to
+    /// latent size by strided convolutions before it meets the latent.
+    fn split_images(&self, kinds: &mut [InputKind]) {
+        let images: Vec<usize> =
+            (0..kinds.len()).filter(|&i| kinds[i] == InputKind::Latent).collect();
+        if images.len() < 2 {
+            return;
+        }
+        let reach: Vec<BitSet> = images
+            .iter()
+            .map(|&i| self.graph.descendants(&[self.graph.inputs()[i]]))
+            .collect();
+        let strides: Vec<Option<i64>> = (0..images.len())
+            .map(|i| {
+                let input = self.graph.inputs()[images[i]];
+                let mut others = BitSet::new(self.graph.node_count());
+                for (j, set) in reach.iter().enumerate() {
+                    if j != i {
+                        others.union_with(set);
+                    }
+                }
+                join_stride(self.graph, input, &reach[i], &others)
+            })
+            .collect();
+        for (&i, stride) in images.iter().zip(&strides) {
+            kinds[i] = match stride {
+                Some(1) => InputKind::Latent,
+                Some(_) => InputKind::ControlImage,
+                None => InputKind::Other,
+            };
+        }
+        // Only one input is denoised; several candidates cannot be told apart.
+        if kinds.iter().filter(|k| **k == InputKind::Latent).count() > 1 {
+            for &i in &images {
+                kinds[i] = InputKind::Other;
+            }
+        }
+    }
+}
+
+/// Smallest product of convolution strides from `input` to a node that also
+/// depends on another image.
+fn join_stride(
+    graph: &Graph<'_>,
+    input: ValueId,
+    reach: &BitSet,
+    others: &BitSet,
+) -> Option<i64> {
+    let mut stride = vec![0i64; graph.value_count()];
+    stride[input.index()] = 1;
+    let mut best: Option<i64> = None;
+    for node in reach.iter().map(NodeId::new) {
+        if graph.op(node) == "Shape" {
+            continue;
+        }
+        let before = graph.inputs_of(node).iter().map(|v| stride[v.index()]).max().unwrap_or(0);
+        if before == 0 {
+            continue;
+        }
+        if others.contains(node.index()) {
+            best = Some(best.map_or(before, |b| b.min(before)));
+            continue;
+        }
+        let own = if is_conv(graph, node) { conv_stride(graph, node) } else { 1 };
+        for &out in graph.outputs_of(node) {
+            stride[out.index()] = before.saturating_mul(own);
+        }
+    }
+    best
+}
+
+/// Stride of a convolution along its first spatial axis.
+#[must_use]
+pub fn conv_stride(graph: &Graph<'_>, node: NodeId) -> i64 {
+    let attribute = graph.node(node).attribute.iter().find(|a| a.name() == "strides");
+    attribute.and_then(|a| a.ints.first().copied()).unwrap_or(1).max(1)
+}
+
+/// Product of the strides from a control image to where it meets the latent.
+#[must_use]
+pub fn control_factor(graph: &Graph<'_>, control: ValueId, latent: ValueId) -> Option<i64> {
+    let reach = graph.descendants(&[control]);
+    join_stride(graph, control, &reach, &graph.descendants(&[latent]))
+}

@@ -1,0 +1,351 @@
+//! Shapes of every value, by tract's inference.
+//!
+//! The graph is handed to tract without its weights: every initializer that is
+//! large or external becomes a typed input. The batch is a symbol, all other free
+//! sizes are numbers ([`Sizes`]). What tract cannot infer is listed, not fatal.
+
+use std::collections::HashSet;
+
+use prost::Message;
+use tract_onnx::pb;
+use tract_onnx::prelude::{Framework, SymbolValues};
+use tract_onnx::tract_hir::internal::*;
+
+use super::dims::{Dim, Shape};
+use super::inputs::{InputKind, control_factor, declared_shape, dim_param, fixed_dim};
+use crate::graph::{Graph, ValueId};
+use crate::onnx::proto::{
+    GraphProto, ModelProto, TensorProto, TensorShapeProto, TypeProto, ValueInfoProto,
+    tensor_shape_proto, type_proto,
+};
+
+/// Sizes that an export leaves open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    /// Rows of the latent; guidance doubles the pictures asked for.
+    pub batch: u64,
+    /// Latent height.
+    pub height: u64,
+    /// Latent width.
+    pub width: u64,
+    /// Tokens of the encoded prompt.
+    pub tokens: u64,
+}
+
+impl Default for Sizes {
+    fn default() -> Self {
+        Self { batch: 2, height: 64, width: 64, tokens: 77 }
+    }
+}
+
+/// Why shapes could not be inferred at all.
+#[derive(Debug, thiserror::Error)]
+pub enum ShapeError {
+    /// tract refused the whole graph.
+    #[error("shape inference refused the graph: {0}")]
+    Refused(String),
+}
+
+/// Shapes by value, and what could not be inferred.
+#[derive(Debug)]
+pub struct Shapes {
+    by_value: Vec<Option<Shape>>,
+    /// Whether the latent's batch is open in the export and stays so through the graph.
+    pub symbolic_batch: bool,
+    /// Names of values without a shape.
+    pub unknown: Vec<String>,
+}
+
+impl Shapes {
+    /// Shape of a value, if known.
+    #[must_use]
+    pub fn get(&self, value: ValueId) -> Option<&Shape> {
+        self.by_value.get(value.index())?.as_ref()
+    }
+}
+
+/// Elements from which an initializer's content cannot be a shape or an axis list.
+const SMALL: i64 = 64;
+
+/// Infers all shapes.
+///
+/// # Errors
+/// [`ShapeError::Refused`] if tract cannot build its model of the graph.
+pub fn infer(
+    model: &ModelProto,
+    graph: &Graph<'_>,
+    kinds: &[InputKind],
+    sizes: Sizes,
+) -> Result<Shapes, ShapeError> {
+    let mut plan = InputDims::new(graph, kinds, sizes);
+    let first = run(model, graph, &plan)?;
+    let found = if plan.adopt_residuals(graph, kinds, &first) {
+        run(model, graph, &plan)?
+    } else {
+        first
+    };
+    let unknown = graph
+        .nodes()
+        .flat_map(|n| graph.outputs_of(n))
+        .filter(|v| found[v.index()].is_none())
+        .map(|v| graph.name(*v).to_owned())
+        .collect();
+    let symbolic_batch = plan.symbolic
+        && graph.outputs().iter().all(|o| {
+            found[o.index()].as_ref().is_none_or(|s| s.dims.iter().any(|d| d.follows_batch()))
+        });
+    Ok(Shapes { by_value: found, symbolic_batch, unknown })
+}
+
+/// Dimensions given to each graph input.
+struct InputDims {
+    dims: Vec<Option<Vec<Option<Dim>>>>,
+    symbolic: bool,
+}
+
+impl InputDims {
+    fn new(graph: &Graph<'_>, kinds: &[InputKind], sizes: Sizes) -> Self {
+        let shape = |v: ValueId| graph.input_info(v).and_then(declared_shape);
+        let latent = (0..kinds.len()).find(|&i| kinds[i] == InputKind::Latent);
+        let latent = latent.map(|i| graph.inputs()[i]);
+        let latent_shape = latent.and_then(shape);
+        let batch_name = latent_shape.and_then(|s| dim_param(s, 0));
+        let symbolic = latent_shape.is_some_and(|s| fixed_dim(s, 0).is_none());
+        let spatial = |axis: usize, asked: u64| {
+            let declared = latent_shape.and_then(|s| fixed_dim(s, axis));
+            declared.unwrap_or(i64::try_from(asked).unwrap_or(i64::MAX))
+        };
+        let (height, width) = (spatial(2, sizes.height), spatial(3, sizes.width));
+        let tokens = i64::try_from(sizes.tokens).unwrap_or(i64::MAX);
+        let dims = graph.inputs().iter().zip(kinds).map(|(&v, &kind)| {
+            let declared = shape(v)?;
+            let factor = match (kind, latent) {
+                (InputKind::ControlImage, Some(l)) => control_factor(graph, v, l).unwrap_or(8),
+                _ => 1,
+            };
+            let open = |axis: usize| -> Option<Dim> {
+                let named_batch = batch_name.is_some() && dim_param(declared, axis) == batch_name;
+                if axis == 0 && symbolic && (named_batch || declared.dim.len() > 1) {
+                    return Some(Dim::batch());
+                }
+                match (kind, axis) {
+                    (InputKind::Latent | InputKind::ControlImage, 2) => {
+                        Some(Dim::fixed(height.saturating_mul(factor)))
+                    }
+                    (InputKind::Latent | InputKind::ControlImage, 3) => {
+                        Some(Dim::fixed(width.saturating_mul(factor)))
+                    }
+                    (InputKind::Text, 1) => Some(Dim::fixed(tokens)),
+                    (InputKind::Timestep | InputKind::ControlScale, 0) => Some(Dim::fixed(1)),
+                    _ => None,
+                }
+            };
+            Some(
+                (0..declared.dim.len())
+                    .map(|axis| fixed_dim(declared, axis).map(Dim::fixed).or_else(|| open(axis)))
+                    .collect(),
+            )
+        });
+        Self { dims: dims.collect(), symbolic }
+    }
+
+    /// Gives residual inputs the shape of what they are added to; true if that
+    /// told something new.
+    fn adopt_residuals(
+        &mut self,
+        graph: &Graph<'_>,
+        kinds: &[InputKind],
+        found: &[Option<Shape>],
+    ) -> bool {
+        let mut changed = false;
+        for (i, (&value, &kind)) in graph.inputs().iter().zip(kinds).enumerate() {
+            let open = self.dims[i].as_ref().is_none_or(|d| d.iter().any(Option::is_none));
+            if kind != InputKind::Residual || !open {
+                continue;
+            }
+            let partner = graph.consumers(value).iter().find_map(|&node| {
+                let others = graph.inputs_of(node).iter().filter(|v| **v != value);
+                others.filter_map(|v| found[v.index()].as_ref()).find(|s| s.dims.len() == 4)
+            });
+            if let Some(shape) = partner {
+                self.dims[i] = Some(shape.dims.iter().copied().map(Some).collect());
+                changed = true;
+            }
+        }
+        changed
+    }
+}
+
+const BATCH: &str = "hgc_batch";
+
+fn run(
+    model: &ModelProto,
+    graph: &Graph<'_>,
+    plan: &InputDims,
+) -> Result<Vec<Option<Shape>>, ShapeError> {
+    let bytes = without_weights(model, graph, plan).encode_to_vec();
+    let proto = pb::ModelProto::decode(bytes.as_slice())
+        .map_err(|e| ShapeError::Refused(e.to_string()))?;
+    drop(bytes);
+    let mut parsed = parse(proto)?;
+    let symbol = parsed.model.symbols.sym(BATCH);
+    // Obstinate: go on past nodes that fail; they keep an unknown shape.
+    if let Err(error) = parsed.model.analyse(true) {
+        tracing::debug!("shape inference: {error:#}");
+    }
+    let mut found = vec![None; graph.value_count()];
+    for (name, outlet) in &parsed.outlets_by_name {
+        if let (Some(value), Ok(fact)) = (graph.value(name), parsed.model.outlet_fact(*outlet)) {
+            found[value.index()] = read_fact(fact, &symbol);
+        }
+    }
+    Ok(found)
+}
+
+/// Parses, replacing nodes that tract cannot build by unknown operators.
+fn parse(mut proto: pb::ModelProto) -> Result<tract_onnx::model::ParseResult, ShapeError> {
+    let onnx = tract_onnx::onnx().with_ignore_output_shapes(true).with_ignore_value_info(true);
+    let refused = |e: TractError| ShapeError::Refused(format!("{e:#}"));
+    let error = match onnx.parse(&proto, None) {
+        Ok(parsed) => return Ok(parsed),
+        Err(error) => error,
+    };
+    let opset = proto.opset_import.iter().find(|o| o.domain.is_empty() || o.domain == "ai.onnx");
+    let version = opset.map_or(0, |o| o.version);
+    let Some(graph) = proto.graph.clone() else { return Err(refused(error)) };
+    let broken: HashSet<usize> = {
+        let context = tract_onnx::model::ParsingContext {
+            onnx_operator_set_version: version,
+            framework: &onnx,
+            model: &proto,
+            parent_graphs: vec![&graph],
+            model_dir: None,
+            template: InferenceModel::default(),
+        };
+        let fails = |node: &pb::NodeProto| {
+            let builder = onnx.op_register.0.get(&node.op_type);
+            builder.is_some_and(|build| build(&context, node).is_err())
+        };
+        (0..graph.node.len()).filter(|&i| fails(&graph.node[i])).collect()
+    };
+    if let Some(graph) = proto.graph.as_mut() {
+        for index in broken {
+            graph.node[index].op_type = "HgcUnknown".to_owned();
+            graph.node[index].attribute.clear();
+        }
+    }
+    onnx.parse(&proto, None).map_err(refused)
+}
+
+fn read_fact(fact: &InferenceFact, batch: &Symbol) -> Option<Shape> {
+    let dims = fact.shape.concretize()?;
+    let at = |dim: &TDim, n: i64| {
+        let values = SymbolValues::default().with(batch, n);
+        dim.eval(&values).to_i64().ok()
+    };
+    let dims = dims
+        .iter()
+        .map(|dim| {
+            if let Ok(fixed) = dim.to_i64() {
+                return Some(Dim::fixed(fixed));
+            }
+            let (two, four, ten) = (at(dim, 2)?, at(dim, 4)?, at(dim, 10)?);
+            let per_batch = (four - two) / 2;
+            let fixed = two - 2 * per_batch;
+            (per_batch * 10 + fixed == ten).then_some(Dim { per_batch, fixed })
+        })
+        .collect::<Option<Vec<_>>>()?;
+    let elem_type = fact.datum_type.concretize().map_or(0, elem_type_of);
+    Some(Shape { elem_type, dims })
+}
+
+fn elem_type_of(datum: DatumType) -> i32 {
+    match datum {
+        DatumType::F32 => 1,
+        DatumType::U8 => 2,
+        DatumType::I8 => 3,
+        DatumType::I32 => 6,
+        DatumType::I64 | DatumType::TDim => 7,
+        DatumType::Bool => 9,
+        DatumType::F16 => 10,
+        DatumType::F64 => 11,
+        _ => 0,
+    }
+}
+
+/// The model with typed inputs in place of weights and open sizes set.
+fn without_weights(model: &ModelProto, graph: &Graph<'_>, plan: &InputDims) -> ModelProto {
+    let source = graph.proto();
+    let mut slim = GraphProto { name: source.name.clone(), ..GraphProto::default() };
+    for (&value, dims) in graph.inputs().iter().zip(&plan.dims) {
+        if let Some(info) = graph.input_info(value) {
+            slim.input.push(with_dims(info, dims.as_deref()));
+        }
+    }
+    for tensor in &source.initializer {
+        if is_small(tensor) {
+            slim.initializer.push(tensor.clone());
+        } else {
+            slim.input.push(weight_input(tensor));
+        }
+    }
+    slim.node = source.node.iter().map(without_notes).collect();
+    slim.output.clone_from(&source.output);
+    ModelProto {
+        ir_version: model.ir_version,
+        opset_import: model.opset_import.clone(),
+        graph: Some(slim),
+        ..ModelProto::default()
+    }
+}
+
+/// The node without metadata and without the payload of large constants.
+fn without_notes(node: &crate::onnx::proto::NodeProto) -> crate::onnx::proto::NodeProto {
+    let mut node = node.clone();
+    node.metadata_props.clear();
+    node.doc_string = None;
+    node
+}
+
+fn is_small(tensor: &TensorProto) -> bool {
+    tensor.external_data.is_empty() && tensor.dims.iter().product::<i64>() <= SMALL
+}
+
+fn weight_input(tensor: &TensorProto) -> ValueInfoProto {
+    let shape = TensorShapeProto { dim: tensor.dims.iter().map(|d| fixed(*d)).collect() };
+    declare(tensor.name(), tensor.data_type(), shape)
+}
+
+fn with_dims(info: &ValueInfoProto, dims: Option<&[Option<Dim>]>) -> ValueInfoProto {
+    let Some(dims) = dims else { return info.clone() };
+    let elem_type = super::inputs::declared_type(info);
+    let dim = dims.iter().map(|d| match d {
+        Some(d) if *d == Dim::batch() => named(BATCH.to_owned()),
+        Some(d) if d.follows_batch() => named(format!("{}*{BATCH}", d.per_batch)),
+        Some(d) => fixed(d.fixed),
+        None => tensor_shape_proto::Dimension::default(),
+    });
+    declare(info.name(), elem_type, TensorShapeProto { dim: dim.collect() })
+}
+
+fn fixed(size: i64) -> tensor_shape_proto::Dimension {
+    let value = Some(tensor_shape_proto::dimension::Value::DimValue(size));
+    tensor_shape_proto::Dimension { value, ..Default::default() }
+}
+
+fn named(symbol: String) -> tensor_shape_proto::Dimension {
+    let value = Some(tensor_shape_proto::dimension::Value::DimParam(symbol));
+    tensor_shape_proto::Dimension { value, ..Default::default() }
+}
+
+/// A tensor value declaration.
+#[must_use]
+pub fn declare(name: &str, elem_type: i32, shape: TensorShapeProto) -> ValueInfoProto {
+    let tensor = type_proto::Tensor { elem_type: Some(elem_type), shape: Some(shape) };
+    let value = Some(type_proto::Value::TensorType(tensor));
+    ValueInfoProto {
+        name: Some(name.to_owned()),
+        r#type: Some(TypeProto { value, ..Default::default() }),
+        ..Default::default()
+    }
+}

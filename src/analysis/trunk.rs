@@ -1,0 +1,159 @@
+//! The trunk of a diffusion network: the values that every path from the latent to
+//! the output goes through once skip connections are set aside.
+//!
+//! Skip connections are the decoder `Concat`s whose one operand comes from an
+//! encoder value that also reaches the other operand. ControlNet residuals are what
+//! is added to a skip on its way, or to the value before the first `Concat`.
+
+use crate::graph::{BitSet, Dominators, Graph, NodeId, ValueId, View, dominator_chain};
+
+use super::depends::Kinds;
+use super::inputs::InputKind;
+use super::shapes::Shapes;
+
+/// One skip connection.
+#[derive(Clone, Debug)]
+pub struct Skip {
+    /// The decoder `Concat`.
+    pub concat: NodeId,
+    /// Its operand that comes through the deeper blocks.
+    pub main: ValueId,
+    /// Its operand that comes from the encoder, residuals included.
+    pub operand: ValueId,
+    /// The encoder value before residuals.
+    pub source: ValueId,
+    /// What is added on the way: ControlNet residuals.
+    pub residuals: Vec<ValueId>,
+}
+
+/// The main path of one network.
+pub struct Trunk {
+    /// Nodes on every path from the latent to the output, and whom the others belong to.
+    pub path: Dominators,
+    /// Position on the path by node.
+    position: Vec<Option<usize>>,
+}
+
+impl Trunk {
+    /// The path from `root` to the node `target` inside `keep`, skips set aside.
+    #[must_use]
+    pub fn find(
+        graph: &Graph<'_>,
+        root: ValueId,
+        target: NodeId,
+        keep: &BitSet,
+        skips: &[Skip],
+    ) -> Option<Self> {
+        let view = View::new(graph, root, keep, |value, node| {
+            skips.iter().any(|s| s.concat == node && s.operand == value && s.main != value)
+        });
+        let path = dominator_chain(&view, target)?;
+        let mut position = vec![None; graph.node_count()];
+        for (i, node) in path.chain.iter().enumerate() {
+            position[node.index()] = Some(i);
+        }
+        Some(Self { path, position })
+    }
+
+    /// Position of a node on the path.
+    #[must_use]
+    pub fn position(&self, node: NodeId) -> Option<usize> {
+        self.position.get(node.index()).copied().flatten()
+    }
+
+    /// Position of the path node that a node comes after, or its own.
+    #[must_use]
+    pub fn nearest(&self, node: NodeId) -> Option<usize> {
+        self.position(node).or_else(|| self.path.nearest[node.index()].flatten())
+    }
+
+    /// The step of the path that a node works towards: the position of the next path
+    /// node, or its own.
+    #[must_use]
+    pub fn group(&self, node: NodeId) -> Option<usize> {
+        if let Some(own) = self.position(node) {
+            return Some(own);
+        }
+        let after = self.path.nearest[node.index()]?;
+        let next = after.map_or(0, |p| p + 1);
+        (next < self.path.chain.len()).then_some(next)
+    }
+}
+
+/// Finds all skip connections, deepest first.
+#[must_use]
+pub fn find_skips(graph: &Graph<'_>, shapes: &Shapes, depends: &[Kinds]) -> Vec<Skip> {
+    let latent = |v: ValueId| depends[v.index()].has(InputKind::Latent);
+    let is_map = |v: ValueId| shapes.get(v).is_none_or(|s| s.dims.len() == 4);
+    let mut skips = Vec::new();
+    for concat in graph.nodes().filter(|n| graph.op(*n) == "Concat") {
+        let &[left, right] = graph.inputs_of(concat) else { continue };
+        let axis = graph.node(concat).attribute.iter().find(|a| a.name() == "axis");
+        let channels = axis.is_some_and(|a| matches!(a.i(), 1 | -3));
+        if !channels || !latent(left) || !latent(right) || !is_map(left) || !is_map(right) {
+            continue;
+        }
+        let found = skip_of(graph, depends, concat, left, right)
+            .or_else(|| skip_of(graph, depends, concat, right, left));
+        skips.extend(found);
+    }
+    skips
+}
+
+/// `operand` as a skip beside `main`: some value it is summed from reaches `main`.
+fn skip_of(
+    graph: &Graph<'_>,
+    depends: &[Kinds],
+    concat: NodeId,
+    main: ValueId,
+    operand: ValueId,
+) -> Option<Skip> {
+    let above = graph.ancestors(&[main], &BitSet::default());
+    let reaches_main = |v: ValueId| {
+        v == main || graph.producer(v).is_some_and(|p| above.contains(p.index()))
+    };
+    let mut residuals = Vec::new();
+    let mut value = operand;
+    loop {
+        if depends[value.index()].has(InputKind::Latent) && reaches_main(value) {
+            return Some(Skip { concat, main, operand, source: value, residuals });
+        }
+        let node = graph.producer(value)?;
+        if !matches!(graph.op(node), "Add" | "Sum" | "Cast" | "Identity") {
+            return None;
+        }
+        let inputs = graph.inputs_of(node);
+        let deeper = |v: &ValueId| sum_reaches(graph, *v, &reaches_main, 0);
+        let next = inputs.iter().copied().find(deeper)?;
+        residuals.extend(inputs.iter().copied().filter(|v| *v != next));
+        value = next;
+    }
+}
+
+/// Whether `value`, or something it is summed from, reaches the main operand.
+fn sum_reaches(
+    graph: &Graph<'_>,
+    value: ValueId,
+    reaches_main: &impl Fn(ValueId) -> bool,
+    depth: usize,
+) -> bool {
+    const MAX_CONTROLNETS: usize = 16;
+    if reaches_main(value) {
+        return true;
+    }
+    let Some(node) = graph.producer(value) else { return false };
+    depth < MAX_CONTROLNETS
+        && matches!(graph.op(node), "Add" | "Sum" | "Cast" | "Identity")
+        && graph.inputs_of(node).iter().any(|v| sum_reaches(graph, *v, reaches_main, depth + 1))
+}
+
+/// Nodes of ControlNets that are merged into the graph: those that make residuals
+/// and are not part of the UNet's own encoder.
+#[must_use]
+pub fn control_nodes(graph: &Graph<'_>, skips: &[Skip]) -> BitSet {
+    let residuals: Vec<ValueId> = skips.iter().flat_map(|s| s.residuals.clone()).collect();
+    let sources: Vec<ValueId> = skips.iter().map(|s| s.source).collect();
+    let mut nodes = graph.ancestors(&residuals, &BitSet::default());
+    nodes.subtract(&graph.ancestors(&sources, &BitSet::default()));
+    nodes
+}

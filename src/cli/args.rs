@@ -1,0 +1,75 @@
+//! Options that several subcommands share.
+
+use clap::ValueEnum;
+use hgc::analysis::shapes::Sizes;
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Table,
+    /// For programs.
+    Json,
+}
+
+/// Sizes that an export with dynamic axes leaves open.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct SizeArgs {
+    /// Rows of the latent; with guidance, twice the number of pictures
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=4096))]
+    pub batch: u64,
+    /// Latent height (an eighth of the picture's)
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=65536))]
+    pub height: u64,
+    /// Latent width
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=65536))]
+    pub width: u64,
+    /// Tokens of the encoded prompt
+    #[arg(long, default_value_t = 77, value_parser = clap::value_parser!(u64).range(1..=65536))]
+    pub tokens: u64,
+}
+
+impl From<SizeArgs> for Sizes {
+    fn from(args: SizeArgs) -> Self {
+        Self { batch: args.batch, height: args.height, width: args.width, tokens: args.tokens }
+    }
+}
+
+/// A MAC count with a unit: `401.6 G`.
+pub fn macs(count: u64) -> String {
+    #[allow(clippy::cast_precision_loss)]
+    let value = count as f64;
+    match count {
+        0 => "-".to_owned(),
+        1..1_000_000 => format!("{:.1} k", value / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.1} M", value / 1e6),
+        1_000_000_000..1_000_000_000_000 => format!("{:.1} G", value / 1e9),
+        _ => format!("{:.2} T", value / 1e12),
+    }
+}
+
+/// A byte count with a unit: `12.5 MB`.
+pub fn bytes(count: u64) -> String {
+    #[allow(clippy::cast_precision_loss)]
+    let value = count as f64;
+    match count {
+        0..1_000 => format!("{count} B"),
+        1_000..1_000_000 => format!("{:.1} kB", value / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.1} MB", value / 1e6),
+        _ => format!("{:.2} GB", value / 1e9),
+    }
+}
+
+/// A plain table without a frame, first column to the left, numbers to the right.
+pub fn table(header: &[&str], right: &[usize]) -> comfy_table::Table {
+    let mut table = comfy_table::Table::new();
+    table.load_preset(comfy_table::presets::NOTHING);
+    table.set_header(header.to_vec());
+    for &column in right {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(comfy_table::CellAlignment::Right);
+        }
+    }
+    table
+}

@@ -1,0 +1,294 @@
+//! The calling convention of a rewritten model, and where a generation stands.
+
+use tract_onnx::dim_expr::parse_onnx_dim;
+use tract_onnx::prelude::{SymbolScope, SymbolValues};
+
+use super::error::{EngineError, Result};
+use super::session::{Dim, Session, ValueInfo};
+use super::tensor::{DType, Tensor};
+
+/// The input that takes the step.
+pub const STEP_INPUT: &str = "hgc.step";
+/// Inputs that take a cached value are called this and the name of the site.
+pub const PAST_PREFIX: &str = "hgc.past.";
+/// Outputs that return a cached value are called this and the name of the site.
+pub const PRESENT_PREFIX: &str = "hgc.present.";
+
+/// Metadata keys of a rewritten model.
+pub mod keys {
+    /// Evaluations of the schedule, a decimal number.
+    pub const STEPS: &str = "hgc.steps";
+    /// Sites whose past and present may share a buffer, one name a line.
+    pub const IN_PLACE: &str = "hgc.in_place";
+    /// Inputs that must not change within a generation, one name a line.
+    pub const CONSTANT_INPUTS: &str = "hgc.constant_inputs";
+    /// The part of the pipeline: `unet`, `controlnet` or `merged`.
+    pub const ROLE: &str = "hgc.role";
+}
+
+/// A cached value: an input and the output that feeds it.
+#[derive(Clone, Debug)]
+pub(super) struct Site {
+    pub past: ValueInfo,
+    pub present: ValueInfo,
+    /// Whether past and present may share one buffer.
+    pub in_place: bool,
+}
+
+/// Inputs and outputs of a rewritten model, sorted by what they are for.
+#[derive(Clone, Debug)]
+pub(super) struct Layout {
+    pub steps: usize,
+    pub sites: Vec<Site>,
+    /// The inputs of the original model.
+    pub inputs: Vec<ValueInfo>,
+    /// The outputs of the original model, in order.
+    pub outputs: Vec<String>,
+    /// Names of inputs that the caches rely on.
+    pub constants: Vec<String>,
+}
+
+impl Layout {
+    /// Reads the convention off a loaded model.
+    pub fn of(session: &Session) -> Result<Self> {
+        let file = session.file();
+        let broken = |problem: String| EngineError::Convention { file: file.to_owned(), problem };
+        let Some(step) = session.inputs().iter().find(|v| v.name == STEP_INPUT) else {
+            return Err(EngineError::NotRewritten { file: file.to_owned() });
+        };
+        if step.dtype != DType::I64 || !step.dims.is_empty() {
+            return Err(broken(format!("`{STEP_INPUT}` is no int64 scalar")));
+        }
+        let text = session.metadata(keys::STEPS).unwrap_or_default();
+        let steps = text.trim().parse().ok().filter(|&n: &usize| n > 0);
+        let steps = steps.ok_or_else(|| {
+            broken(format!("metadata `{}` is `{text}`, not a number of steps", keys::STEPS))
+        })?;
+        let mut layout = Self {
+            steps,
+            sites: sites(session).map_err(broken)?,
+            inputs: session.inputs().to_vec(),
+            outputs: session.outputs().iter().map(|o| o.name.clone()).collect(),
+            constants: lines(session, keys::CONSTANT_INPUTS),
+        };
+        let own = |name: &str| name == STEP_INPUT || name.starts_with(PAST_PREFIX);
+        layout.inputs.retain(|v| !own(&v.name));
+        layout.outputs.retain(|name| !name.starts_with(PRESENT_PREFIX));
+        let known = |name: &String| layout.inputs.iter().any(|v| v.name == *name);
+        let optional = |name: &String| session.optional_inputs().iter().any(|v| v.name == *name);
+        if let Some(name) = layout.constants.iter().find(|n| !known(n) && !optional(n)) {
+            let key = keys::CONSTANT_INPUTS;
+            return Err(broken(format!("metadata `{key}` names `{name}`, which is no input")));
+        }
+        Ok(layout)
+    }
+
+    /// Shape of the first value of `site`, before any evaluation. The runtime takes
+    /// a length of 0 for every dimension that is not fixed.
+    pub fn first_shape(site: &Site) -> Vec<usize> {
+        let size = |d: &Dim| if let Dim::Fixed(n) = d { *n } else { 0 };
+        site.past.dims.iter().map(size).collect()
+    }
+
+    /// Shape of the first value of `site` for an engine that wants one symbol to
+    /// have one value throughout: symbols take the sizes of `given`.
+    pub fn first_shape_resolved(&self, site: &Site, given: &[(&str, &Tensor)]) -> Vec<usize> {
+        let scope = SymbolScope::default();
+        let mut values = SymbolValues::default();
+        for (name, tensor) in given {
+            let Some(info) = self.inputs.iter().find(|v| v.name == *name) else { continue };
+            for (dim, &size) in info.dims.iter().zip(tensor.shape()) {
+                if let (Dim::Symbol(symbol), Ok(size)) = (dim, i64::try_from(size)) {
+                    values.set(&scope.sym(symbol), size);
+                }
+            }
+        }
+        let size = |dim: &Dim| match dim {
+            Dim::Fixed(n) => Some(*n),
+            Dim::Unknown => None,
+            Dim::Symbol(text) => {
+                let size = parse_onnx_dim(&scope, text).ok()?.eval(&values).to_i64().ok()?;
+                usize::try_from(size).ok()
+            }
+        };
+        let dims = site.past.dims.iter().zip(&site.present.dims);
+        dims.map(|(past, present)| size(past).or_else(|| size(present)).unwrap_or(0)).collect()
+    }
+}
+
+/// Pairs each past input with its present output.
+fn sites(session: &Session) -> std::result::Result<Vec<Site>, String> {
+    let mut in_place = lines(session, keys::IN_PLACE);
+    let mut sites = Vec::new();
+    for past in session.inputs() {
+        let Some(name) = past.name.strip_prefix(PAST_PREFIX) else { continue };
+        let output = format!("{PRESENT_PREFIX}{name}");
+        let Some(present) = session.outputs().iter().find(|o| o.name == output) else {
+            return Err(format!("input `{}` has no output `{output}`", past.name));
+        };
+        if past.dtype != present.dtype || past.dims.len() != present.dims.len() {
+            return Err(format!("`{}` and `{output}` differ in type or rank", past.name));
+        }
+        let shared = in_place.iter().position(|n| n == name);
+        let in_place = shared.map(|i| in_place.swap_remove(i)).is_some();
+        sites.push(Site { past: past.clone(), present: present.clone(), in_place });
+    }
+    let presents = session.outputs().iter().filter(|o| o.name.starts_with(PRESENT_PREFIX));
+    for output in presents {
+        if !sites.iter().any(|s| s.present.name == output.name) {
+            return Err(format!("output `{}` has no input to feed", output.name));
+        }
+    }
+    match in_place.first() {
+        Some(name) => Err(format!("metadata `{}` names `{name}`, which is no site", keys::IN_PLACE)),
+        None => Ok(sites),
+    }
+}
+
+fn lines(session: &Session, key: &str) -> Vec<String> {
+    let text = session.metadata(key).unwrap_or_default();
+    text.lines().map(str::trim).filter(|l| !l.is_empty()).map(str::to_owned).collect()
+}
+
+/// Where a generation stands.
+#[derive(Debug, Default)]
+pub(super) struct Generation {
+    /// Evaluations done.
+    step: usize,
+    /// Why no further evaluation is possible.
+    ended: Option<String>,
+    /// Name and shape of each input, and the value of the constant ones, fixed by
+    /// the first evaluation.
+    fixed: Option<Vec<(String, Vec<usize>, Option<Tensor>)>>,
+}
+
+impl Generation {
+    /// Evaluations done so far.
+    pub fn step(&self) -> usize {
+        self.step
+    }
+
+    /// Refuses an evaluation that would read caches made for something else. The
+    /// generation itself is not touched.
+    pub fn admit(&self, file: &str, layout: &Layout, given: &[(&str, &Tensor)]) -> Result<()> {
+        let file = || file.to_owned();
+        if let Some(reason) = &self.ended {
+            return Err(EngineError::Poisoned { file: file(), reason: reason.clone() });
+        }
+        if self.step >= layout.steps {
+            return Err(EngineError::OutOfSteps { file: file(), steps: layout.steps });
+        }
+        let Some(fixed) = &self.fixed else { return Ok(()) };
+        for (name, before, constant) in fixed {
+            let Some((_, tensor)) = given.iter().find(|(n, _)| n == name) else {
+                return Err(EngineError::InputSetChanged { file: file(), name: name.clone() });
+            };
+            if tensor.shape() != before {
+                let (before, now) = (before.clone(), tensor.shape().to_vec());
+                return Err(EngineError::ShapeChanged { file: file(), name: name.clone(), before, now });
+            }
+            if constant.as_ref().is_some_and(|c| c != *tensor) {
+                return Err(EngineError::ConstantChanged { file: file(), name: name.clone() });
+            }
+        }
+        let added = given.iter().find(|(n, _)| !fixed.iter().any(|(name, ..)| name == n));
+        added.map_or(Ok(()), |(name, _)| {
+            Err(EngineError::InputSetChanged { file: file(), name: (*name).to_owned() })
+        })
+    }
+
+    /// Counts an evaluation that succeeded.
+    pub fn advance(&mut self, layout: &Layout, given: &[(&str, &Tensor)]) {
+        self.step += 1;
+        if self.fixed.is_none() {
+            let fix = |&(name, tensor): &(&str, &Tensor)| {
+                let constant = layout.constants.iter().any(|c| c == name);
+                (name.to_owned(), tensor.shape().to_vec(), constant.then(|| tensor.clone()))
+            };
+            self.fixed = Some(given.iter().map(fix).collect());
+        }
+    }
+
+    /// Ends the generation: its caches can no longer be trusted.
+    pub fn end(&mut self, reason: impl Into<String>) {
+        self.ended = Some(reason.into());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn info(name: &str, dims: &[Dim]) -> ValueInfo {
+        ValueInfo { name: name.to_owned(), dtype: DType::F32, dims: dims.to_vec() }
+    }
+
+    fn layout() -> Layout {
+        let symbol = |s: &str| Dim::Symbol(s.to_owned());
+        let dims = [symbol("2*batch"), Dim::Fixed(4), symbol("floor(h/2)"), Dim::Unknown];
+        let present = [Dim::Unknown, Dim::Fixed(4), Dim::Unknown, symbol("h")];
+        Layout {
+            steps: 2,
+            sites: vec![Site {
+                past: info("hgc.past.a", &dims),
+                present: info("hgc.present.a", &present),
+                in_place: true,
+            }],
+            inputs: vec![info("x", &[symbol("batch"), symbol("h")]), info("text", &[Dim::Unknown])],
+            outputs: vec!["y".to_owned()],
+            constants: vec!["text".to_owned()],
+        }
+    }
+
+    fn ones(shape: &[usize]) -> Tensor {
+        Tensor::from_f32(shape, &vec![1.0; shape.iter().product()]).unwrap()
+    }
+
+    #[test]
+    fn first_shapes_are_empty_or_resolved() {
+        let layout = layout();
+        let site = &layout.sites[0];
+        assert_eq!(Layout::first_shape(site), [0, 4, 0, 0]);
+        let x = ones(&[3, 8]);
+        assert_eq!(layout.first_shape_resolved(site, &[("x", &x)]), [6, 4, 4, 8]);
+    }
+
+    #[test]
+    fn the_first_evaluation_fixes_shapes_and_constants() {
+        let layout = layout();
+        let mut generation = Generation::default();
+        let (x, text) = (ones(&[2, 8]), ones(&[4]));
+        let given = [("x", &x), ("text", &text)];
+        generation.admit("m", &layout, &given).unwrap();
+        generation.advance(&layout, &given);
+        let other_x = Tensor::zeros(DType::F32, &[2, 8]).unwrap();
+        generation.admit("m", &layout, &[("x", &other_x), ("text", &text)]).unwrap();
+        let refused = |given: &[(&str, &Tensor)]| generation.admit("m", &layout, given).unwrap_err();
+        let wide = ones(&[2, 9]);
+        let error = refused(&[("x", &wide), ("text", &text)]);
+        assert!(matches!(error, EngineError::ShapeChanged { .. }), "{error}");
+        let other = Tensor::zeros(DType::F32, &[4]).unwrap();
+        let error = refused(&[("x", &x), ("text", &other)]);
+        assert!(matches!(error, EngineError::ConstantChanged { .. }), "{error}");
+        let error = refused(&[("x", &x)]);
+        assert!(matches!(error, EngineError::InputSetChanged { .. }), "{error}");
+        let error = refused(&[("x", &x), ("text", &text), ("more", &x)]);
+        assert!(matches!(error, EngineError::InputSetChanged { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_generation_ends_with_its_schedule_or_a_failure() {
+        let layout = layout();
+        let mut generation = Generation::default();
+        let (x, text) = (ones(&[2, 8]), ones(&[4]));
+        let given = [("x", &x), ("text", &text)];
+        generation.advance(&layout, &given);
+        generation.advance(&layout, &given);
+        let error = generation.admit("m", &layout, &given).unwrap_err();
+        assert!(matches!(error, EngineError::OutOfSteps { steps: 2, .. }), "{error}");
+        let mut generation = Generation::default();
+        generation.end("out of memory");
+        let error = generation.admit("m", &layout, &given).unwrap_err();
+        assert!(matches!(error, EngineError::Poisoned { .. }), "{error}");
+    }
+}

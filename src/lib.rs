@@ -1,0 +1,5 @@
+//! hgc
+
+pub mod analysis;
+pub mod graph;
+pub mod onnx;

@@ -1,0 +1,31 @@
+//! Reading and writing ONNX files without losing a field or touching a weight.
+
+mod attr;
+mod external;
+mod map;
+mod read;
+mod tensor;
+mod validate;
+mod walk;
+mod wire;
+
+pub use attr::{
+    attr_float, attr_graph, attr_int, attr_ints, attr_str, attr_tensor, is_standard_domain,
+    make_node,
+};
+pub use external::{External, folder_of};
+pub use map::map_file;
+pub use read::{Model, ReadError};
+pub use tensor::{tensor_bool, tensor_f16, tensor_f32, tensor_i32, tensor_i64};
+pub use validate::{
+    ExternalError, GraphError, TensorError, ValidateError, validate, validate_graphs,
+    validate_tensors,
+};
+pub use walk::{Place, each_tensor, each_tensor_mut};
+
+/// The messages of the format, generated from `proto/onnx.proto`.
+#[allow(missing_docs, clippy::all, clippy::pedantic)]
+#[allow(rustdoc::all)]
+pub mod proto {
+    include!(concat!(env!("OUT_DIR"), "/onnx.rs"));
+}
