@@ -17,9 +17,11 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime as ort
-from export import Options, Port, Signature, controlnet_folder, unet_config
+
+from architectures import Options, controlnet_folder, unet_config
 from make_fixtures import FIXTURES
 from restore import restore
+from signatures import Port, Signature
 
 Arrays = list[np.ndarray]
 
@@ -35,7 +37,7 @@ def session(model: Path) -> ort.InferenceSession:
 def run(model: ort.InferenceSession, inputs: Arrays) -> Arrays:
     """Run with inputs by position."""
     names = [value.name for value in model.get_inputs()]
-    outputs = model.run(None, dict(zip(names, inputs, strict=True)))
+    outputs: Arrays = model.run(None, dict(zip(names, inputs, strict=True)))
     for value, output in zip(model.get_outputs(), outputs, strict=True):
         deviation = float(np.std(output.astype(np.float32)))
         if not np.isfinite(output).all() or not 0.05 < deviation < 20:

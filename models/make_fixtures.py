@@ -22,8 +22,10 @@ from typing import Any
 import onnx
 import torch
 import zstandard
-from export import Options, export
 from onnx import numpy_helper
+
+from architectures import Options
+from export import export
 
 Transform = Callable[[Path, Path], None]
 

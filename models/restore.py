@@ -25,7 +25,7 @@ import zstandard
 
 MASK = (1 << 64) - 1
 GOLDEN = 0x9E3779B97F4A7C15
-DTYPES = {"f32": np.dtype("<f4"), "f16": np.dtype("<f2")}
+DTYPES: dict[str, np.dtype[Any]] = {"f32": np.dtype("<f4"), "f16": np.dtype("<f2")}
 
 
 def fnv1a64(text: str) -> int:
@@ -50,7 +50,7 @@ def tensor_values(seed: int, tensor: dict[str, Any]) -> np.ndarray:
     state = (seed + fnv1a64(tensor["name"])) & MASK
     drawn = splitmix64(state, tensor["elements"]) >> np.uint64(40)
     u = drawn.astype(np.float32) / np.float32(1 << 23) - np.float32(1)
-    values = np.float32(tensor["scale"]) * u + np.float32(tensor["bias"])
+    values: np.ndarray = np.float32(tensor["scale"]) * u + np.float32(tensor["bias"])
     return values.astype(DTYPES[tensor["dtype"]])
 
 

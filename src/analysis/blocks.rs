@@ -153,10 +153,12 @@ fn classify(graph: &Graph<'_>, group: &[NodeId], cores: &BitSet) -> Step {
         Step::Transformer
     } else if any(&["Resize", "Upsample", "ConvTranspose", "DepthToSpace"]) {
         Step::Up
+    } else if convs.iter().any(|n| group.last() == Some(n) && conv_stride(graph, *n) > 1)
+        || any(&["AveragePool", "MaxPool"])
+    {
+        Step::Down
     } else if group.len() > 1 && !convs.is_empty() {
         Step::Resnet
-    } else if convs.iter().any(|n| conv_stride(graph, *n) > 1) || any(&["AveragePool", "MaxPool"]) {
-        Step::Down
     } else if convs.is_empty() {
         Step::Small
     } else {

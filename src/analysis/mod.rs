@@ -134,6 +134,18 @@ impl<'m> Analysis<'m> {
         found.next().is_none().then_some(first)
     }
 
+    /// Whether half of the batch can run alone: it is symbolic through the whole graph
+    /// and every input tells on which axis it is.
+    #[must_use]
+    pub fn can_halve(&self) -> bool {
+        let known = |v: &ValueId| {
+            self.shapes.get(*v).is_some_and(|s| {
+                s.batch_axis().is_some() || s.dims.iter().all(|d| !d.follows_batch())
+            })
+        };
+        self.shapes.symbolic_batch && self.graph.inputs().iter().all(known)
+    }
+
     /// All inputs of a kind.
     pub fn inputs(&self, kind: InputKind) -> impl Iterator<Item = ValueId> + '_ {
         let pairs = self.graph.inputs().iter().zip(&self.kinds);
@@ -215,6 +227,7 @@ impl<'m> Analysis<'m> {
             if self.role == Role::Merged {
                 blocks.extend(self.merged_control_blocks());
             }
+            blocks.extend(self.hint_block());
         }
         blocks::assign_rest(&self.graph, &mut blocks, |n| self.rest(n));
         blocks.retain(|b| !b.nodes.is_empty());
@@ -230,6 +243,23 @@ impl<'m> Analysis<'m> {
         self.blocks = first;
     }
 
+    /// What depends on the control image and not on the latent.
+    fn hint_block(&self) -> Option<Block> {
+        let hint = |v: &ValueId| {
+            let set = self.depends[v.index()];
+            set.has(InputKind::ControlImage) && !set.has(InputKind::Latent)
+        };
+        let made = |n: &NodeId| self.graph.outputs_of(*n).iter().any(&hint);
+        let nodes: Vec<NodeId> = self.graph.nodes().filter(made).collect();
+        let read_by_others = |v: &ValueId| {
+            self.graph.consumers(*v).iter().any(|n| nodes.binary_search(n).is_err())
+        };
+        let made = nodes.iter().flat_map(|n| self.graph.outputs_of(*n)).copied();
+        let outputs = made.filter(read_by_others).collect();
+        let (id, stage, kind) = ("hint".to_owned(), Stage::Stem, BlockKind::Hint);
+        (!nodes.is_empty()).then_some(Block { id, stage, kind, nodes, outputs })
+    }
+
     fn rest(&self, node: NodeId) -> (&'static str, Stage, BlockKind) {
         let set = self
             .graph
@@ -237,9 +267,7 @@ impl<'m> Analysis<'m> {
             .first()
             .map(|v| self.depends[v.index()])
             .unwrap_or_default();
-        if set.has(InputKind::ControlImage) && !set.has(InputKind::Latent) {
-            ("hint", Stage::Stem, BlockKind::Hint)
-        } else if set.has(InputKind::Latent) {
+        if set.has(InputKind::Latent) {
             match self.role {
                 Role::Controlnet | Role::Merged => {
                     ("residuals", Stage::Head, BlockKind::Residuals)

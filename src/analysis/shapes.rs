@@ -8,7 +8,7 @@ use std::collections::HashSet;
 
 use prost::Message;
 use tract_onnx::pb;
-use tract_onnx::prelude::{Framework, SymbolValues};
+use tract_onnx::prelude::SymbolValues;
 use tract_onnx::tract_hir::internal::*;
 
 use super::dims::{Dim, Shape};
@@ -95,6 +95,20 @@ pub fn infer(
             found[o.index()].as_ref().is_none_or(|s| s.dims.iter().any(|d| d.follows_batch()))
         });
     Ok(Shapes { by_value: found, symbolic_batch, unknown })
+}
+
+/// Whether height, width or token count of the export are open.
+#[must_use]
+pub fn has_open_sizes(graph: &Graph<'_>, kinds: &[InputKind]) -> bool {
+    graph.inputs().iter().zip(kinds).any(|(v, kind)| {
+        let shape = graph.input_info(*v).and_then(declared_shape);
+        let open = |axis: usize| shape.is_some_and(|s| fixed_dim(s, axis).is_none());
+        match kind {
+            InputKind::Latent | InputKind::ControlImage => open(2) || open(3),
+            InputKind::Text => open(1),
+            _ => false,
+        }
+    })
 }
 
 /// Dimensions given to each graph input.

@@ -2,12 +2,9 @@
 
 mod args;
 mod compile;
-mod doctor;
 mod inspect;
 mod plan;
 mod strip;
-mod verify;
-mod bench;
 
 use std::process::ExitCode;
 
@@ -31,12 +28,6 @@ enum Command {
     Compile(compile::Args),
     /// Give the original back from a compiled model
     Strip(strip::Args),
-    /// Prove that a compiled model computes what its plan says
-    Verify(verify::Args),
-    /// Time the denoising loop of original and compiled models
-    Bench(bench::Args),
-    /// Show which ONNX Runtime is used and what it offers
-    Doctor(doctor::Args),
 }
 
 /// What a command ends with when nothing went wrong.
@@ -61,9 +52,6 @@ pub fn main() -> ExitCode {
         Command::Plan(args) => plan::run(&args),
         Command::Compile(args) => compile::run(&args),
         Command::Strip(args) => strip::run(&args),
-        Command::Verify(args) => verify::run(&args),
-        Command::Bench(args) => bench::run(&args),
-        Command::Doctor(args) => doctor::run(args).map(|()| Outcome::Done),
     };
     match result {
         Ok(Outcome::Done) => ExitCode::SUCCESS,

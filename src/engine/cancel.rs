@@ -22,13 +22,18 @@ struct Shared {
 
 impl fmt::Debug for CancelHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CancelHandle").field("cancelled", &self.is_cancelled()).finish()
+        f.debug_struct("CancelHandle")
+            .field("cancelled", &self.is_cancelled())
+            .finish()
     }
 }
 
 impl CancelHandle {
     pub(super) fn new(options: Option<RunOptions>) -> Self {
-        Self(Arc::new(Shared { requested: AtomicBool::new(false), options }))
+        Self(Arc::new(Shared {
+            requested: AtomicBool::new(false),
+            options,
+        }))
     }
 
     /// Cancels the evaluation that is running, or else the next one.
@@ -49,7 +54,10 @@ impl CancelHandle {
 
     pub(super) fn clear(&self) -> ort::Result<()> {
         self.0.requested.store(false, Ordering::SeqCst);
-        self.0.options.as_ref().map_or(Ok(()), RunOptions::unterminate)
+        self.0
+            .options
+            .as_ref()
+            .map_or(Ok(()), RunOptions::unterminate)
     }
 
     pub(super) fn options(&self) -> Option<&RunOptions> {

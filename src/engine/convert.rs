@@ -84,11 +84,17 @@ pub(super) fn zeros(dtype: DType, shape: &[usize]) -> ort::Result<DynTensor> {
 /// Copies a value of the engine, which must lie in host memory, into a host tensor.
 pub(super) fn from_value(value: &DynValue) -> ort::Result<Tensor> {
     let ValueType::Tensor { ty, shape, .. } = value.dtype() else {
-        return Err(ort::Error::new(format!("expected a tensor, got {}", value.dtype())));
+        return Err(ort::Error::new(format!(
+            "expected a tensor, got {}",
+            value.dtype()
+        )));
     };
     let dtype = dtype(*ty)
         .ok_or_else(|| ort::Error::new(format!("tensors of type {ty} are not supported")))?;
-    let shape: Vec<usize> = shape.iter().map(|&d| usize::try_from(d).unwrap_or(0)).collect();
+    let shape: Vec<usize> = shape
+        .iter()
+        .map(|&d| usize::try_from(d).unwrap_or(0))
+        .collect();
     let data: Vec<u8> = for_number!(dtype,
         T => {
             let (_, values) = value.try_extract_tensor::<T>()?;

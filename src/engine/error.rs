@@ -7,6 +7,9 @@ use super::tensor::DType;
 /// Result of an engine operation.
 pub type Result<T, E = EngineError> = std::result::Result<T, E>;
 
+/// What ONNX Runtime or the embedded engine reported.
+pub type Source = Box<dyn std::error::Error + Send + Sync>;
+
 /// An error of the engine. Each variant names the file, value or library it is
 /// about and says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -39,7 +42,9 @@ pub enum EngineError {
     },
 
     /// `HGC_ENGINE` holds something else than a known engine.
-    #[error("HGC_ENGINE is `{value}`; set it to `ort` (ONNX Runtime), `tract` (embedded) or unset it")]
+    #[error(
+        "HGC_ENGINE is `{value}`; set it to `ort` (ONNX Runtime), `tract` (embedded) or unset it"
+    )]
     UnknownEngine {
         /// The value found.
         value: String,
@@ -64,7 +69,7 @@ pub enum EngineError {
         engine: String,
         /// What it reported.
         #[source]
-        source: ort::Error,
+        source: Source,
     },
 
     /// `--ep` names no known execution provider.
@@ -106,7 +111,7 @@ pub enum EngineError {
         provider: &'static str,
         /// What it reported.
         #[source]
-        source: ort::Error,
+        source: Source,
     },
 
     /// The model file cannot be read.
@@ -136,7 +141,7 @@ pub enum EngineError {
         file: String,
         /// What it reported.
         #[source]
-        source: ort::Error,
+        source: Source,
     },
 
     /// Operators that the embedded engine does not have.
@@ -242,7 +247,7 @@ pub enum EngineError {
         file: String,
         /// What it reported.
         #[source]
-        source: ort::Error,
+        source: Source,
     },
 
     /// The model has no `hgc.step` input.
@@ -277,7 +282,9 @@ pub enum EngineError {
     },
 
     /// An earlier evaluation of this generation failed.
-    #[error("the generation of `{file}` ended early ({reason}); reset the session to start another")]
+    #[error(
+        "the generation of `{file}` ended early ({reason}); reset the session to start another"
+    )]
     Poisoned {
         /// The model.
         file: String,
@@ -326,7 +333,9 @@ pub enum EngineError {
     },
 
     /// The evaluation was cancelled.
-    #[error("the evaluation of `{file}` was cancelled; reset the session to start another generation")]
+    #[error(
+        "the evaluation of `{file}` was cancelled; reset the session to start another generation"
+    )]
     Cancelled {
         /// The model.
         file: String,

@@ -15,6 +15,7 @@
 //! and nothing else is tried.
 
 use std::env;
+use std::error::Error;
 use std::ffi::OsStr;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -98,7 +99,11 @@ impl Search {
 
     fn request(&mut self, path: &Path, place: Place) {
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
-        let inside = if path.is_dir() { libraries_in(&path, 0) } else { Vec::new() };
+        let inside = if path.is_dir() {
+            libraries_in(&path, 0)
+        } else {
+            Vec::new()
+        };
         let path = inside.into_iter().next().unwrap_or(path);
         self.candidates.push(Candidate { path, place });
     }
@@ -111,8 +116,15 @@ impl Search {
         for folder in target_folders(exe.as_deref()) {
             self.folder(&folder.join("onnxruntime"), 3, Place::Target);
         }
-        let name = format!("{}onnxruntime{}", env::consts::DLL_PREFIX, env::consts::DLL_SUFFIX);
-        self.candidates.push(Candidate { path: name.into(), place: Place::System });
+        let name = format!(
+            "{}onnxruntime{}",
+            env::consts::DLL_PREFIX,
+            env::consts::DLL_SUFFIX
+        );
+        self.candidates.push(Candidate {
+            path: name.into(),
+            place: Place::System,
+        });
         for folder in python_folders() {
             self.folder(&folder, 0, Place::Python);
         }
@@ -123,7 +135,8 @@ impl Search {
         if found.is_empty() {
             self.empty.push((folder.to_path_buf(), place));
         }
-        self.candidates.extend(found.into_iter().map(|path| Candidate { path, place }));
+        self.candidates
+            .extend(found.into_iter().map(|path| Candidate { path, place }));
     }
 }
 
@@ -145,7 +158,10 @@ fn target_folders(exe: Option<&Path>) -> Vec<PathBuf> {
         add(PathBuf::from(folder));
     }
     let cwd = env::current_dir().ok();
-    let project = cwd.iter().flat_map(|d| d.ancestors()).find(|d| d.join("Cargo.lock").is_file());
+    let project = cwd
+        .iter()
+        .flat_map(|d| d.ancestors())
+        .find(|d| d.join("Cargo.lock").is_file());
     if let Some(project) = project {
         add(project.join("target"));
     }
@@ -154,14 +170,21 @@ fn target_folders(exe: Option<&Path>) -> Vec<PathBuf> {
 
 /// `onnxruntime/capi` of the active Python environments.
 fn python_folders() -> Vec<PathBuf> {
-    let roots = ["VIRTUAL_ENV", "CONDA_PREFIX"].into_iter().filter_map(env::var_os);
+    let roots = ["VIRTUAL_ENV", "CONDA_PREFIX"]
+        .into_iter()
+        .filter_map(env::var_os);
     let mut folders = Vec::new();
     for root in roots.map(PathBuf::from) {
-        let versions = std::fs::read_dir(root.join("lib")).into_iter().flatten().flatten();
+        let versions = std::fs::read_dir(root.join("lib"))
+            .into_iter()
+            .flatten()
+            .flatten();
         let mut sites: Vec<_> = versions.map(|v| v.path().join("site-packages")).collect();
         sites.sort();
         sites.push(root.join("Lib").join("site-packages"));
-        let capi = sites.into_iter().map(|s| s.join("onnxruntime").join("capi"));
+        let capi = sites
+            .into_iter()
+            .map(|s| s.join("onnxruntime").join("capi"));
         folders.extend(capi.filter(|c| c.is_dir()));
     }
     folders
@@ -191,22 +214,54 @@ fn libraries_in(folder: &Path, depth: usize) -> Vec<PathBuf> {
 /// other files, such as the provider libraries that lie beside it.
 fn version_in_name(name: &OsStr) -> Option<Vec<u32>> {
     let name = name.to_str()?;
-    let rest = name.strip_prefix("lib").unwrap_or(name).strip_prefix("onnxruntime.")?;
-    let numbers = |text: &str| text.split('.').map(|n| n.parse().ok()).collect::<Option<Vec<u32>>>();
+    let rest = name
+        .strip_prefix("lib")
+        .unwrap_or(name)
+        .strip_prefix("onnxruntime.")?;
+    let numbers = |text: &str| {
+        text.split('.')
+            .map(|n| n.parse().ok())
+            .collect::<Option<Vec<u32>>>()
+    };
     if rest == "so" || rest == "dylib" || rest == "dll" {
         return Some(Vec::new());
     }
-    numbers(rest.strip_prefix("so.").or_else(|| rest.strip_suffix(".dylib"))?)
+    numbers(
+        rest.strip_prefix("so.")
+            .or_else(|| rest.strip_suffix(".dylib"))?,
+    )
 }
 
-/// The version of a library: from its file name, or from the library itself.
-pub(super) fn version(path: &Path) -> String {
-    let named = path.file_name().and_then(version_in_name).filter(|v| v.len() > 1);
-    match (named, ort::util::probe(path)) {
-        (Some(v), _) => v.iter().map(u32::to_string).collect::<Vec<_>>().join("."),
-        (None, Some(minor)) => format!("1.{minor}"),
-        (None, None) => "of unknown version".to_owned(),
+/// Loads a library, for good, and returns its version, or says why it is of no use.
+///
+/// `ort::init_from` must not be called with a path that fails: it then takes a later
+/// call, with another path, for done. So each path is tried here first.
+pub(super) fn try_load(path: &Path) -> Result<String, String> {
+    if let Err(error) = ort::util::preload_dylib(path) {
+        let cause = error
+            .source()
+            .map(|cause| format!(": {cause}"))
+            .unwrap_or_default();
+        return Err(format!("{error}{cause}"));
     }
+    let minor = ort::util::probe(path);
+    let minor = minor.ok_or("it is no ONNX Runtime, or none of version 1")?;
+    if minor < ort::MINOR_VERSION {
+        return Err(format!(
+            "version 1.{minor} is older than 1.{}",
+            ort::MINOR_VERSION
+        ));
+    }
+    let named = path
+        .file_name()
+        .and_then(version_in_name)
+        .filter(|v| v.get(1) == Some(&minor));
+    let numbers = named.unwrap_or_else(|| vec![1, minor]);
+    Ok(numbers
+        .iter()
+        .map(u32::to_string)
+        .collect::<Vec<_>>()
+        .join("."))
 }
 
 #[cfg(test)]
@@ -223,6 +278,15 @@ mod tests {
         assert_eq!(version("libonnxruntime_providers_cuda.so"), None);
         assert_eq!(version("libonnxruntime.so.debug"), None);
         assert_eq!(version("onnxruntime.py"), None);
+    }
+
+    #[test]
+    fn a_file_that_is_no_library_is_refused_with_the_reason() {
+        let reason = try_load(Path::new("/nonexistent/libonnxruntime.so")).unwrap_err();
+        assert!(
+            reason.contains("/nonexistent/libonnxruntime.so"),
+            "{reason}"
+        );
     }
 
     #[test]

@@ -21,13 +21,17 @@
 //! The variable `HGC_ENGINE` forces one: `ort` makes a missing library an error,
 //! `tract` uses the embedded engine even where a library is found.
 
+mod bound;
 mod cached;
 mod cancel;
 mod convert;
+mod embedded;
 mod error;
-mod header;
 pub mod library;
+mod model;
+mod moved;
 mod provider;
+mod runtime;
 mod session;
 mod state;
 mod tensor;
@@ -38,16 +42,21 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use ort::environment::Environment;
+use ort::logging::LogLevel;
 
 pub use cached::CachedSession;
 pub use cancel::CancelHandle;
 pub use error::{EngineError, Result};
+pub use model::{Dim, ModelSource, ValueInfo};
 pub use provider::{Provider, parse_option};
-pub use session::{Dim, ModelSource, Optimization, Session, SessionOptions, ValueInfo};
+pub use session::{Optimization, Session, SessionOptions};
 pub use state::{PAST_PREFIX, PRESENT_PREFIX, STEP_INPUT, keys};
 pub use tensor::{DType, Tensor, TensorError};
 
 use library::{Candidate, Place, Search};
+
+/// Version of the embedded engine, as pinned in Cargo.toml.
+const EMBEDDED_VERSION: &str = "0.23.9";
 
 /// Which engine runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,7 +160,7 @@ impl fmt::Display for EngineInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.library {
             Some(path) => write!(f, "ONNX Runtime {} (`{}`)", self.version, path.display()),
-            None => write!(f, "the embedded engine (ort-tract {})", self.version),
+            None => write!(f, "the embedded engine (tract {})", self.version),
         }
     }
 }
@@ -159,7 +168,8 @@ impl fmt::Display for EngineInfo {
 /// The engine of this process.
 #[derive(Debug)]
 pub struct Engine {
-    environment: Environment,
+    /// `None` for the embedded engine.
+    environment: Option<Environment>,
     info: EngineInfo,
 }
 
@@ -192,8 +202,8 @@ impl Engine {
         self.info.kind
     }
 
-    pub(crate) fn environment(&self) -> &Environment {
-        &self.environment
+    pub(crate) fn environment(&self) -> Option<&Environment> {
+        self.environment.as_ref()
     }
 
     fn satisfies(&self, request: &EngineRequest) -> Result<()> {
@@ -201,7 +211,9 @@ impl Engine {
         let same_library = match (&request.library, &self.info.library) {
             (None, _) => true,
             (Some(_), _) if request.kind == Some(EngineKind::Embedded) => true,
-            (Some(asked), Some(used)) => self.info.requested.library.as_ref() == Some(asked) || same_file(asked, used),
+            (Some(asked), Some(used)) => {
+                self.info.requested.library.as_ref() == Some(asked) || same_file(asked, used)
+            }
             (Some(_), None) => false,
         };
         if same_kind && same_library {
@@ -215,76 +227,104 @@ impl Engine {
 
     fn open(request: &EngineRequest) -> Result<Self> {
         if request.kind == Some(EngineKind::Embedded) {
-            return Self::embedded(request, Vec::new());
+            return Ok(Self::embedded(request, Vec::new()));
         }
         let search = Search::new(request.library.as_deref());
         let mut looked: Vec<Looked> = Vec::new();
         for Candidate { path, place } in search.candidates {
-            match ort::init_from(&path) {
-                Ok(builder) => {
-                    looked.push(Looked { path: path.clone(), place, outcome: Outcome::Used });
-                    return Self::onnx_runtime(request, builder, path, looked);
+            match library::try_load(&path) {
+                Ok(version) => {
+                    looked.push(Looked {
+                        path: path.clone(),
+                        place,
+                        outcome: Outcome::Used,
+                    });
+                    return Self::onnx_runtime(request, path, version, looked);
                 }
-                Err(error) if place.is_request() => {
-                    let (asked_by, reason) = (place.name(), error.to_string());
-                    return Err(EngineError::LibraryRejected { path, asked_by, reason });
+                Err(reason) if place.is_request() => {
+                    let asked_by = place.name();
+                    return Err(EngineError::LibraryRejected {
+                        path,
+                        asked_by,
+                        reason,
+                    });
                 }
-                Err(error) => {
-                    let outcome = Outcome::Rejected(error.to_string());
-                    looked.push(Looked { path, place, outcome });
+                Err(reason) => {
+                    looked.push(Looked {
+                        path,
+                        place,
+                        outcome: Outcome::Rejected(reason),
+                    });
                 }
             }
         }
-        let nothing = |(path, place)| Looked { path, place, outcome: Outcome::Nothing };
+        let nothing = |(path, place)| Looked {
+            path,
+            place,
+            outcome: Outcome::Nothing,
+        };
         looked.extend(search.empty.into_iter().map(nothing));
         if request.kind == Some(EngineKind::OnnxRuntime) {
-            let looked = looked.iter().map(|l| l.path.display().to_string()).collect::<Vec<_>>();
-            return Err(EngineError::LibraryNotFound { looked: looked.join(", ") });
+            let looked = looked
+                .iter()
+                .map(|l| l.path.display().to_string())
+                .collect::<Vec<_>>();
+            return Err(EngineError::LibraryNotFound {
+                looked: looked.join(", "),
+            });
         }
-        Self::embedded(request, looked)
+        Ok(Self::embedded(request, looked))
     }
 
     fn onnx_runtime(
         request: &EngineRequest,
-        builder: ort::environment::EnvironmentBuilder,
         path: PathBuf,
+        version: String,
         looked: Vec<Looked>,
     ) -> Result<Self> {
-        let start = |source| EngineError::Start {
-            engine: format!("ONNX Runtime (`{}`)", path.display()),
+        let failed = |source| EngineError::Start {
+            engine: format!("ONNX Runtime {version} (`{}`)", path.display()),
             source,
         };
-        let environment =
-            builder.with_name("hgc").with_telemetry(false).build().map_err(start)?;
+        let builder = ort::init_from(&path).map_err(|e| failed(Box::new(e)))?;
+        let environment = builder.with_name("hgc").with_telemetry(false).build();
+        let environment = environment.map_err(|e| failed(Box::new(e)))?;
+        // What goes wrong comes back as an error; the runtime need not print it too.
+        if env::var_os("ORT_LOG").is_none() {
+            environment.set_log_level(LogLevel::Fatal);
+        }
         let info = EngineInfo {
             kind: EngineKind::OnnxRuntime,
-            version: library::version(&path),
+            version,
             build: ort::info().to_owned(),
-            providers: Provider::ALL.into_iter().filter(|p| p.is_built_in()).collect(),
+            providers: Provider::ALL
+                .into_iter()
+                .filter(|p| p.is_built_in())
+                .collect(),
             library: Some(path),
             looked,
             requested: request.clone(),
         };
-        Ok(Self { environment, info })
+        Ok(Self {
+            environment: Some(environment),
+            info,
+        })
     }
 
-    fn embedded(request: &EngineRequest, looked: Vec<Looked>) -> Result<Self> {
-        ort::set_api(ort_tract::api());
-        let environment = ort::init().with_name("hgc").with_telemetry(false).build();
-        let environment = environment.map_err(|source| EngineError::Start {
-            engine: "the embedded engine".to_owned(),
-            source,
-        })?;
+    fn embedded(request: &EngineRequest, looked: Vec<Looked>) -> Self {
         let info = EngineInfo {
             kind: EngineKind::Embedded,
             library: None,
-            version: ort::info().rsplit_once("version=").map_or("", |(_, v)| v).to_owned(),
-            build: ort::info().to_owned(),
+            version: EMBEDDED_VERSION.to_owned(),
+            build: format!("tract {EMBEDDED_VERSION}, pure Rust"),
             providers: vec![Provider::Cpu],
             looked,
             requested: request.clone(),
         };
-        Ok(Self { environment, info })
+        Self {
+            environment: None,
+            info,
+        }
     }
 }
 

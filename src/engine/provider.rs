@@ -11,8 +11,8 @@ use ort::ep::{self, ArbitrarilyConfigurableExecutionProvider, ExecutionProvider}
 use ort::memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType};
 use ort::session::builder::{AutoDevicePolicy, SessionBuilder};
 
+use super::EngineInfo;
 use super::error::{EngineError, Result};
-use super::{Engine, EngineKind};
 
 /// An execution provider of ONNX Runtime.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -89,14 +89,18 @@ impl FromStr for Provider {
             "cpu" => Ok(Self::Cpu),
             "cuda" => Ok(Self::Cuda),
             "tensorrt" | "trt" => Ok(Self::TensorRt),
-            _ => Err(EngineError::UnknownProvider { value: value.to_owned() }),
+            _ => Err(EngineError::UnknownProvider {
+                value: value.to_owned(),
+            }),
         }
     }
 }
 
 /// Parses the value of `--ep-option`, `key=value`.
 pub fn parse_option(text: &str) -> Result<(String, String)> {
-    let bad = || EngineError::BadProviderOption { value: text.to_owned() };
+    let bad = || EngineError::BadProviderOption {
+        value: text.to_owned(),
+    };
     let (key, value) = text.split_once('=').ok_or_else(bad)?;
     if key.is_empty() || text.contains('\0') {
         return Err(bad());
@@ -104,47 +108,63 @@ pub fn parse_option(text: &str) -> Result<(String, String)> {
     Ok((key.to_owned(), value.to_owned()))
 }
 
-/// Registers `provider` with a session, or says what is missing.
+/// Says what is missing where the engine does not have `provider`.
+pub(super) fn check(engine: &EngineInfo, provider: Provider) -> Result<()> {
+    if engine.providers.contains(&provider) {
+        return Ok(());
+    }
+    let available = engine
+        .providers
+        .iter()
+        .map(|p| p.name())
+        .collect::<Vec<_>>();
+    Err(EngineError::ProviderMissing {
+        engine: engine.to_string(),
+        provider: provider.name(),
+        available: available.join(", "),
+        advice: provider.advice(),
+    })
+}
+
+/// Registers `provider` with a session of ONNX Runtime.
 pub(super) fn register(
     builder: SessionBuilder,
-    engine: &Engine,
+    engine: &EngineInfo,
     provider: Provider,
     options: &[(String, String)],
 ) -> Result<SessionBuilder> {
-    if !engine.info().providers.contains(&provider) {
-        let available = engine.info().providers.iter().map(|p| p.name()).collect::<Vec<_>>();
-        return Err(EngineError::ProviderMissing {
-            engine: engine.info().to_string(),
-            provider: provider.name(),
-            available: available.join(", "),
-            advice: provider.advice(),
-        });
-    }
-    if engine.kind() == EngineKind::Embedded {
-        return Ok(builder);
-    }
+    check(engine, provider)?;
     if provider != Provider::Cpu {
-        preload_cuda(engine.info().library.as_deref());
+        preload_cuda(engine.library.as_deref());
     }
     let registered = match provider {
         // Without this the binding lets the runtime pick a device by policy.
         Provider::Cpu => builder.with_auto_device(AutoDevicePolicy::PreferCPU),
-        Provider::Cuda => builder.with_execution_providers([
-            configured(ep::CUDA::default(), options).build().error_on_failure()
-        ]),
+        Provider::Cuda => {
+            builder.with_execution_providers([configured(ep::CUDA::default(), options)
+                .build()
+                .error_on_failure()])
+        }
         Provider::TensorRt => {
-            let device: Vec<_> =
-                options.iter().filter(|(key, _)| key == "device_id").cloned().collect();
+            let device: Vec<_> = options
+                .iter()
+                .filter(|(key, _)| key == "device_id")
+                .cloned()
+                .collect();
             builder.with_execution_providers([
-                configured(ep::TensorRT::default(), options).build().error_on_failure(),
-                configured(ep::CUDA::default(), &device).build().error_on_failure(),
+                configured(ep::TensorRT::default(), options)
+                    .build()
+                    .error_on_failure(),
+                configured(ep::CUDA::default(), &device)
+                    .build()
+                    .error_on_failure(),
             ])
         }
     };
     registered.map_err(|e| EngineError::ProviderFailed {
-        engine: engine.info().to_string(),
+        engine: engine.to_string(),
         provider: provider.name(),
-        source: e.into(),
+        source: Box::new(ort::Error::<()>::from(e)),
     })
 }
 
@@ -152,7 +172,9 @@ fn configured<E: ArbitrarilyConfigurableExecutionProvider>(
     provider: E,
     options: &[(String, String)],
 ) -> E {
-    options.iter().fold(provider, |p, (key, value)| p.with_arbitrary_config(key, value))
+    options.iter().fold(provider, |p, (key, value)| {
+        p.with_arbitrary_config(key, value)
+    })
 }
 
 /// Loads the CUDA, cuDNN and TensorRT libraries that Python wheels put beside
@@ -166,7 +188,10 @@ fn preload_cuda(library: Option<&Path>) {
     let folders = library_folders(site);
     let wanted = ep::cuda::CUDA_DYLIBS.iter().chain(ep::cuda::CUDNN_DYLIBS);
     for name in wanted.chain(&["libnvinfer.so.10", "libnvonnxparser.so.10"]) {
-        let path = folders.iter().map(|folder| folder.join(name)).find(|path| path.is_file());
+        let path = folders
+            .iter()
+            .map(|folder| folder.join(name))
+            .find(|path| path.is_file());
         if let Some(path) = path
             && let Err(error) = ort::util::preload_dylib(&path)
         {
@@ -177,7 +202,10 @@ fn preload_cuda(library: Option<&Path>) {
 
 /// `nvidia/*/lib` and `tensorrt_libs` of a site-packages folder.
 fn library_folders(site: &Path) -> Vec<PathBuf> {
-    let packages = std::fs::read_dir(site.join("nvidia")).into_iter().flatten().flatten();
+    let packages = std::fs::read_dir(site.join("nvidia"))
+        .into_iter()
+        .flatten()
+        .flatten();
     let mut folders: Vec<_> = packages.map(|package| package.path().join("lib")).collect();
     folders.sort();
     folders.push(site.join("tensorrt_libs"));

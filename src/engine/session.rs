@@ -1,21 +1,16 @@
 //! A model, ready to run.
 
-use std::borrow::Cow;
-use std::collections::BTreeMap;
-use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use bytes::Bytes;
-use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
-use ort::session::{OutputSelector, RunOptions, SessionInputValue, SessionOutputs};
-use ort::value::{DynValue, Outlet, ValueType};
+use anyhow::Context;
+use ort::environment::Environment;
+use ort::value::Outlet;
 
-use super::convert;
-use super::error::{EngineError, Result};
-use super::header::Header;
+use super::error::{EngineError, Result, Source};
+use super::model::{ModelSource, ValueInfo};
 use super::provider::{self, Provider};
-use super::tensor::{DType, Tensor};
-use super::{Engine, EngineKind};
+use super::tensor::Tensor;
+use super::{Engine, EngineInfo, embedded, runtime};
 
 /// How much the engine may change a graph before it runs it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,106 +41,21 @@ pub struct SessionOptions {
     pub profile: Option<PathBuf>,
 }
 
-/// Where a model comes from.
-#[derive(Clone, Debug)]
-pub enum ModelSource {
-    /// A file; external data is read from its folder.
-    File(PathBuf),
-    /// A serialized model in memory.
-    Memory {
-        /// What errors call it.
-        name: String,
-        /// The bytes of the model.
-        bytes: Bytes,
-        /// The folder of its external data (ONNX Runtime only).
-        folder: Option<PathBuf>,
-    },
-}
-
-impl ModelSource {
-    fn name(&self) -> String {
-        match self {
-            Self::File(path) => path.display().to_string(),
-            Self::Memory { name, .. } => name.clone(),
-        }
-    }
-}
-
-impl From<&Path> for ModelSource {
-    fn from(path: &Path) -> Self {
-        Self::File(path.to_path_buf())
-    }
-}
-
-impl From<PathBuf> for ModelSource {
-    fn from(path: PathBuf) -> Self {
-        Self::File(path)
-    }
-}
-
-impl From<&PathBuf> for ModelSource {
-    fn from(path: &PathBuf) -> Self {
-        Self::File(path.clone())
-    }
-}
-
-/// A declared dimension.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Dim {
-    /// Always this size.
-    Fixed(usize),
-    /// Given a name, or an expression of names.
-    Symbol(String),
-    /// Not declared.
-    Unknown,
-}
-
-impl fmt::Display for Dim {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Fixed(n) => write!(f, "{n}"),
-            Self::Symbol(name) => f.write_str(name),
-            Self::Unknown => f.write_str("?"),
-        }
-    }
-}
-
-/// A declared input or output.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ValueInfo {
-    /// Its name.
-    pub name: String,
-    /// Its element type.
-    pub dtype: DType,
-    /// Its dimensions.
-    pub dims: Vec<Dim>,
-}
-
-impl ValueInfo {
-    /// Whether a tensor of `shape` fits the declared dimensions.
-    #[must_use]
-    pub fn accepts(&self, shape: &[usize]) -> bool {
-        self.dims.len() == shape.len()
-            && self.dims.iter().zip(shape).all(|(d, n)| !matches!(d, Dim::Fixed(m) if m != n))
-    }
-
-    fn dims_text(&self) -> String {
-        let dims: Vec<String> = self.dims.iter().map(Dim::to_string).collect();
-        format!("[{}]", dims.join(", "))
-    }
-}
-
 /// A loaded model. Runs keep nothing: feed everything each time.
 #[derive(Debug)]
 pub struct Session {
-    pub(super) inner: ort::session::Session,
-    pub(super) kind: EngineKind,
-    pub(super) file: String,
+    pub(super) backend: Backend,
+    file: String,
     inputs: Vec<ValueInfo>,
     optional: Vec<ValueInfo>,
     outputs: Vec<ValueInfo>,
-    /// Read from the file where the engine does not report it.
-    metadata: Option<BTreeMap<String, String>>,
+}
+
+/// The model as its engine holds it.
+#[derive(Debug)]
+pub(super) enum Backend {
+    OnnxRuntime(ort::session::Session),
+    Embedded(embedded::Model),
 }
 
 impl Session {
@@ -157,33 +67,61 @@ impl Session {
     ) -> Result<Self> {
         let source = source.into();
         let file = source.name();
-        let header = match engine.kind() {
-            EngineKind::OnnxRuntime => None,
-            EngineKind::Embedded => Some(embedded_header(&file, &source)?),
-        };
-        let load = |source| EngineError::Load { file: file.clone(), source };
-        let builder = builder(engine, options, &file)?;
-        let inner = match &source {
-            ModelSource::File(path) => commit_file(builder, path),
-            ModelSource::Memory { bytes, folder, .. } => {
-                commit_memory(builder, bytes, folder.as_deref())
+        match engine.environment() {
+            Some(environment) => {
+                Self::load_runtime(engine.info(), environment, &source, file, options)
             }
+            None => Self::load_embedded(engine.info(), &source, file, options),
+        }
+    }
+
+    fn load_runtime(
+        engine: &EngineInfo,
+        environment: &Environment,
+        source: &ModelSource,
+        file: String,
+        options: &SessionOptions,
+    ) -> Result<Self> {
+        let session = runtime::load(engine, environment, source, &file, options)?;
+        let infos = |outlets: &[Outlet]| -> Result<Vec<ValueInfo>> {
+            outlets
+                .iter()
+                .map(|o| runtime::value_info(&file, o.name(), o.dtype()))
+                .collect()
         };
-        let inner = inner.map_err(load)?;
-        let (inputs, outputs, optional, metadata) = match header {
-            Some(h) => (h.inputs, h.outputs, Vec::new(), Some(h.metadata)),
-            None => {
-                let optional = inner.overridable_initializers();
-                let optional = optional.iter().map(|o| value_info(&file, o.name(), o.dtype()));
-                (
-                    infos(&file, inner.inputs())?,
-                    infos(&file, inner.outputs())?,
-                    optional.filter_map(Result::ok).collect(),
-                    None,
-                )
-            }
-        };
-        Ok(Self { inner, kind: engine.kind(), file, inputs, optional, outputs, metadata })
+        let optional = session.overridable_initializers();
+        let optional = optional
+            .iter()
+            .map(|o| runtime::value_info(&file, o.name(), o.dtype()));
+        Ok(Self {
+            inputs: infos(session.inputs())?,
+            outputs: infos(session.outputs())?,
+            optional: optional.filter_map(Result::ok).collect(),
+            backend: Backend::OnnxRuntime(session),
+            file,
+        })
+    }
+
+    fn load_embedded(
+        engine: &EngineInfo,
+        source: &ModelSource,
+        file: String,
+        options: &SessionOptions,
+    ) -> Result<Self> {
+        provider::check(engine, options.provider)?;
+        if options.profile.is_some() {
+            return Err(EngineError::NeedsOnnxRuntime {
+                feature: "profiling",
+            });
+        }
+        let model = embedded::Model::load(&file, source, options.optimization)?;
+        Ok(Self {
+            inputs: model.inputs.clone(),
+            outputs: model.outputs.clone(),
+            optional: Vec::new(),
+            backend: Backend::Embedded(model),
+            file,
+        })
     }
 
     /// The inputs that must be given.
@@ -213,9 +151,9 @@ impl Session {
     /// A custom metadata entry of the model.
     #[must_use]
     pub fn metadata(&self, key: &str) -> Option<String> {
-        match &self.metadata {
-            Some(map) => map.get(key).cloned(),
-            None => self.inner.metadata().ok()?.custom(key),
+        match &self.backend {
+            Backend::OnnxRuntime(session) => session.metadata().ok()?.custom(key),
+            Backend::Embedded(model) => model.metadata.get(key).cloned(),
         }
     }
 
@@ -227,38 +165,39 @@ impl Session {
     ) -> Result<Vec<(String, Tensor)>> {
         self.check_inputs(&self.inputs, inputs)?;
         let names: Vec<String> = match outputs {
-            Some(names) => names.iter().map(|&n| self.check_output(n)).collect::<Result<_>>()?,
+            Some(names) => names
+                .iter()
+                .map(|&n| self.check_output(n))
+                .collect::<Result<_>>()?,
             None => self.outputs.iter().map(|o| o.name.clone()).collect(),
         };
-        let file = self.file.clone();
-        let failed = |source| EngineError::Run { file: file.clone(), source };
-        let mut values = Vec::with_capacity(inputs.len());
-        for &(name, tensor) in inputs {
-            let value = convert::to_value(tensor).map_err(failed)?;
-            values.push((Cow::from(name), SessionInputValue::from(value)));
-        }
-        let options = self.select(&names).map_err(failed)?;
-        let results = match &options {
-            Some(options) => self.inner.run_with_options(values, options),
-            None => self.inner.run(values),
+        let all = names.len() == self.outputs.len();
+        let results = match &mut self.backend {
+            Backend::OnnxRuntime(session) => {
+                runtime::run(session, inputs, &names, all).map_err(Source::from)
+            }
+            Backend::Embedded(model) => run_embedded(model, inputs, &names).map_err(Source::from),
         };
-        let mut results = results.map_err(failed)?;
-        let mut tensors = Vec::with_capacity(names.len());
-        for name in names {
-            let value = take(&mut results, &name).map_err(failed)?;
-            let tensor = convert::from_value(&value).map_err(failed)?;
-            tensors.push((name, tensor));
-        }
-        Ok(tensors)
+        results.map_err(|source| EngineError::Run {
+            file: self.file.clone(),
+            source,
+        })
     }
 
     /// Ends profiling and returns the path of the profile.
     pub fn end_profiling(&mut self) -> Result<PathBuf> {
-        if self.kind == EngineKind::Embedded {
-            return Err(EngineError::NeedsOnnxRuntime { feature: "profiling" });
-        }
-        let failed = |source| EngineError::Run { file: self.file.clone(), source };
-        self.inner.end_profiling().map(PathBuf::from).map_err(failed)
+        let Backend::OnnxRuntime(session) = &mut self.backend else {
+            return Err(EngineError::NeedsOnnxRuntime {
+                feature: "profiling",
+            });
+        };
+        session
+            .end_profiling()
+            .map(PathBuf::from)
+            .map_err(|source| EngineError::Run {
+                file: self.file.clone(),
+                source: Box::new(source),
+            })
     }
 
     /// Checks names, types and shapes of `given` against `required` and the optional
@@ -270,28 +209,57 @@ impl Session {
     ) -> Result<()> {
         let file = || self.file.clone();
         for (i, &(name, tensor)) in given.iter().enumerate() {
-            let known = required.iter().chain(&self.optional).find(|v| v.name == name);
+            let known = required
+                .iter()
+                .chain(&self.optional)
+                .find(|v| v.name == name);
             let Some(info) = known else {
-                let inputs = required.iter().map(|v| v.name.as_str()).collect::<Vec<_>>().join(", ");
-                return Err(EngineError::UnknownInput { file: file(), name: name.into(), inputs });
+                let inputs = required
+                    .iter()
+                    .map(|v| v.name.as_str())
+                    .collect::<Vec<_>>()
+                    .join(", ");
+                return Err(EngineError::UnknownInput {
+                    file: file(),
+                    name: name.into(),
+                    inputs,
+                });
             };
             if given[..i].iter().any(|(other, _)| *other == name) {
-                return Err(EngineError::DuplicateInput { file: file(), name: name.into() });
+                return Err(EngineError::DuplicateInput {
+                    file: file(),
+                    name: name.into(),
+                });
             }
             let (found, expected) = (tensor.dtype(), info.dtype);
             if found != expected {
                 let name = name.into();
-                return Err(EngineError::WrongType { file: file(), name, found, expected });
+                return Err(EngineError::WrongType {
+                    file: file(),
+                    name,
+                    found,
+                    expected,
+                });
             }
             if !info.accepts(tensor.shape()) {
                 let (found, expected) = (tensor.shape().to_vec(), info.dims_text());
                 let name = name.into();
-                return Err(EngineError::WrongShape { file: file(), name, found, expected });
+                return Err(EngineError::WrongShape {
+                    file: file(),
+                    name,
+                    found,
+                    expected,
+                });
             }
         }
-        let missing = required.iter().find(|v| !given.iter().any(|(name, _)| *name == v.name));
+        let missing = required
+            .iter()
+            .find(|v| !given.iter().any(|(name, _)| *name == v.name));
         missing.map_or(Ok(()), |v| {
-            Err(EngineError::MissingInput { file: file(), name: v.name.clone() })
+            Err(EngineError::MissingInput {
+                file: file(),
+                name: v.name.clone(),
+            })
         })
     }
 
@@ -299,113 +267,38 @@ impl Session {
         if self.outputs.iter().any(|o| o.name == name) {
             return Ok(name.to_owned());
         }
-        let outputs = self.outputs.iter().map(|v| v.name.as_str()).collect::<Vec<_>>().join(", ");
-        Err(EngineError::UnknownOutput { file: self.file.clone(), name: name.to_owned(), outputs })
-    }
-
-    /// Run options that compute only `names`; `None` where the engine computes all.
-    fn select(
-        &self,
-        names: &[String],
-    ) -> ort::Result<Option<RunOptions<ort::session::HasSelectedOutputs>>> {
-        if self.kind == EngineKind::Embedded || names.len() == self.outputs.len() {
-            return Ok(None);
-        }
-        let selector = names.iter().fold(OutputSelector::no_default(), |s, name| s.with(name));
-        Ok(Some(RunOptions::new()?.with_outputs(selector)))
-    }
-}
-
-/// Takes the output `name` out of the results of a run.
-pub(super) fn take(results: &mut SessionOutputs<'_>, name: &str) -> ort::Result<DynValue> {
-    results.remove(name).ok_or_else(|| ort::Error::new(format!("output `{name}` was not returned")))
-}
-
-fn builder(engine: &Engine, options: &SessionOptions, file: &str) -> Result<SessionBuilder> {
-    let load = |source| EngineError::Load { file: file.to_owned(), source };
-    let mut builder = ort::session::Session::builder(engine.environment()).map_err(load)?;
-    builder = provider::register(builder, engine, options.provider, &options.provider_options)?;
-    let level = match options.optimization {
-        Optimization::Off => GraphOptimizationLevel::Disable,
-        Optimization::Basic => GraphOptimizationLevel::Level1,
-        Optimization::Extended => GraphOptimizationLevel::Level2,
-        Optimization::Default => GraphOptimizationLevel::All,
-    };
-    builder = builder.with_optimization_level(level).map_err(|e| load(e.into()))?;
-    if let Some(threads) = options.threads {
-        builder = builder.with_intra_threads(threads).map_err(|e| load(e.into()))?;
-    }
-    if let Some(prefix) = &options.profile {
-        if engine.kind() == EngineKind::Embedded {
-            return Err(EngineError::NeedsOnnxRuntime { feature: "profiling" });
-        }
-        builder = builder.with_profiling(prefix).map_err(|e| load(e.into()))?;
-    }
-    Ok(builder)
-}
-
-fn commit_file(mut builder: SessionBuilder, path: &Path) -> ort::Result<ort::session::Session> {
-    builder.commit_from_file(path)
-}
-
-fn commit_memory(
-    mut builder: SessionBuilder,
-    bytes: &[u8],
-    folder: Option<&Path>,
-) -> ort::Result<ort::session::Session> {
-    if let Some(folder) = folder {
-        let key = "session.model_external_initializers_file_folder_path";
-        builder = builder.with_config_entry(key, folder.to_string_lossy())?;
-    }
-    builder.commit_from_memory(bytes)
-}
-
-/// Reads the header for the embedded engine and refuses what that cannot run.
-fn embedded_header(file: &str, source: &ModelSource) -> Result<Header> {
-    let bytes = match source {
-        ModelSource::Memory { bytes, .. } => bytes.clone(),
-        ModelSource::File(path) => std::fs::read(path)
-            .map_err(|source| EngineError::Read { file: file.to_owned(), source })?
-            .into(),
-    };
-    let header = Header::read(file, &bytes)?;
-    let known = tract_onnx::onnx().op_register;
-    let lacking = header.operators.iter().filter(|((domain, op), _)| {
-        !domain.is_empty() || !known.0.contains_key(op)
-    });
-    let lacking: Vec<String> = lacking
-        .map(|((domain, op), node)| {
-            let dot = if domain.is_empty() { "" } else { "." };
-            format!("{domain}{dot}{op} (node `{node}`)")
+        let outputs = self
+            .outputs
+            .iter()
+            .map(|v| v.name.as_str())
+            .collect::<Vec<_>>()
+            .join(", ");
+        Err(EngineError::UnknownOutput {
+            file: self.file.clone(),
+            name: name.to_owned(),
+            outputs,
         })
-        .collect();
-    if lacking.is_empty() {
-        return Ok(header);
     }
-    let operators = lacking.join(", ");
-    Err(EngineError::UnsupportedOperators { file: file.to_owned(), operators })
 }
 
-fn infos(file: &str, outlets: &[Outlet]) -> Result<Vec<ValueInfo>> {
-    outlets.iter().map(|o| value_info(file, o.name(), o.dtype())).collect()
-}
-
-fn value_info(file: &str, name: &str, value_type: &ValueType) -> Result<ValueInfo> {
-    let unsupported = || EngineError::UnsupportedType {
-        file: file.to_owned(),
-        value: name.to_owned(),
-        found: value_type.to_string(),
-    };
-    let ValueType::Tensor { ty, shape, dimension_symbols } = value_type else {
-        return Err(unsupported());
-    };
-    let dtype = convert::dtype(*ty).ok_or_else(unsupported)?;
-    let dims = shape.iter().zip(dimension_symbols.iter()).map(|(&size, symbol)| {
-        match (usize::try_from(size), symbol.as_str()) {
-            (Ok(size), _) => Dim::Fixed(size),
-            (Err(_), "") => Dim::Unknown,
-            (Err(_), symbol) => Dim::Symbol(symbol.to_owned()),
-        }
-    });
-    Ok(ValueInfo { name: name.to_owned(), dtype, dims: dims.collect() })
+fn run_embedded(
+    model: &embedded::Model,
+    inputs: &[(&str, &Tensor)],
+    names: &[String],
+) -> anyhow::Result<Vec<(String, Tensor)>> {
+    let values = inputs
+        .iter()
+        .map(|&(name, tensor)| Ok((name, embedded::to_value(tensor)?)));
+    let results = model.run(values.collect::<anyhow::Result<_>>()?)?;
+    let mut tensors = Vec::with_capacity(names.len());
+    for name in names {
+        let result = model
+            .outputs
+            .iter()
+            .zip(&results)
+            .find(|(info, _)| info.name == *name);
+        let (info, value) = result.context("an output is missing")?;
+        tensors.push((name.clone(), embedded::from_value(value, info.dtype)?));
+    }
+    Ok(tensors)
 }

@@ -1,10 +1,8 @@
 //! The calling convention of a rewritten model, and where a generation stands.
 
-use tract_onnx::dim_expr::parse_onnx_dim;
-use tract_onnx::prelude::{SymbolScope, SymbolValues};
-
 use super::error::{EngineError, Result};
-use super::session::{Dim, Session, ValueInfo};
+use super::model::{Dim, ValueInfo};
+use super::session::Session;
 use super::tensor::{DType, Tensor};
 
 /// The input that takes the step.
@@ -43,7 +41,7 @@ pub(super) struct Layout {
     /// The inputs of the original model.
     pub inputs: Vec<ValueInfo>,
     /// The outputs of the original model, in order.
-    pub outputs: Vec<String>,
+    pub outputs: Vec<ValueInfo>,
     /// Names of inputs that the caches rely on.
     pub constants: Vec<String>,
 }
@@ -52,9 +50,14 @@ impl Layout {
     /// Reads the convention off a loaded model.
     pub fn of(session: &Session) -> Result<Self> {
         let file = session.file();
-        let broken = |problem: String| EngineError::Convention { file: file.to_owned(), problem };
+        let broken = |problem: String| EngineError::Convention {
+            file: file.to_owned(),
+            problem,
+        };
         let Some(step) = session.inputs().iter().find(|v| v.name == STEP_INPUT) else {
-            return Err(EngineError::NotRewritten { file: file.to_owned() });
+            return Err(EngineError::NotRewritten {
+                file: file.to_owned(),
+            });
         };
         if step.dtype != DType::I64 || !step.dims.is_empty() {
             return Err(broken(format!("`{STEP_INPUT}` is no int64 scalar")));
@@ -62,23 +65,30 @@ impl Layout {
         let text = session.metadata(keys::STEPS).unwrap_or_default();
         let steps = text.trim().parse().ok().filter(|&n: &usize| n > 0);
         let steps = steps.ok_or_else(|| {
-            broken(format!("metadata `{}` is `{text}`, not a number of steps", keys::STEPS))
+            broken(format!(
+                "metadata `{}` is `{text}`, not a number of steps",
+                keys::STEPS
+            ))
         })?;
         let mut layout = Self {
             steps,
             sites: sites(session).map_err(broken)?,
             inputs: session.inputs().to_vec(),
-            outputs: session.outputs().iter().map(|o| o.name.clone()).collect(),
+            outputs: session.outputs().to_vec(),
             constants: lines(session, keys::CONSTANT_INPUTS),
         };
         let own = |name: &str| name == STEP_INPUT || name.starts_with(PAST_PREFIX);
         layout.inputs.retain(|v| !own(&v.name));
-        layout.outputs.retain(|name| !name.starts_with(PRESENT_PREFIX));
+        layout
+            .outputs
+            .retain(|v| !v.name.starts_with(PRESENT_PREFIX));
         let known = |name: &String| layout.inputs.iter().any(|v| v.name == *name);
         let optional = |name: &String| session.optional_inputs().iter().any(|v| v.name == *name);
         if let Some(name) = layout.constants.iter().find(|n| !known(n) && !optional(n)) {
             let key = keys::CONSTANT_INPUTS;
-            return Err(broken(format!("metadata `{key}` names `{name}`, which is no input")));
+            return Err(broken(format!(
+                "metadata `{key}` names `{name}`, which is no input"
+            )));
         }
         Ok(layout)
     }
@@ -89,31 +99,6 @@ impl Layout {
         let size = |d: &Dim| if let Dim::Fixed(n) = d { *n } else { 0 };
         site.past.dims.iter().map(size).collect()
     }
-
-    /// Shape of the first value of `site` for an engine that wants one symbol to
-    /// have one value throughout: symbols take the sizes of `given`.
-    pub fn first_shape_resolved(&self, site: &Site, given: &[(&str, &Tensor)]) -> Vec<usize> {
-        let scope = SymbolScope::default();
-        let mut values = SymbolValues::default();
-        for (name, tensor) in given {
-            let Some(info) = self.inputs.iter().find(|v| v.name == *name) else { continue };
-            for (dim, &size) in info.dims.iter().zip(tensor.shape()) {
-                if let (Dim::Symbol(symbol), Ok(size)) = (dim, i64::try_from(size)) {
-                    values.set(&scope.sym(symbol), size);
-                }
-            }
-        }
-        let size = |dim: &Dim| match dim {
-            Dim::Fixed(n) => Some(*n),
-            Dim::Unknown => None,
-            Dim::Symbol(text) => {
-                let size = parse_onnx_dim(&scope, text).ok()?.eval(&values).to_i64().ok()?;
-                usize::try_from(size).ok()
-            }
-        };
-        let dims = site.past.dims.iter().zip(&site.present.dims);
-        dims.map(|(past, present)| size(past).or_else(|| size(present)).unwrap_or(0)).collect()
-    }
 }
 
 /// Pairs each past input with its present output.
@@ -121,33 +106,52 @@ fn sites(session: &Session) -> std::result::Result<Vec<Site>, String> {
     let mut in_place = lines(session, keys::IN_PLACE);
     let mut sites = Vec::new();
     for past in session.inputs() {
-        let Some(name) = past.name.strip_prefix(PAST_PREFIX) else { continue };
+        let Some(name) = past.name.strip_prefix(PAST_PREFIX) else {
+            continue;
+        };
         let output = format!("{PRESENT_PREFIX}{name}");
         let Some(present) = session.outputs().iter().find(|o| o.name == output) else {
             return Err(format!("input `{}` has no output `{output}`", past.name));
         };
         if past.dtype != present.dtype || past.dims.len() != present.dims.len() {
-            return Err(format!("`{}` and `{output}` differ in type or rank", past.name));
+            return Err(format!(
+                "`{}` and `{output}` differ in type or rank",
+                past.name
+            ));
         }
         let shared = in_place.iter().position(|n| n == name);
         let in_place = shared.map(|i| in_place.swap_remove(i)).is_some();
-        sites.push(Site { past: past.clone(), present: present.clone(), in_place });
+        sites.push(Site {
+            past: past.clone(),
+            present: present.clone(),
+            in_place,
+        });
     }
-    let presents = session.outputs().iter().filter(|o| o.name.starts_with(PRESENT_PREFIX));
+    let presents = session
+        .outputs()
+        .iter()
+        .filter(|o| o.name.starts_with(PRESENT_PREFIX));
     for output in presents {
         if !sites.iter().any(|s| s.present.name == output.name) {
             return Err(format!("output `{}` has no input to feed", output.name));
         }
     }
     match in_place.first() {
-        Some(name) => Err(format!("metadata `{}` names `{name}`, which is no site", keys::IN_PLACE)),
+        Some(name) => Err(format!(
+            "metadata `{}` names `{name}`, which is no site",
+            keys::IN_PLACE
+        )),
         None => Ok(sites),
     }
 }
 
 fn lines(session: &Session, key: &str) -> Vec<String> {
     let text = session.metadata(key).unwrap_or_default();
-    text.lines().map(str::trim).filter(|l| !l.is_empty()).map(str::to_owned).collect()
+    text.lines()
+        .map(str::trim)
+        .filter(|l| !l.is_empty())
+        .map(str::to_owned)
+        .collect()
 }
 
 /// Where a generation stands.
@@ -157,9 +161,17 @@ pub(super) struct Generation {
     step: usize,
     /// Why no further evaluation is possible.
     ended: Option<String>,
-    /// Name and shape of each input, and the value of the constant ones, fixed by
-    /// the first evaluation.
-    fixed: Option<Vec<(String, Vec<usize>, Option<Tensor>)>>,
+    /// What the first evaluation was given.
+    fixed: Option<Vec<Fixed>>,
+}
+
+/// What must not change of an input within a generation.
+#[derive(Debug)]
+struct Fixed {
+    name: String,
+    shape: Vec<usize>,
+    /// The value, for inputs that the caches rely on.
+    value: Option<Tensor>,
 }
 
 impl Generation {
@@ -173,40 +185,63 @@ impl Generation {
     pub fn admit(&self, file: &str, layout: &Layout, given: &[(&str, &Tensor)]) -> Result<()> {
         let file = || file.to_owned();
         if let Some(reason) = &self.ended {
-            return Err(EngineError::Poisoned { file: file(), reason: reason.clone() });
+            return Err(EngineError::Poisoned {
+                file: file(),
+                reason: reason.clone(),
+            });
         }
         if self.step >= layout.steps {
-            return Err(EngineError::OutOfSteps { file: file(), steps: layout.steps });
+            return Err(EngineError::OutOfSteps {
+                file: file(),
+                steps: layout.steps,
+            });
         }
-        let Some(fixed) = &self.fixed else { return Ok(()) };
-        for (name, before, constant) in fixed {
-            let Some((_, tensor)) = given.iter().find(|(n, _)| n == name) else {
-                return Err(EngineError::InputSetChanged { file: file(), name: name.clone() });
+        let Some(fixed) = &self.fixed else {
+            return Ok(());
+        };
+        for Fixed { name, shape, value } in fixed {
+            let (file, name) = (file(), name.clone());
+            let Some((_, tensor)) = given.iter().find(|(n, _)| *n == name) else {
+                return Err(EngineError::InputSetChanged { file, name });
             };
-            if tensor.shape() != before {
-                let (before, now) = (before.clone(), tensor.shape().to_vec());
-                return Err(EngineError::ShapeChanged { file: file(), name: name.clone(), before, now });
+            if tensor.shape() != shape {
+                let (before, now) = (shape.clone(), tensor.shape().to_vec());
+                return Err(EngineError::ShapeChanged {
+                    file,
+                    name,
+                    before,
+                    now,
+                });
             }
-            if constant.as_ref().is_some_and(|c| c != *tensor) {
-                return Err(EngineError::ConstantChanged { file: file(), name: name.clone() });
+            if value.as_ref().is_some_and(|v| v != *tensor) {
+                return Err(EngineError::ConstantChanged { file, name });
             }
         }
-        let added = given.iter().find(|(n, _)| !fixed.iter().any(|(name, ..)| name == n));
+        let added = given
+            .iter()
+            .find(|(name, _)| !fixed.iter().any(|f| f.name == *name));
         added.map_or(Ok(()), |(name, _)| {
-            Err(EngineError::InputSetChanged { file: file(), name: (*name).to_owned() })
+            Err(EngineError::InputSetChanged {
+                file: file(),
+                name: (*name).to_owned(),
+            })
         })
     }
 
     /// Counts an evaluation that succeeded.
     pub fn advance(&mut self, layout: &Layout, given: &[(&str, &Tensor)]) {
         self.step += 1;
-        if self.fixed.is_none() {
-            let fix = |&(name, tensor): &(&str, &Tensor)| {
-                let constant = layout.constants.iter().any(|c| c == name);
-                (name.to_owned(), tensor.shape().to_vec(), constant.then(|| tensor.clone()))
-            };
-            self.fixed = Some(given.iter().map(fix).collect());
-        }
+        let fix = |&(name, tensor): &(&str, &Tensor)| Fixed {
+            name: name.to_owned(),
+            shape: tensor.shape().to_vec(),
+            value: layout
+                .constants
+                .iter()
+                .any(|c| c == name)
+                .then(|| tensor.clone()),
+        };
+        self.fixed
+            .get_or_insert_with(|| given.iter().map(fix).collect());
     }
 
     /// Ends the generation: its caches can no longer be trusted.
@@ -220,22 +255,28 @@ mod tests {
     use super::*;
 
     fn info(name: &str, dims: &[Dim]) -> ValueInfo {
-        ValueInfo { name: name.to_owned(), dtype: DType::F32, dims: dims.to_vec() }
+        ValueInfo {
+            name: name.to_owned(),
+            dtype: DType::F32,
+            dims: dims.to_vec(),
+        }
     }
 
     fn layout() -> Layout {
         let symbol = |s: &str| Dim::Symbol(s.to_owned());
-        let dims = [symbol("2*batch"), Dim::Fixed(4), symbol("floor(h/2)"), Dim::Unknown];
-        let present = [Dim::Unknown, Dim::Fixed(4), Dim::Unknown, symbol("h")];
+        let dims = [symbol("2*batch"), Dim::Fixed(4), Dim::Unknown];
         Layout {
             steps: 2,
             sites: vec![Site {
                 past: info("hgc.past.a", &dims),
-                present: info("hgc.present.a", &present),
+                present: info("hgc.present.a", &dims),
                 in_place: true,
             }],
-            inputs: vec![info("x", &[symbol("batch"), symbol("h")]), info("text", &[Dim::Unknown])],
-            outputs: vec!["y".to_owned()],
+            inputs: vec![
+                info("x", &[symbol("batch"), symbol("h")]),
+                info("text", &[Dim::Unknown]),
+            ],
+            outputs: vec![info("y", &[])],
             constants: vec!["text".to_owned()],
         }
     }
@@ -245,12 +286,8 @@ mod tests {
     }
 
     #[test]
-    fn first_shapes_are_empty_or_resolved() {
-        let layout = layout();
-        let site = &layout.sites[0];
-        assert_eq!(Layout::first_shape(site), [0, 4, 0, 0]);
-        let x = ones(&[3, 8]);
-        assert_eq!(layout.first_shape_resolved(site, &[("x", &x)]), [6, 4, 4, 8]);
+    fn first_values_are_empty_where_a_length_is_open() {
+        assert_eq!(Layout::first_shape(&layout().sites[0]), [0, 4, 0]);
     }
 
     #[test]
@@ -262,18 +299,30 @@ mod tests {
         generation.admit("m", &layout, &given).unwrap();
         generation.advance(&layout, &given);
         let other_x = Tensor::zeros(DType::F32, &[2, 8]).unwrap();
-        generation.admit("m", &layout, &[("x", &other_x), ("text", &text)]).unwrap();
-        let refused = |given: &[(&str, &Tensor)]| generation.admit("m", &layout, given).unwrap_err();
+        generation
+            .admit("m", &layout, &[("x", &other_x), ("text", &text)])
+            .unwrap();
+        let refused =
+            |given: &[(&str, &Tensor)]| generation.admit("m", &layout, given).unwrap_err();
         let wide = ones(&[2, 9]);
         let error = refused(&[("x", &wide), ("text", &text)]);
         assert!(matches!(error, EngineError::ShapeChanged { .. }), "{error}");
         let other = Tensor::zeros(DType::F32, &[4]).unwrap();
         let error = refused(&[("x", &x), ("text", &other)]);
-        assert!(matches!(error, EngineError::ConstantChanged { .. }), "{error}");
+        assert!(
+            matches!(error, EngineError::ConstantChanged { .. }),
+            "{error}"
+        );
         let error = refused(&[("x", &x)]);
-        assert!(matches!(error, EngineError::InputSetChanged { .. }), "{error}");
+        assert!(
+            matches!(error, EngineError::InputSetChanged { .. }),
+            "{error}"
+        );
         let error = refused(&[("x", &x), ("text", &text), ("more", &x)]);
-        assert!(matches!(error, EngineError::InputSetChanged { .. }), "{error}");
+        assert!(
+            matches!(error, EngineError::InputSetChanged { .. }),
+            "{error}"
+        );
     }
 
     #[test]
@@ -285,7 +334,10 @@ mod tests {
         generation.advance(&layout, &given);
         generation.advance(&layout, &given);
         let error = generation.admit("m", &layout, &given).unwrap_err();
-        assert!(matches!(error, EngineError::OutOfSteps { steps: 2, .. }), "{error}");
+        assert!(
+            matches!(error, EngineError::OutOfSteps { steps: 2, .. }),
+            "{error}"
+        );
         let mut generation = Generation::default();
         generation.end("out of memory");
         let error = generation.admit("m", &layout, &given).unwrap_err();

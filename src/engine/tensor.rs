@@ -137,9 +137,18 @@ impl Tensor {
         let expected = byte_len(dtype, shape)?;
         if expected != data.len() {
             let (shape, found) = (shape.to_vec(), data.len());
-            return Err(TensorError::Length { dtype, shape, expected, found });
+            return Err(TensorError::Length {
+                dtype,
+                shape,
+                expected,
+                found,
+            });
         }
-        Ok(Self { dtype, shape: shape.to_vec(), data })
+        Ok(Self {
+            dtype,
+            shape: shape.to_vec(),
+            data,
+        })
     }
 
     /// A float32 tensor.
@@ -168,13 +177,21 @@ impl Tensor {
     #[must_use]
     pub fn scalar_i64(value: i64) -> Self {
         let data = Bytes::copy_from_slice(&value.to_ne_bytes());
-        Self { dtype: DType::I64, shape: Vec::new(), data }
+        Self {
+            dtype: DType::I64,
+            shape: Vec::new(),
+            data,
+        }
     }
 
     /// A tensor of zeros.
     pub fn zeros(dtype: DType, shape: &[usize]) -> Result<Self, TensorError> {
         let len = byte_len(dtype, shape)?;
-        Ok(Self { dtype, shape: shape.to_vec(), data: vec![0; len].into() })
+        Ok(Self {
+            dtype,
+            shape: shape.to_vec(),
+            data: vec![0; len].into(),
+        })
     }
 
     /// The element type.
@@ -249,12 +266,21 @@ impl Tensor {
             return Ok(0.0);
         }
         let (left, right) = (self.to_f32(), other.to_f32());
-        Ok(left.iter().zip(&right).map(|(&a, &b)| abs_diff(a, b)).fold(0.0, f64::max))
+        Ok(left
+            .iter()
+            .zip(&right)
+            .map(|(&a, &b)| abs_diff(a, b))
+            .fold(0.0, f64::max))
     }
 
     /// `convert` applied to each element's bytes.
     pub(super) fn elements<const N: usize, T>(&self, convert: impl Fn([u8; N]) -> T) -> Vec<T> {
-        self.data.as_chunks::<N>().0.iter().map(|&bytes| convert(bytes)).collect()
+        self.data
+            .as_chunks::<N>()
+            .0
+            .iter()
+            .map(|&bytes| convert(bytes))
+            .collect()
     }
 }
 
@@ -275,8 +301,13 @@ fn abs_diff(a: f32, b: f32) -> f64 {
 
 /// Bytes of a tensor, or an error where that overflows.
 fn byte_len(dtype: DType, shape: &[usize]) -> Result<usize, TensorError> {
-    let too_large = || TensorError::TooLarge { shape: shape.to_vec() };
-    let bytes = shape.iter().try_fold(dtype.size(), |n, &d| n.checked_mul(d)).ok_or_else(too_large)?;
+    let too_large = || TensorError::TooLarge {
+        shape: shape.to_vec(),
+    };
+    let bytes = shape
+        .iter()
+        .try_fold(dtype.size(), |n, &d| n.checked_mul(d))
+        .ok_or_else(too_large)?;
     if isize::try_from(bytes).is_err() {
         return Err(too_large());
     }
@@ -325,17 +356,29 @@ mod tests {
         assert!(!t(0.0).bit_equal(&t(-0.0)));
         assert_eq!(t(0.0).max_abs_diff(&t(-0.0)), Ok(0.0));
         assert_eq!(t(f32::NAN).max_abs_diff(&t(1.0)), Ok(f64::INFINITY));
-        assert_eq!(t(f32::INFINITY).max_abs_diff(&t(f32::NEG_INFINITY)), Ok(f64::INFINITY));
+        assert_eq!(
+            t(f32::INFINITY).max_abs_diff(&t(f32::NEG_INFINITY)),
+            Ok(f64::INFINITY)
+        );
         assert_eq!(t(1.5).max_abs_diff(&t(1.0)), Ok(0.5));
         let other = Tensor::from_f32(&[1, 1], &[1.0]).unwrap();
-        assert!(matches!(t(1.0).max_abs_diff(&other), Err(TensorError::ShapesDiffer { .. })));
+        assert!(matches!(
+            t(1.0).max_abs_diff(&other),
+            Err(TensorError::ShapesDiffer { .. })
+        ));
     }
 
     #[test]
     fn shape_and_data_must_agree() {
-        assert!(matches!(Tensor::from_f32(&[2], &[1.0]), Err(TensorError::Length { .. })));
+        assert!(matches!(
+            Tensor::from_f32(&[2], &[1.0]),
+            Err(TensorError::Length { .. })
+        ));
         let huge = [usize::MAX, 2];
-        assert!(matches!(Tensor::zeros(DType::F32, &huge), Err(TensorError::TooLarge { .. })));
+        assert!(matches!(
+            Tensor::zeros(DType::F32, &huge),
+            Err(TensorError::TooLarge { .. })
+        ));
         assert!(Tensor::zeros(DType::F32, &[2, 0, 3]).unwrap().is_empty());
     }
 }

@@ -113,17 +113,14 @@ mod tests {
     #[test]
     fn signs_and_spaces_are_no_numbers() {
         for bad in ["-1", "+1", " 1", "1.0", "0x10", "", "18446744073709551616"] {
-            let mut tensor = TensorProto::default();
-            tensor.external_data = vec![
-                StringStringEntryProto {
-                    key: Some("location".into()),
-                    value: Some("a".into()),
-                },
-                StringStringEntryProto {
-                    key: Some("offset".into()),
-                    value: Some(bad.into()),
-                },
-            ];
+            let entry = |key: &str, value: &str| StringStringEntryProto {
+                key: Some(key.into()),
+                value: Some(value.into()),
+            };
+            let tensor = TensorProto {
+                external_data: vec![entry("location", "a"), entry("offset", bad)],
+                ..TensorProto::default()
+            };
             assert!(External::parse(&tensor).is_err(), "{bad:?}");
         }
     }

@@ -5,7 +5,7 @@
 //! This crate keeps its side of that bargain:
 //!
 //! - maps are read-only, so no write can go through them;
-//! - [`Transaction`](crate::onnx) never writes in place: it writes new files and renames
+//! - [`Transaction`](super::Transaction) never writes in place: it writes new files and renames
 //!   them over old names, and a mapped file lives on under its map after that;
 //! - inputs are protected, so they are not replaced either.
 //!

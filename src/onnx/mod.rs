@@ -1,6 +1,8 @@
 //! Reading and writing ONNX files without losing a field or touching a weight.
 
 mod attr;
+mod digest;
+mod encode;
 mod external;
 mod map;
 mod read;
@@ -8,11 +10,14 @@ mod tensor;
 mod validate;
 mod walk;
 mod wire;
+mod write;
 
 pub use attr::{
     attr_float, attr_graph, attr_int, attr_ints, attr_str, attr_tensor, is_standard_domain,
     make_node,
 };
+pub use digest::graph_hash;
+pub use encode::encode_model;
 pub use external::{External, folder_of};
 pub use map::map_file;
 pub use read::{Model, ReadError};
@@ -22,6 +27,7 @@ pub use validate::{
     validate_tensors,
 };
 pub use walk::{Place, each_tensor, each_tensor_mut};
+pub use write::{MAX_INLINE, Transaction, WriteError};
 
 /// The messages of the format, generated from `proto/onnx.proto`.
 #[allow(missing_docs, clippy::all, clippy::pedantic)]

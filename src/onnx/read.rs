@@ -1,14 +1,17 @@
 //! Opening a model: map, decode, check. Weights stay where they are.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use prost::Message;
 
+use super::external::folder_of;
 use super::map::map_file;
 use super::proto::ModelProto;
 use super::validate::{ValidateError, validate};
+use super::walk::each_tensor;
 use super::wire::{self, Outline};
 
 /// First line of the text file that stands for a large file in a Git repository.
@@ -166,6 +169,18 @@ impl Model {
             proto,
             path: path.to_owned(),
         })
+    }
+
+    /// The files the model consists of: its own and those of its external data.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let dir = folder_of(&self.path);
+        let mut data = BTreeSet::new();
+        // The visitor never fails.
+        let _ = each_tensor::<()>(&self.proto, &mut |_, tensor| {
+            data.extend(tensor.external().map(|e| dir.join(e.location)));
+            Ok(())
+        });
+        std::iter::once(self.path.clone()).chain(data).collect()
     }
 }
 

@@ -158,6 +158,20 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// Appends `value` in the variable-length encoding.
+pub(super) fn put_varint(mut value: u64, buffer: &mut Vec<u8>) {
+    while value >= 0x80 {
+        buffer.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    buffer.push(value as u8);
+}
+
+/// Bytes that [`put_varint`] takes.
+pub(super) fn varint_len(value: u64) -> usize {
+    (64 - (value | 1).leading_zeros()).div_ceil(7) as usize
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -182,5 +196,16 @@ mod tests {
             unknown_field(&graph_field_99),
             Some(("onnx.GraphProto", 99))
         );
+    }
+
+    #[test]
+    fn varints_have_the_length_announced() {
+        for shift in 0..64 {
+            for value in [1u64 << shift, (1u64 << shift) - 1, u64::MAX >> shift] {
+                let mut buffer = Vec::new();
+                put_varint(value, &mut buffer);
+                assert_eq!(buffer.len(), varint_len(value), "{value}");
+            }
+        }
     }
 }

@@ -1,1 +1,38 @@
-fn main(){}
+//! Development tasks: `cargo xtask setup`, `cargo xtask test`, `cargo xtask demo`.
+
+mod cargo;
+mod demo;
+mod setup;
+mod test;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Development tasks of hgc.
+#[derive(Parser)]
+#[command(name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Fetch the pinned ONNX Runtime into the target folder
+    Setup,
+    /// Run all tests, those that need an engine once with each engine
+    Test(test::Args),
+    /// Build hgc, rewrite a small UNet and its ControlNet, prove and time the result
+    Demo(demo::Args),
+}
+
+fn main() -> Result<()> {
+    match Cli::parse().task {
+        Task::Setup => {
+            println!("{}", setup::library()?.display());
+            Ok(())
+        }
+        Task::Test(args) => test::run(&args),
+        Task::Demo(args) => demo::run(&args),
+    }
+}

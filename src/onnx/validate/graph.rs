@@ -97,7 +97,8 @@ impl<'a> Check<'a> {
     fn definitions(&self, view: &View<'a>) -> Result<HashMap<&'a str, usize>, GraphError> {
         let file = || self.file.to_owned();
         let graph = || view.label.clone();
-        let mut defs = HashMap::with_capacity(view.inputs.len() + view.nodes.len());
+        let mut defs =
+            HashMap::with_capacity(view.inputs.len() + view.initializers.len() + view.nodes.len());
         for input in &view.inputs {
             self.named(view, input, "input")?;
             if defs.insert(*input, 0).is_some() {
@@ -188,27 +189,38 @@ impl<'a> Check<'a> {
     }
 
     fn attributes(&self, node: &NodeProto) -> Result<(), GraphError> {
-        let mut names = HashSet::with_capacity(node.attribute.len());
-        for attr in &node.attribute {
-            let (file, attribute) = (|| self.file.to_owned(), || attr.name().to_owned());
-            if !names.insert(attr.name()) {
-                return Err(GraphError::DuplicateAttribute {
-                    file: file(),
-                    node: node.label(),
-                    attribute: attribute(),
-                });
-            }
-            if let Some(kind) = missing_payload(attr) {
-                return Err(GraphError::EmptyAttribute {
-                    file: file(),
-                    node: node.label(),
-                    attribute: attribute(),
-                    kind,
-                });
-            }
+        if let Some(attribute) = repeated_name(&node.attribute) {
+            return Err(GraphError::DuplicateAttribute {
+                file: self.file.to_owned(),
+                node: node.label(),
+                attribute: attribute.to_owned(),
+            });
         }
-        Ok(())
+        let mut missing = node.attribute.iter().map(|a| (a, missing_payload(a)));
+        match missing.find_map(|(attr, kind)| Some((attr, kind?))) {
+            Some((attr, kind)) => Err(GraphError::EmptyAttribute {
+                file: self.file.to_owned(),
+                node: node.label(),
+                attribute: attr.name().to_owned(),
+                kind,
+            }),
+            None => Ok(()),
+        }
     }
+}
+
+fn repeated_name(attributes: &[AttributeProto]) -> Option<&str> {
+    let mut names = attributes.iter().map(|a| a.name());
+    // Nodes have a handful of attributes, but a hostile one may have millions.
+    if attributes.len() > 16 {
+        let mut seen = HashSet::new();
+        return names.find(|name| !seen.insert(*name));
+    }
+    let mut before = 0..;
+    names.find(|name| {
+        let before = before.next().unwrap_or(0);
+        attributes[..before].iter().any(|a| a.name() == *name)
+    })
 }
 
 /// What the attribute's type promises but the attribute does not have.

@@ -1,0 +1,124 @@
+//! `hgc compile`: rewrite a UNet and its ControlNets.
+
+use std::io::{IsTerminal, Write as _};
+use std::path::PathBuf;
+
+use hgc::compile::{Inputs, Session, output};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+
+use super::Outcome;
+use super::args::{Format, SizeArgs};
+use super::plan::{GateReport, ModelArgs, PolicyArgs, Totals, found_nothing, gates, summary};
+
+/// Options of `hgc compile`.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    models: ModelArgs,
+    #[command(flatten)]
+    policy: PolicyArgs,
+    #[command(flatten)]
+    sizes: SizeArgs,
+    /// Folder for the compiled models and plan.toml
+    #[arg(long, short, value_name = "DIR")]
+    output: PathBuf,
+    /// Replace existing files (never an input)
+    #[arg(long)]
+    force: bool,
+    /// How to print the result
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+#[derive(Serialize)]
+struct Report {
+    policy: String,
+    steps: usize,
+    files: Vec<String>,
+    totals: Totals,
+    gates: Vec<GateReport>,
+    refused: Vec<RefusalReport>,
+}
+
+#[derive(Serialize)]
+struct RefusalReport {
+    model: String,
+    candidate: String,
+    reason: String,
+}
+
+/// Runs `hgc compile`.
+pub fn run(args: &Args) -> anyhow::Result<Outcome> {
+    let inputs = Inputs::read(&args.models.model, &args.models.controlnet)?;
+    let session = Session::new(&inputs, args.sizes.into())?;
+    let planned = args.policy.plan(&session)?;
+    if found_nothing(&planned.plan) {
+        for model in &planned.plan.models {
+            for refusal in &model.refusals {
+                eprintln!("hgc: {}: refused {}: {}", model.name, refusal.candidate, refusal.reason);
+            }
+        }
+        eprintln!("hgc: the policy found no site to cache; nothing was written");
+        return Ok(Outcome::No);
+    }
+    let bar = progress_bar();
+    let mut report_progress = |done: u64, total: u64| {
+        bar.set_length(total);
+        bar.set_position(done);
+    };
+    let files = output::write(
+        &inputs,
+        &session,
+        &planned,
+        &args.output,
+        args.force,
+        &mut report_progress,
+    )?;
+    bar.finish_and_clear();
+    let files: Vec<String> = files.iter().map(|f| f.display().to_string()).collect();
+    let refused = planned.plan.models.iter().flat_map(|m| {
+        m.refusals.iter().map(|r| RefusalReport {
+            model: m.name.clone(),
+            candidate: r.candidate.clone(),
+            reason: r.reason.clone(),
+        })
+    });
+    let report = Report {
+        policy: planned.plan.policy.clone(),
+        steps: planned.plan.steps,
+        totals: Totals::of(&planned),
+        gates: gates(&planned.plan),
+        refused: refused.collect(),
+        files,
+    };
+    let mut out = std::io::stdout().lock();
+    match args.format {
+        Format::Json => writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?,
+        Format::Table => {
+            for refusal in &report.refused {
+                writeln!(out, "{}: refused {}: {}", refusal.model, refusal.candidate, refusal.reason)?;
+            }
+            for gate in &report.gates {
+                writeln!(out, "{gate}")?;
+            }
+            write!(out, "{}", summary(&planned))?;
+            for file in &report.files {
+                writeln!(out, "wrote {file}")?;
+            }
+        }
+    }
+    Ok(Outcome::Done)
+}
+
+fn progress_bar() -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new(0);
+    let style = "copying weights {bar:30} {bytes}/{total_bytes} {bytes_per_sec}";
+    if let Ok(style) = ProgressStyle::with_template(style) {
+        bar.set_style(style);
+    }
+    bar
+}

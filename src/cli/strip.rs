@@ -1,0 +1,37 @@
+//! `hgc strip`: the original from a compiled model.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+
+use anyhow::Context;
+use hgc::onnx::{Model, Transaction, folder_of};
+use hgc::rewrite;
+
+use super::Outcome;
+
+/// Options of `hgc strip`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Compiled model
+    model: PathBuf,
+    /// File to write the original to
+    #[arg(long, short, value_name = "FILE")]
+    output: PathBuf,
+    /// Replace an existing file
+    #[arg(long)]
+    force: bool,
+}
+
+/// Runs `hgc strip`.
+pub fn run(args: &Args) -> anyhow::Result<Outcome> {
+    let model = Model::read(&args.model)?;
+    let original = rewrite::strip(&model.proto)
+        .with_context(|| format!("cannot strip {}", args.model.display()))?;
+    let mut transaction = Transaction::new(args.force);
+    model.files().iter().for_each(|f| transaction.protect(f));
+    transaction.add_model(original, &folder_of(&args.model), &args.output, &mut |_, _| {})?;
+    for file in transaction.commit()? {
+        writeln!(std::io::stdout(), "wrote {}", file.display())?;
+    }
+    Ok(Outcome::Done)
+}

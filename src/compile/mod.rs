@@ -1,0 +1,223 @@
+//! The compiler as one call: files in, files out.
+//!
+//! [`Inputs`] finds and reads the models, [`Session`] analyses and plans them together,
+//! [`write`](output::write) rewrites and stores them.
+
+mod inputs;
+pub mod output;
+
+pub use inputs::{InputError, Inputs, Source};
+
+use crate::analysis::shapes::Sizes;
+use crate::analysis::{Analysis, AnalysisError, Role};
+use crate::onnx::graph_hash;
+use crate::onnx::proto::ModelProto;
+use crate::plan::cost::Cost;
+use crate::plan::layout::{Layout, LayoutError};
+use crate::plan::policy::{self, Options, Policy, Target};
+use crate::plan::{ModelPlan, Plan};
+use crate::rewrite::{self, RewriteError};
+
+/// Why models cannot be compiled together.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum CompileError {
+    #[error("cannot analyse {file}")]
+    Analysis { file: String, source: AnalysisError },
+    #[error("{file} is {found}; give a UNet, or a UNet with ControlNets merged into it, first")]
+    NotUnet { file: String, found: &'static str },
+    #[error("{file} is {found}, not a ControlNet; --controlnet takes ControlNets only")]
+    NotControlNet { file: String, found: &'static str },
+    #[error("{file} is compiled already; give the original, or `hgc strip` it first")]
+    Compiled { file: String },
+    #[error(
+        "{controlnet} gives {given} residuals, but {unet} takes {taken}; they are not a pair"
+    )]
+    Residuals { controlnet: String, given: usize, unet: String, taken: usize },
+    #[error("the plan has no model for {file} (graph hash {hash}); it was made for another \
+             graph: make a new plan with `hgc plan`")]
+    Hash { file: String, hash: String },
+    #[error("the plan is for {planned} models, {given} were given")]
+    Count { planned: usize, given: usize },
+    #[error("plan format {found} is not known; this version reads format {known}")]
+    Format { found: u32, known: u32 },
+    #[error("{file}: the plan does not fit")]
+    Layout { file: String, source: LayoutError },
+    #[error("{file}: cannot be rewritten")]
+    Rewrite { file: String, source: RewriteError },
+    #[error("{reason}")]
+    Options { reason: String },
+}
+
+/// Analysed models that are planned and compiled together.
+pub struct Session<'m> {
+    inputs: &'m Inputs,
+    analyses: Vec<Analysis<'m>>,
+    hashes: Vec<String>,
+}
+
+/// A plan with what it costs, by model.
+pub struct Planned {
+    /// The plan.
+    pub plan: Plan,
+    /// Layouts, parallel to the inputs.
+    pub layouts: Vec<Layout>,
+    /// Costs, parallel to the inputs.
+    pub costs: Vec<Cost>,
+}
+
+impl<'m> Session<'m> {
+    /// Analyses all inputs and checks that they belong together.
+    ///
+    /// # Errors
+    /// [`CompileError`] naming the file that does not fit.
+    pub fn new(inputs: &'m Inputs, sizes: Sizes) -> Result<Self, CompileError> {
+        let mut analyses = Vec::new();
+        let mut hashes = Vec::new();
+        for (i, source) in inputs.sources.iter().enumerate() {
+            let file = source.file();
+            if rewrite::is_compiled(&source.model.proto) {
+                return Err(CompileError::Compiled { file });
+            }
+            let analysis = Analysis::of(&source.model.proto, sizes)
+                .map_err(|source| CompileError::Analysis { file: file.clone(), source })?;
+            let found = kind(analysis.role);
+            match (i, analysis.role) {
+                (0, Role::Unet | Role::Merged) => {}
+                (0, _) => return Err(CompileError::NotUnet { file, found }),
+                (_, Role::Controlnet) => {}
+                _ => return Err(CompileError::NotControlNet { file, found }),
+            }
+            analyses.push(analysis);
+            hashes.push(graph_hash(&source.model.proto));
+        }
+        let session = Self { inputs, analyses, hashes };
+        session.check_residuals()?;
+        Ok(session)
+    }
+
+    /// The analyses, parallel to the inputs.
+    #[must_use]
+    pub fn analyses(&self) -> &[Analysis<'m>] {
+        &self.analyses
+    }
+
+    fn check_residuals(&self) -> Result<(), CompileError> {
+        use crate::analysis::inputs::InputKind;
+        let Some((unet, controlnets)) = self.analyses.split_first() else { return Ok(()) };
+        let taken = unet.inputs(InputKind::Residual).count();
+        for (i, controlnet) in controlnets.iter().enumerate() {
+            let given = controlnet.graph.outputs().len();
+            if given != taken {
+                return Err(CompileError::Residuals {
+                    controlnet: self.inputs.sources[i + 1].file(),
+                    given,
+                    unet: self.inputs.sources[0].file(),
+                    taken,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Plans all models together by a policy.
+    ///
+    /// # Errors
+    /// [`CompileError::Options`] if an option is out of range.
+    pub fn plan(&self, policy: Policy, options: &Options) -> Result<Planned, CompileError> {
+        options.check().map_err(|reason| CompileError::Options { reason })?;
+        let targets: Vec<Target<'_, '_>> = self
+            .analyses
+            .iter()
+            .zip(&self.hashes)
+            .zip(self.names())
+            .map(|((analysis, hash), name)| Target { analysis, name, hash: hash.clone() })
+            .collect();
+        self.place(policy::make(policy, &targets, options))
+    }
+
+    fn names(&self) -> Vec<String> {
+        let mut controlnets = 0;
+        self.analyses
+            .iter()
+            .map(|a| {
+                if a.role != Role::Controlnet {
+                    return a.role.name().to_owned();
+                }
+                controlnets += 1;
+                match controlnets {
+                    1 => "controlnet".to_owned(),
+                    n => format!("controlnet_{}", n - 1),
+                }
+            })
+            .collect()
+    }
+
+    /// Takes a plan that was made before, for the same graphs.
+    ///
+    /// # Errors
+    /// [`CompileError::Hash`] if it was made for other graphs, and as for
+    /// [`Session::plan`].
+    pub fn adopt(&self, plan: Plan) -> Result<Planned, CompileError> {
+        let known = crate::plan::data::FORMAT;
+        if plan.format != known {
+            return Err(CompileError::Format { found: plan.format, known });
+        }
+        let (planned, given) = (plan.models.len(), self.analyses.len());
+        if planned != given {
+            return Err(CompileError::Count { planned, given });
+        }
+        self.place(plan)
+    }
+
+    fn place(&self, plan: Plan) -> Result<Planned, CompileError> {
+        let (mut layouts, mut costs) = (Vec::new(), Vec::new());
+        for (i, analysis) in self.analyses.iter().enumerate() {
+            let model = self.model_plan(&plan, i)?;
+            let layout = Layout::new(analysis, &plan, model).map_err(|source| {
+                CompileError::Layout { file: self.inputs.sources[i].file(), source }
+            })?;
+            costs.push(Cost::new(analysis, &plan, model, &layout));
+            layouts.push(layout);
+        }
+        Ok(Planned { plan, layouts, costs })
+    }
+
+    /// The plan of the `index`-th input.
+    ///
+    /// # Errors
+    /// [`CompileError::Hash`] if the plan was made for other graphs.
+    pub fn model_plan<'p>(
+        &self,
+        plan: &'p Plan,
+        index: usize,
+    ) -> Result<&'p ModelPlan, CompileError> {
+        let hash = &self.hashes[index];
+        // Two ControlNets may be the same file: then position tells them apart.
+        let at_position = plan.models.get(index).filter(|m| m.hash == *hash);
+        at_position.or_else(|| plan.for_hash(hash)).ok_or_else(|| CompileError::Hash {
+            file: self.inputs.sources[index].file(),
+            hash: hash.clone(),
+        })
+    }
+
+    /// Rewrites the `index`-th input.
+    ///
+    /// # Errors
+    /// [`CompileError::Rewrite`] naming the file.
+    pub fn rewrite(&self, planned: &Planned, index: usize) -> Result<ModelProto, CompileError> {
+        let source = &self.inputs.sources[index];
+        let model = self.model_plan(&planned.plan, index)?;
+        rewrite::rewrite(&source.model.proto, &self.analyses[index], &planned.plan, model)
+            .map_err(|error| CompileError::Rewrite { file: source.file(), source: error })
+    }
+}
+
+fn kind(role: Role) -> &'static str {
+    match role {
+        Role::Unet => "a UNet",
+        Role::Controlnet => "a ControlNet",
+        Role::Merged => "a UNet with merged ControlNets",
+        Role::Other => "not recognised as part of a diffusion UNet or ControlNet",
+    }
+}

@@ -1,0 +1,94 @@
+//! Stores compiled models: bare files as `<role>.onnx`, a pipeline folder as its mirror.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+use crate::onnx::{Transaction, WriteError, folder_of};
+
+use super::{CompileError, Inputs, Planned, Session};
+
+/// Name of the plan in an output folder.
+pub const PLAN_FILE: &str = "plan.toml";
+
+/// Why results could not be stored.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum OutputError {
+    #[error(transparent)]
+    Compile(#[from] CompileError),
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    #[error("the plan could not be written as TOML: {0}")]
+    Toml(#[from] toml::ser::Error),
+    #[error("cannot list {folder}")]
+    List { folder: PathBuf, source: std::io::Error },
+}
+
+/// Told of bytes copied so far and in all.
+pub type Progress<'p> = &'p mut dyn FnMut(u64, u64);
+
+/// Rewrites all inputs and stores them under `folder`; `plan.toml` comes last.
+///
+/// # Errors
+/// [`OutputError`]; nothing is stored then.
+pub fn write(
+    inputs: &Inputs,
+    session: &Session<'_>,
+    planned: &Planned,
+    folder: &Path,
+    force: bool,
+    progress: Progress<'_>,
+) -> Result<Vec<PathBuf>, OutputError> {
+    let mut transaction = Transaction::new(force);
+    for file in inputs.sources.iter().flat_map(|s| s.model.files()) {
+        transaction.protect(&file);
+    }
+    for (index, source) in inputs.sources.iter().enumerate() {
+        let compiled = session.rewrite(planned, index)?;
+        let name = session.model_plan(&planned.plan, index)?.name.clone();
+        let relative =
+            source.relative.clone().unwrap_or_else(|| PathBuf::from(format!("{name}.onnx")));
+        let dest = folder.join(relative);
+        transaction.add_model(compiled, &folder_of(&source.model.path), &dest, progress)?;
+    }
+    if let Some(pipeline) = &inputs.pipeline {
+        mirror(inputs, pipeline, folder, &mut transaction, progress)?;
+    }
+    let toml = toml::to_string(&planned.plan)?;
+    transaction.add_bytes(&folder.join(PLAN_FILE), toml.as_bytes())?;
+    Ok(transaction.commit()?)
+}
+
+/// Copies the rest of a pipeline folder: tokenizer, text encoder, VAE, scheduler.
+fn mirror(
+    inputs: &Inputs,
+    pipeline: &Path,
+    folder: &Path,
+    transaction: &mut Transaction,
+    progress: Progress<'_>,
+) -> Result<(), OutputError> {
+    let compiled: HashSet<PathBuf> =
+        inputs.sources.iter().flat_map(|s| s.model.files()).collect();
+    let target = folder.canonicalize().ok();
+    let mut todo = vec![PathBuf::new()];
+    while let Some(relative) = todo.pop() {
+        let here = pipeline.join(&relative);
+        let list = |source| OutputError::List { folder: here.clone(), source };
+        let mut names = Vec::new();
+        for entry in here.read_dir().map_err(list)? {
+            names.push(entry.map_err(list)?.file_name());
+        }
+        names.sort();
+        for name in names {
+            let path = here.join(&name);
+            let inside = relative.join(&name);
+            let is_output = target.is_some() && path.canonicalize().ok() == target;
+            if path.is_dir() && !is_output {
+                todo.push(inside);
+            } else if path.is_file() && !compiled.contains(&path) {
+                transaction.copy_file(&path, &folder.join(inside), progress)?;
+            }
+        }
+    }
+    Ok(())
+}

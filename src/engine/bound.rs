@@ -1,0 +1,104 @@
+//! Cached values on ONNX Runtime: they stay where the provider keeps them.
+
+use ort::memory::MemoryInfo;
+use ort::session::{IoBinding, RunOptions};
+use ort::value::DynValue;
+
+use super::convert;
+use super::provider::Provider;
+use super::runtime::take;
+use super::session::SessionOptions;
+use super::state::{Layout, STEP_INPUT, Site};
+use super::tensor::Tensor;
+
+/// The cached values of a session and what they are bound with.
+#[derive(Debug)]
+pub(super) struct Bound {
+    binding: IoBinding,
+    /// Where the provider keeps values.
+    device: MemoryInfo<'static>,
+    host: MemoryInfo<'static>,
+    /// Whether a buffer may be past and present at once.
+    shares: bool,
+    /// One value a site, empty before the first evaluation.
+    past: Vec<DynValue>,
+}
+
+impl Bound {
+    pub fn new(session: &ort::session::Session, options: &SessionOptions) -> ort::Result<Self> {
+        Ok(Self {
+            binding: session.create_binding()?,
+            device: options.provider.memory(&options.provider_options)?,
+            host: MemoryInfo::default(),
+            // TensorRT may write an output before all its inputs are read.
+            shares: options.provider != Provider::TensorRt,
+            past: Vec::new(),
+        })
+    }
+
+    /// Drops all cached values.
+    pub fn forget(&mut self) {
+        self.past.clear();
+        self.binding.clear();
+    }
+
+    /// Evaluates one step. After an error the cached values are lost.
+    pub fn run(
+        &mut self,
+        session: &mut ort::session::Session,
+        layout: &Layout,
+        options: &RunOptions,
+        given: &[(&str, &Tensor)],
+        step: i64,
+    ) -> ort::Result<Vec<(String, Tensor)>> {
+        self.binding.clear();
+        for &(name, tensor) in given {
+            self.binding.bind_input(name, &convert::to_value(tensor)?)?;
+        }
+        self.binding
+            .bind_input(STEP_INPUT, &convert::to_value(&Tensor::scalar_i64(step))?)?;
+        for output in &layout.outputs {
+            self.binding
+                .bind_output_to_device(&output.name, &self.host)?;
+        }
+        let mut past = std::mem::take(&mut self.past).into_iter();
+        for site in &layout.sites {
+            self.bind(site, past.next())?;
+        }
+        let mut results = session.run_binding_with_options(&self.binding, options)?;
+        let mut outputs = Vec::with_capacity(layout.outputs.len());
+        for output in &layout.outputs {
+            let value = take(&mut results, &output.name)?;
+            outputs.push((output.name.clone(), convert::from_value(&value)?));
+        }
+        let present = layout
+            .sites
+            .iter()
+            .map(|site| take(&mut results, &site.present.name));
+        let present = present.collect::<ort::Result<Vec<_>>>()?;
+        drop(results);
+        self.binding.clear();
+        self.past = present;
+        Ok(outputs)
+    }
+
+    /// Binds past and present of a site. A value from an earlier evaluation may be
+    /// both at once: it has the right size, since shapes do not change within a
+    /// generation.
+    fn bind(&mut self, site: &Site, past: Option<DynValue>) -> ort::Result<()> {
+        let Some(past) = past else {
+            let first = convert::zeros(site.past.dtype, &Layout::first_shape(site))?;
+            self.binding.bind_input(&site.past.name, &first)?;
+            return self
+                .binding
+                .bind_output_to_device(&site.present.name, &self.device);
+        };
+        self.binding.bind_input(&site.past.name, &past)?;
+        if site.in_place && self.shares {
+            self.binding.bind_output(&site.present.name, past)
+        } else {
+            self.binding
+                .bind_output_to_device(&site.present.name, &self.device)
+        }
+    }
+}

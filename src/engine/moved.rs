@@ -1,0 +1,70 @@
+//! Cached values on the embedded engine: moved from outputs to inputs.
+
+use std::collections::BTreeMap;
+
+use anyhow::Context;
+
+use super::embedded::{self, Model, Value};
+use super::state::{Layout, STEP_INPUT};
+use super::tensor::Tensor;
+
+/// The cached values of a session, one a site, empty before the first evaluation.
+#[derive(Debug, Default)]
+pub(super) struct Moved {
+    past: Vec<Value>,
+}
+
+impl Moved {
+    /// Drops all cached values.
+    pub fn forget(&mut self) {
+        self.past.clear();
+    }
+
+    /// Evaluates one step. After an error the cached values are lost.
+    pub fn run(
+        &mut self,
+        model: &Model,
+        layout: &Layout,
+        given: &[(&str, &Tensor)],
+        step: i64,
+    ) -> anyhow::Result<Vec<(String, Tensor)>> {
+        let mut values = BTreeMap::new();
+        for &(name, tensor) in given {
+            values.insert(name, embedded::to_value(tensor)?);
+        }
+        values.insert(STEP_INPUT, embedded::to_value(&Tensor::scalar_i64(step))?);
+        let mut past = std::mem::take(&mut self.past).into_iter();
+        for site in &layout.sites {
+            let value = match past.next() {
+                Some(value) => value,
+                None => embedded::zeros(site.past.dtype, &model.shape_of(&site.past.name, given))?,
+            };
+            values.insert(&site.past.name, value);
+        }
+        let results = model.run(values)?;
+        let mut results: BTreeMap<&str, Value> = model
+            .outputs
+            .iter()
+            .map(|o| o.name.as_str())
+            .zip(results)
+            .collect();
+        let mut outputs = Vec::with_capacity(layout.outputs.len());
+        for output in &layout.outputs {
+            let value = results
+                .remove(output.name.as_str())
+                .context("an output is missing")?;
+            outputs.push((
+                output.name.clone(),
+                embedded::from_value(&value, output.dtype)?,
+            ));
+        }
+        let present = layout
+            .sites
+            .iter()
+            .map(|s| results.remove(s.present.name.as_str()));
+        self.past = present
+            .collect::<Option<_>>()
+            .context("a cached value is missing")?;
+        Ok(outputs)
+    }
+}

@@ -1,0 +1,393 @@
+//! A set of files that appears as a whole.
+
+use std::collections::HashMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufWriter, Write};
+use std::mem;
+use std::path::{Path, PathBuf};
+
+use prost::Message;
+use tempfile::TempPath;
+
+use super::copy::{Meter, Metered, copy, make_temp, new_file};
+use super::error::WriteError;
+use super::guard::{Guard, resolve};
+use super::relocate::{DataFile, DataFiles};
+use super::spill::Spill;
+use crate::onnx::encode::encode_model;
+use crate::onnx::folder_of;
+use crate::onnx::proto::ModelProto;
+
+/// The most bytes a model file may have: protobuf counts lengths in 31 bits.
+pub const MAX_INLINE: u64 = i32::MAX as u64;
+
+/// Writes a set of files so that either all appear or none do.
+///
+/// Files are written next to their destinations under temporary names and renamed by
+/// [`commit`](Self::commit). A transaction that is dropped or fails removes what it made,
+/// folders included. Only a crash of the machine or the process between two renames can leave
+/// a part, which is why a file that vouches for others should be added last.
+#[derive(Debug)]
+pub struct Transaction {
+    force: bool,
+    max_inline: u64,
+    guard: Guard,
+    staged: Vec<Staged>,
+    /// Folders made, outer before inner.
+    folders: Vec<PathBuf>,
+    /// Data files copied so far, by source and destination folder.
+    copies: HashMap<(PathBuf, PathBuf), String>,
+}
+
+/// A complete file under a temporary name.
+#[derive(Debug)]
+struct Staged {
+    temp: TempPath,
+    dest: PathBuf,
+}
+
+/// A file under its final name, and the one it replaced.
+struct Placed {
+    dest: PathBuf,
+    backup: Option<TempPath>,
+}
+
+impl Transaction {
+    /// An empty transaction; with `force` it may replace existing files.
+    pub fn new(force: bool) -> Self {
+        Self {
+            force,
+            max_inline: MAX_INLINE,
+            guard: Guard::default(),
+            staged: Vec::new(),
+            folders: Vec::new(),
+            copies: HashMap::new(),
+        }
+    }
+
+    /// The same with another limit on the size of a model file, for tests.
+    #[must_use]
+    pub fn with_max_inline(mut self, bytes: u64) -> Self {
+        self.max_inline = bytes;
+        self
+    }
+
+    /// A path that is never replaced, even with force: an input or its external data.
+    pub fn protect(&mut self, path: &Path) {
+        self.guard.protect(path);
+    }
+
+    /// Adds `model` as `dest`.
+    ///
+    /// Its external references are relative to `source_dir`. If `dest` and the data are in that
+    /// folder, the data are shared. Otherwise they are copied to `<dest>_data` (further files to
+    /// `<dest>_data_1` and so on), and models that share a data file and a destination folder
+    /// share the copy. Inline weights beyond what one file may hold go to a data file too.
+    /// `progress` is called with bytes done and bytes in total.
+    ///
+    /// # Errors
+    /// If `dest` must not be written, data are missing, or writing fails.
+    pub fn add_model(
+        &mut self,
+        mut model: ModelProto,
+        source_dir: &Path,
+        dest: &Path,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<(), WriteError> {
+        self.claim(dest)?;
+        let mut meter = Meter {
+            done: 0,
+            total: 0,
+            report: progress,
+        };
+        let data = DataFiles::of(&model, source_dir, dest)?;
+        for file in &data.files {
+            self.guard.protect(&file.source);
+        }
+        let folder = resolve(&folder_of(dest));
+        let stays = |file: &DataFile| {
+            // A link in the folder that leads elsewhere is no file of the folder.
+            resolve(source_dir) == folder && file.source.starts_with(&folder)
+        };
+        if !data.files.iter().all(stays) {
+            let sizes = data.files.iter().filter(|f| !stays(f)).map(|f| f.size);
+            meter.total = sizes.sum::<u64>() + model.encoded_len() as u64;
+            let locations = self.copy_data(&data, &stays, dest, &mut meter)?;
+            data.rename(&mut model, &locations);
+        }
+        let size = model.encoded_len() as u64;
+        meter.total = meter.done + size;
+        if size > self.max_inline {
+            self.spill(&mut model, dest, &mut meter)?;
+        }
+        self.stage(dest, &mut meter, |out| encode_model(&model, out))
+    }
+
+    /// Adds a file of these bytes as `dest`.
+    ///
+    /// # Errors
+    /// If `dest` must not be written or writing fails.
+    pub fn add_bytes(&mut self, dest: &Path, bytes: &[u8]) -> Result<(), WriteError> {
+        self.claim(dest)?;
+        let mut meter = Meter {
+            done: 0,
+            total: bytes.len() as u64,
+            report: &mut |_, _| {},
+        };
+        self.stage(dest, &mut meter, |out| out.write_all(bytes))
+    }
+
+    /// Adds a copy of the file `src` as `dest`, sharing its blocks where the file system can.
+    ///
+    /// # Errors
+    /// If `dest` must not be written, `src` cannot be read, or writing fails.
+    pub fn copy_file(
+        &mut self,
+        src: &Path,
+        dest: &Path,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<(), WriteError> {
+        self.guard.protect(src);
+        self.claim(dest)?;
+        let src = resolve(src);
+        let meta = src.metadata().map_err(|source| WriteError::Source {
+            file: src.clone(),
+            dest: dest.to_owned(),
+            source,
+        })?;
+        let mut meter = Meter {
+            done: 0,
+            total: meta.len(),
+            report: progress,
+        };
+        let temp = copy(&src, dest, meta.len(), &mut meter)?;
+        self.push(temp, dest);
+        Ok(())
+    }
+
+    /// Makes all files appear under their names, in the order they were added, and returns
+    /// their paths.
+    ///
+    /// # Errors
+    /// If a destination appeared meanwhile or the disk fails. Files that were replaced before
+    /// the failure are put back.
+    pub fn commit(mut self) -> Result<Vec<PathBuf>, WriteError> {
+        for file in &self.staged {
+            sync(&file.temp).map_err(|e| WriteError::write(&file.dest, e))?;
+        }
+        let mut placed = Vec::new();
+        for file in mem::take(&mut self.staged) {
+            if let Err(error) = self.place(file, &mut placed) {
+                placed.into_iter().rev().for_each(undo);
+                return Err(error);
+            }
+        }
+        let mut folders: Vec<_> = placed.iter().map(|p| folder_of(&p.dest)).collect();
+        folders.extend(self.folders.drain(..).map(|f| folder_of(&f)));
+        folders.sort();
+        folders.dedup();
+        // The files are whole and in place; a folder that cannot be synced changes nothing.
+        folders.iter().for_each(|f| drop(sync(f)));
+        Ok(placed.into_iter().map(|p| p.dest).collect())
+    }
+
+    /// Renames one file, keeping what it replaces.
+    fn place(&self, file: Staged, placed: &mut Vec<Placed>) -> Result<(), WriteError> {
+        let Staged { temp, dest } = file;
+        self.guard.check(&dest, self.force)?;
+        let failed = |source| WriteError::write(&dest, source);
+        let backup = if fs::symlink_metadata(&dest).is_ok() {
+            Some(back_up(&dest).map_err(failed)?)
+        } else {
+            None
+        };
+        let renamed = if self.force {
+            temp.persist(&dest)
+        } else {
+            temp.persist_noclobber(&dest)
+        };
+        if let Err(error) = renamed {
+            // A backup made by linking left the original where it was.
+            if let Some(backup) = backup.filter(|_| fs::symlink_metadata(&dest).is_err()) {
+                restore(backup, &dest);
+            }
+            return Err(match error.error.kind() {
+                io::ErrorKind::AlreadyExists => WriteError::Exists { file: dest },
+                _ => WriteError::write(&dest, error.error),
+            });
+        }
+        placed.push(Placed { dest, backup });
+        Ok(())
+    }
+
+    /// Copies the data files next to `dest`, save those that stay, and returns the new locations.
+    fn copy_data(
+        &mut self,
+        data: &DataFiles,
+        stays: &dyn Fn(&DataFile) -> bool,
+        dest: &Path,
+        meter: &mut Meter<'_>,
+    ) -> Result<Vec<Option<String>>, WriteError> {
+        let mut locations = Vec::new();
+        for file in &data.files {
+            if stays(file) {
+                locations.push(None);
+                continue;
+            }
+            let key = (file.source.clone(), resolve(&folder_of(dest)));
+            if let Some(location) = self.copies.get(&key) {
+                meter.add(file.size);
+                locations.push(Some(location.clone()));
+                continue;
+            }
+            let (path, location) = self.data_file(dest)?;
+            let temp = copy(&file.source, &path, file.size, meter)?;
+            self.push(temp, &path);
+            self.copies.insert(key, location.clone());
+            locations.push(Some(location));
+        }
+        Ok(locations)
+    }
+
+    /// Moves inline weights to a data file, so that the model fits into one.
+    fn spill(
+        &mut self,
+        model: &mut ModelProto,
+        dest: &Path,
+        meter: &mut Meter<'_>,
+    ) -> Result<(), WriteError> {
+        let (path, location) = self.data_file(dest)?;
+        let spill = Spill::take(model, &location);
+        let size = model.encoded_len() as u64;
+        if size > self.max_inline {
+            return Err(WriteError::TooLarge {
+                file: dest.to_owned(),
+                size,
+                limit: self.max_inline,
+            });
+        }
+        meter.total = meter.done + spill.size + size;
+        self.stage(&path, meter, |out| spill.write(out))
+    }
+
+    /// A path for data of the model at `dest` that nothing else uses, and its location.
+    fn data_file(&self, dest: &Path) -> Result<(PathBuf, String), WriteError> {
+        let name = dest.file_name().unwrap_or_default();
+        let Some(name) = name.to_str() else {
+            return Err(WriteError::NotAFile {
+                file: dest.to_owned(),
+            });
+        };
+        let mut location = format!("{name}_data");
+        let mut number = 0;
+        loop {
+            let path = dest.with_file_name(&location);
+            if !self.is_staged(&path) && !self.guard.is_protected(&path) {
+                self.guard.check(&path, self.force)?;
+                return Ok((path, location));
+            }
+            number += 1;
+            location = format!("{name}_data_{number}");
+        }
+    }
+
+    /// Makes sure that `dest` may be written and its folder exists.
+    fn claim(&mut self, dest: &Path) -> Result<(), WriteError> {
+        self.guard.check(dest, self.force)?;
+        self.make_folder(&folder_of(dest))?;
+        if self.is_staged(dest) {
+            return Err(WriteError::Twice {
+                file: dest.to_owned(),
+            });
+        }
+        Ok(())
+    }
+
+    fn make_folder(&mut self, folder: &Path) -> Result<(), WriteError> {
+        if folder.is_dir() {
+            return Ok(());
+        }
+        if let Some(outer) = folder.parent().filter(|outer| *outer != Path::new("")) {
+            self.make_folder(outer)?;
+        }
+        match fs::create_dir(folder) {
+            Ok(()) => self.folders.push(folder.to_owned()),
+            Err(_) if folder.is_dir() => {}
+            Err(source) => {
+                return Err(WriteError::Folder {
+                    folder: folder.to_owned(),
+                    source,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn is_staged(&self, dest: &Path) -> bool {
+        let dest = resolve(dest);
+        self.staged.iter().any(|s| resolve(&s.dest) == dest)
+    }
+
+    /// Writes a temporary file for `dest` by `write`.
+    fn stage(
+        &mut self,
+        dest: &Path,
+        meter: &mut Meter<'_>,
+        write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> Result<(), WriteError> {
+        let failed = |source| WriteError::write(dest, source);
+        let mut temp = new_file(dest).map_err(failed)?;
+        let file = temp.as_file_mut();
+        let mut out = BufWriter::with_capacity(1 << 20, Metered { file, meter });
+        write(&mut out).and_then(|()| out.flush()).map_err(failed)?;
+        drop(out);
+        self.push(temp.into_temp_path(), dest);
+        Ok(())
+    }
+
+    fn push(&mut self, temp: TempPath, dest: &Path) {
+        let dest = dest.to_owned();
+        self.staged.push(Staged { temp, dest });
+    }
+}
+
+impl Drop for Transaction {
+    fn drop(&mut self) {
+        self.staged.clear();
+        for folder in self.folders.iter().rev() {
+            // One that is not empty any more belongs to somebody else too.
+            let _ = fs::remove_dir(folder);
+        }
+    }
+}
+
+/// Keeps the file `dest` under a temporary name, in place as well where links allow it.
+fn back_up(dest: &Path) -> io::Result<TempPath> {
+    let link = make_temp(dest, "old", |path| fs::hard_link(dest, path));
+    let kept = link.or_else(|_| make_temp(dest, "old", |path| fs::rename(dest, path)))?;
+    Ok(kept.into_temp_path())
+}
+
+fn restore(backup: TempPath, dest: &Path) {
+    if let Err(error) = backup.persist(dest) {
+        // Better a file under a strange name than none.
+        let _ = error.path.keep();
+    }
+}
+
+fn undo(placed: Placed) {
+    match placed.backup {
+        Some(backup) => restore(backup, &placed.dest),
+        None => drop(fs::remove_file(&placed.dest)),
+    }
+}
+
+/// Brings a file or folder to the disk.
+fn sync(path: &Path) -> io::Result<()> {
+    let file = if cfg!(windows) {
+        OpenOptions::new().write(true).open(path)?
+    } else {
+        File::open(path)?
+    };
+    file.sync_all()
+}

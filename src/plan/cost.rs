@@ -1,0 +1,89 @@
+//! What a plan costs: MACs by step and cache memory.
+
+use super::data::{ModelPlan, Plan, Reuse, Rows};
+use super::layout::{Layout, Placed};
+use crate::analysis::Analysis;
+use crate::analysis::inputs::InputKind;
+use crate::analysis::macs::Macs;
+
+/// Cost of one model over a generation.
+#[derive(Clone, Debug)]
+pub struct Cost {
+    /// MACs of the original model, each step.
+    pub original: Macs,
+    /// MACs by step.
+    pub steps: Vec<Macs>,
+    /// Bytes of all caches.
+    pub cache_bytes: u64,
+    /// Bytes of each site's caches, parallel to [`Layout::sites`].
+    pub site_bytes: Vec<u64>,
+}
+
+impl Cost {
+    /// Counts `plan` on the analysed graph, at the batch of its [`Sizes`].
+    ///
+    /// [`Sizes`]: crate::analysis::shapes::Sizes
+    #[must_use]
+    pub fn new(analysis: &Analysis<'_>, plan: &Plan, model: &ModelPlan, layout: &Layout) -> Self {
+        let batch = analysis.sizes.batch;
+        let half = (batch / 2).max(1);
+        let nodes: Vec<_> = analysis.graph.nodes().collect();
+        let whole: Vec<Macs> = nodes.iter().map(|n| analysis.macs(*n, batch)).collect();
+        let halved: Vec<Macs> = nodes.iter().map(|n| analysis.macs(*n, half)).collect();
+        let guidance = &plan.guidance.schedule;
+        let steps = (0..plan.steps).map(|step| {
+            let counts = if model.halves && guidance.is_half(step) { &halved } else { &whole };
+            nodes
+                .iter()
+                .zip(counts)
+                .filter(|(n, _)| layout.runs(**n, step))
+                .map(|(_, macs)| *macs)
+                .sum()
+        });
+        let site_bytes: Vec<u64> =
+            layout.sites.iter().map(|p| site_bytes(p, batch, half)).collect();
+        let held = guidance_bytes(analysis, plan, model, half);
+        Self {
+            original: whole.iter().copied().sum(),
+            steps: steps.collect(),
+            cache_bytes: site_bytes.iter().sum::<u64>() + held,
+            site_bytes,
+        }
+    }
+
+    /// MACs of the generation as planned.
+    #[must_use]
+    pub fn after(&self) -> Macs {
+        self.steps.iter().copied().sum()
+    }
+
+    /// MACs of the generation with the original model.
+    #[must_use]
+    pub fn before(&self) -> Macs {
+        let steps = self.steps.len() as u64;
+        Macs { all: self.original.all * steps, weights: self.original.weights * steps }
+    }
+}
+
+fn site_bytes(placed: &Placed, batch: u64, half: u64) -> u64 {
+    let rows = if placed.site.rows == Rows::All { batch } else { half };
+    let bytes = |t: &super::layout::Tensor| {
+        let states = if placed.site.reuse == Reuse::Linear && !t.measure { 2 } else { 1 };
+        t.shape.as_ref().map_or(0, |s| s.bytes(rows)) * states
+    };
+    placed.tensors.iter().map(bytes).sum()
+}
+
+fn guidance_bytes(analysis: &Analysis<'_>, plan: &Plan, model: &ModelPlan, half: u64) -> u64 {
+    use super::schedule::GuidanceStep;
+    if !model.halves
+        || model.role == crate::analysis::Role::Controlnet
+        || !plan.guidance.schedule.has(GuidanceStep::Held)
+    {
+        return 0;
+    }
+    let latent = analysis.graph.outputs().iter().filter(|v| analysis.has(**v, InputKind::Latent));
+    let bytes: u64 =
+        latent.filter_map(|v| analysis.shapes.get(*v)).map(|s| s.bytes(half)).sum();
+    bytes * if plan.guidance.reuse == Reuse::Linear { 2 } else { 1 }
+}

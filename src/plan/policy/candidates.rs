@@ -1,0 +1,98 @@
+//! Where caches could stand in a graph.
+
+use crate::analysis::attention::AttentionKind;
+use crate::analysis::inputs::InputKind;
+use crate::analysis::{Analysis, Role, invariant};
+use crate::graph::{NodeId, ValueId};
+
+/// The value that comes through all blocks deeper than a decoder skip connection.
+///
+/// `run` is the number of outermost skip connections that stay outside. In a merged
+/// graph the residuals of those come with it: the whole ControlNet is then inside.
+#[must_use]
+pub fn deep(analysis: &Analysis<'_>, run: usize) -> Option<Vec<ValueId>> {
+    let skips = &analysis.skips;
+    let index = skips.len().checked_sub(run.max(1))?;
+    let mut tensors = vec![skips.get(index)?.main];
+    let own = |v: &ValueId| {
+        analysis.graph.producer(*v).is_some_and(|p| analysis.control.contains(p.index()))
+    };
+    tensors.extend(skips[index..].iter().flat_map(|s| &s.residuals).copied().filter(own));
+    tensors.dedup();
+    Some(tensors)
+}
+
+/// All that the decoder takes from encoder and mid block, residuals included.
+#[must_use]
+pub fn encoder(analysis: &Analysis<'_>) -> Option<Vec<ValueId>> {
+    let mut tensors = vec![analysis.skips.first()?.main];
+    tensors.extend(analysis.skips.iter().map(|s| s.operand));
+    tensors.sort_unstable();
+    tensors.dedup();
+    Some(tensors)
+}
+
+/// Residuals of a ControlNet: its outputs that depend on the latent.
+#[must_use]
+pub fn residuals(analysis: &Analysis<'_>) -> Vec<ValueId> {
+    let outputs = analysis.graph.outputs().iter().copied();
+    let made = |v: &ValueId| analysis.graph.producer(*v).is_some();
+    outputs.filter(|v| made(v) && analysis.has(*v, InputKind::Latent)).collect()
+}
+
+/// In a merged graph, the ControlNet values before the projections ("zero
+/// convolutions") of the residuals.
+#[must_use]
+pub fn merged_control(analysis: &Analysis<'_>) -> Vec<ValueId> {
+    if analysis.role != Role::Merged {
+        return Vec::new();
+    }
+    let graph = &analysis.graph;
+    let inside = |v: &ValueId| {
+        graph.producer(*v).is_some_and(|p| analysis.control.contains(p.index()))
+    };
+    let residuals = analysis.skips.iter().flat_map(|s| &s.residuals).copied().filter(inside);
+    let mut tensors: Vec<ValueId> =
+        residuals.filter_map(|r| before_projection(analysis, r)).collect();
+    tensors.sort_unstable();
+    tensors.dedup();
+    tensors
+}
+
+fn before_projection(analysis: &Analysis<'_>, residual: ValueId) -> Option<ValueId> {
+    let mut value = residual;
+    loop {
+        let node = analysis.graph.producer(value)?;
+        let conv = analysis.graph.op(node).contains("Conv");
+        if !conv && !matches!(analysis.graph.op(node), "Mul" | "Cast" | "Identity" | "Reshape") {
+            return None;
+        }
+        let inputs = analysis.graph.inputs_of(node).iter().copied();
+        value = inputs.into_iter().find(|v| analysis.has(*v, InputKind::Latent))?;
+        if conv {
+            return Some(value);
+        }
+    }
+}
+
+/// Output of every cross-attention with the name of its block.
+#[must_use]
+pub fn cross_attention(analysis: &Analysis<'_>) -> Vec<(String, ValueId)> {
+    let mut found: Vec<(String, ValueId)> = Vec::new();
+    for attention in analysis.attention.iter().filter(|a| a.kind == AttentionKind::Cross) {
+        let node = attention.core.first().copied();
+        let block = node.and_then(|n: NodeId| analysis.block_of(n));
+        let block = block.map_or("attention", |b| b.id.as_str());
+        let before = found.iter().filter(|(b, _)| b.rsplit_once('-').is_some_and(|x| x.0 == block));
+        let name = format!("{block}-{}", before.count());
+        found.push((name, attention.output));
+    }
+    found
+}
+
+/// Values that are the same on every step and cost something to make.
+#[must_use]
+pub fn invariant_values(analysis: &Analysis<'_>) -> Vec<ValueId> {
+    let made = |v: &ValueId| analysis.graph.producer(*v).is_some();
+    invariant::find(analysis).frontier.into_iter().filter(made).collect()
+}

@@ -1,0 +1,347 @@
+//! Policies: named ways to make a plan for a UNet and its ControlNets together.
+
+mod builder;
+mod candidates;
+mod options;
+pub mod shares;
+
+use std::collections::BTreeMap;
+
+pub use options::{Options, Policy};
+
+use super::data::{FORMAT, Guidance, Plan, Reuse};
+use super::schedule::{GuidanceSchedule, GuidanceStep, Schedule};
+use crate::analysis::{Analysis, Role};
+use builder::{Builder, Proposal};
+
+/// One file to plan for.
+pub struct Target<'a, 'm> {
+    /// Its analysis.
+    pub analysis: &'a Analysis<'m>,
+    /// Its name in the plan: `unet`, `controlnet`, `controlnet_1`, `merged`.
+    pub name: String,
+    /// Hash of its graph.
+    pub hash: String,
+}
+
+/// What each policy decides before it looks at the graphs.
+struct Decision {
+    guidance: GuidanceSchedule,
+    guidance_reuse: Reuse,
+    /// Coarse cache of the UNet, and how it is reused.
+    coarse: Option<(Coarse, Schedule, Reuse)>,
+    /// ControlNet residuals.
+    control: Option<(Schedule, Reuse)>,
+    fine: Option<Fine>,
+    invariant: bool,
+}
+
+#[derive(Clone, Copy)]
+enum Coarse {
+    /// Everything deeper than the outermost `run` skips.
+    Deep { run: Option<usize> },
+    /// Encoder and mid block.
+    Encoder,
+}
+
+/// When cross-attention refreshes.
+enum Fine {
+    /// On a share of the steps on which the block around it refreshes.
+    Share { lambda: f64, reuse: Reuse },
+    /// On every step before the gate; after it on a share.
+    AfterGate { gate: usize, lambda: f64 },
+}
+
+/// Makes a plan for `targets`: a UNet or merged graph first, then its ControlNets.
+#[must_use]
+pub fn make(policy: Policy, targets: &[Target<'_, '_>], options: &Options) -> Plan {
+    let halves = targets
+        .iter()
+        .find(|t| t.analysis.role != Role::Controlnet)
+        .is_none_or(|t| t.analysis.can_halve());
+    let decision = decide(policy, options, halves);
+    let mut plan = Plan {
+        format: FORMAT,
+        policy: policy.name().to_owned(),
+        steps: options.steps,
+        parameters: parameters(policy, options),
+        guidance: Guidance {
+            schedule: decision.guidance.clone(),
+            reuse: decision.guidance_reuse,
+            prompted: options.prompted,
+        },
+        models: Vec::new(),
+    };
+    for target in targets {
+        let mut builder =
+            Builder::new(target.analysis, &decision.guidance, &target.name, &target.hash);
+        if !halves && wants_halves(policy) {
+            builder.refuse(
+                "held or fused guidance",
+                "the batch is fixed in this UNet; export it with a dynamic batch",
+            );
+        }
+        if policy != Policy::None {
+            propose(&mut builder, target.analysis, &decision, options);
+        }
+        let model = builder.finish(&plan);
+        plan.models.push(model);
+    }
+    plan
+}
+
+fn wants_halves(policy: Policy) -> bool {
+    matches!(policy, Policy::TGate | Policy::HgcPaper | Policy::Hgc)
+}
+
+fn decide(policy: Policy, options: &Options, halves: bool) -> Decision {
+    let steps = options.steps;
+    let full = GuidanceSchedule::full(steps);
+    let nothing = || Decision {
+        guidance: GuidanceSchedule::full(steps),
+        guidance_reuse: Reuse::Hold,
+        coarse: None,
+        control: None,
+        fine: None,
+        invariant: false,
+    };
+    let fused_from = |gate: usize| {
+        let mode = |s| if s >= gate { GuidanceStep::Fused } else { GuidanceStep::Full };
+        if halves { GuidanceSchedule::new(steps, mode) } else { full.clone() }
+    };
+    let switches = options.switches();
+    let refresh = |at: &[usize]| Schedule::at(steps, at).restarting(&switches);
+    let control = |at: &[usize]| refresh(&shares::every(at, options.control_interval));
+    match policy {
+        Policy::None => nothing(),
+        Policy::Lossless => Decision { invariant: true, ..nothing() },
+        Policy::DeepCache => {
+            let at: Vec<usize> = (0..steps).step_by(options.interval).collect();
+            let deep = Coarse::Deep { run: options.cut };
+            Decision {
+                coarse: Some((deep, refresh(&at), Reuse::Hold)),
+                control: Some((control(&at), Reuse::Hold)),
+                ..nothing()
+            }
+        }
+        Policy::FasterDiffusion => {
+            let at = options.key_steps();
+            Decision {
+                coarse: Some((Coarse::Encoder, refresh(&at), Reuse::Hold)),
+                control: Some((control(&at), Reuse::Hold)),
+                ..nothing()
+            }
+        }
+        Policy::TGate => {
+            let gate = options.gate_or_middle();
+            let fine = Some(Fine::AfterGate { gate, lambda: 0.0 });
+            Decision { guidance: fused_from(gate), fine, ..nothing() }
+        }
+        Policy::HgcPaper => {
+            let gate = options.gate_or_middle();
+            let count = shares::inter(steps, options.lambda_inter).len();
+            let at: Vec<usize> = (0..count).map(|k| k * steps / count).collect();
+            let deep = Coarse::Deep { run: options.cut };
+            Decision {
+                guidance: fused_from(gate),
+                coarse: Some((deep, refresh(&at), Reuse::Hold)),
+                control: Some((control(&at), Reuse::Hold)),
+                fine: Some(Fine::AfterGate { gate, lambda: options.lambda_intra }),
+                invariant: true,
+                ..nothing()
+            }
+        }
+        Policy::Hgc => {
+            let at = shares::inter(steps, options.lambda_inter);
+            let deep = refresh(&at);
+            let gate = options.gate_step.unwrap_or(steps);
+            let mode = |s: usize| match (deep.refreshes(s), s >= gate) {
+                (_, true) => GuidanceStep::Fused,
+                (true, _) if switches.contains(&s) => GuidanceStep::Restart,
+                (true, _) => GuidanceStep::Full,
+                (false, _) => GuidanceStep::Held,
+            };
+            Decision {
+                guidance: if halves { GuidanceSchedule::new(steps, mode) } else { full.clone() },
+                guidance_reuse: Reuse::Linear,
+                coarse: Some((Coarse::Deep { run: options.cut }, deep.clone(), Reuse::Linear)),
+                control: Some((control(&at), Reuse::Linear)),
+                fine: Some(Fine::Share { lambda: options.lambda_intra, reuse: Reuse::Linear }),
+                invariant: true,
+            }
+        }
+    }
+}
+
+/// Outermost skips that run on a reuse step when nothing else is asked: a sixth of
+/// them, one at least.
+#[must_use]
+pub fn default_cut(skips: usize) -> usize {
+    ((skips + 3) / 6).max(1)
+}
+
+fn propose(
+    builder: &mut Builder<'_, '_>,
+    analysis: &Analysis<'_>,
+    decision: &Decision,
+    options: &Options,
+) {
+    match analysis.role {
+        Role::Unet | Role::Merged => propose_coarse(builder, analysis, decision),
+        Role::Controlnet => propose_control(builder, analysis, decision),
+        Role::Other => {}
+    }
+    if let Some(fine) = &decision.fine {
+        propose_fine(builder, analysis, fine, options.steps);
+    }
+    if decision.invariant {
+        propose_invariant(builder, analysis, options.steps);
+    }
+}
+
+fn propose_coarse(builder: &mut Builder<'_, '_>, analysis: &Analysis<'_>, decision: &Decision) {
+    let Some((coarse, schedule, reuse)) = &decision.coarse else { return };
+    let skips = analysis.skips.len();
+    let (name, tensors, why) = match coarse {
+        Coarse::Deep { run } => {
+            let run = run.unwrap_or_else(|| default_cut(skips));
+            let why = format!("blocks deeper than the outermost {run} of {skips} skips");
+            ("deep", candidates::deep(analysis, run), why)
+        }
+        Coarse::Encoder => {
+            ("encoder", candidates::encoder(analysis), "encoder skips and mid block".to_owned())
+        }
+    };
+    let Some(tensors) = tensors else {
+        builder.refuse(name, format!("the graph has {skips} skip connections"));
+        return;
+    };
+    builder.add(Proposal {
+        name: name.to_owned(),
+        gate: name.to_owned(),
+        schedule: schedule.clone(),
+        reuse: *reuse,
+        mean: false,
+        tensors,
+        why,
+    });
+    if let Some((control, reuse)) = &decision.control {
+        let tensors = candidates::merged_control(analysis);
+        if !tensors.is_empty() && control != schedule {
+            builder.add(Proposal {
+                name: "control".to_owned(),
+                gate: "control".to_owned(),
+                schedule: control.clone(),
+                reuse: *reuse,
+                mean: false,
+                tensors,
+                why: "the merged ControlNet".to_owned(),
+            });
+        }
+    }
+}
+
+fn propose_control(builder: &mut Builder<'_, '_>, analysis: &Analysis<'_>, decision: &Decision) {
+    let Some((schedule, reuse)) = &decision.control else { return };
+    builder.add(Proposal {
+        name: "residuals".to_owned(),
+        gate: "control".to_owned(),
+        schedule: schedule.clone(),
+        reuse: *reuse,
+        mean: false,
+        tensors: candidates::residuals(analysis),
+        why: "residuals are computed only where the UNet's deeper blocks read them".to_owned(),
+    });
+}
+
+fn propose_fine(
+    builder: &mut Builder<'_, '_>,
+    analysis: &Analysis<'_>,
+    fine: &Fine,
+    steps: usize,
+) {
+    for (block, output) in candidates::cross_attention(analysis) {
+        if analysis.graph.producer(output).is_none() {
+            builder.refuse(format!("cross.{block}"), "its output is not computed by a node");
+            continue;
+        }
+        let (reached, around) = builder.enclosing(output);
+        let gate = around.map_or_else(|| "cross".to_owned(), |a| format!("cross.{a}"));
+        let (refresh, reuse, mean) = match fine {
+            Fine::Share { lambda, reuse } => (shares::intra(&reached, *lambda), *reuse, false),
+            Fine::AfterGate { gate, lambda } => {
+                let (mut before, after): (Vec<usize>, Vec<usize>) =
+                    reached.iter().partition(|s| *s < gate);
+                if *lambda > 0.0 && !after.is_empty() {
+                    before.extend(shares::intra(&after, *lambda));
+                }
+                (before, Reuse::Hold, true)
+            }
+        };
+        builder.add(Proposal {
+            name: format!("cross.{block}"),
+            gate,
+            schedule: Schedule::at(steps, &refresh),
+            reuse,
+            mean,
+            tensors: vec![output],
+            why: "cross-attention output".to_owned(),
+        });
+    }
+}
+
+/// One site for the invariant values inside each site that refreshes more than once.
+fn propose_invariant(builder: &mut Builder<'_, '_>, analysis: &Analysis<'_>, steps: usize) {
+    let mut groups: BTreeMap<Option<String>, Vec<_>> = BTreeMap::new();
+    for value in candidates::invariant_values(analysis) {
+        let (reached, around) = builder.enclosing(value);
+        if reached.len() > 1 {
+            groups.entry(around.map(str::to_owned)).or_default().push(value);
+        }
+    }
+    for (around, tensors) in groups {
+        let name = around.map_or_else(|| "constant".to_owned(), |a| format!("constant.{a}"));
+        builder.add(Proposal {
+            name,
+            gate: "once".to_owned(),
+            schedule: Schedule::at(steps, &[0]),
+            reuse: Reuse::Hold,
+            mean: false,
+            tensors,
+            why: "the same on every step".to_owned(),
+        });
+    }
+}
+
+fn parameters(policy: Policy, options: &Options) -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    let mut put = |key: &str, value: String| found.insert(key.to_owned(), value);
+    let deep = matches!(policy, Policy::DeepCache | Policy::HgcPaper | Policy::Hgc);
+    if let Some(cut) = options.cut.filter(|_| deep) {
+        put("cut", cut.to_string());
+    }
+    match policy {
+        Policy::None | Policy::Lossless => {}
+        Policy::DeepCache => {
+            put("interval", options.interval.to_string());
+        }
+        Policy::FasterDiffusion => {
+            let steps: Vec<_> = options.key_steps().iter().map(ToString::to_string).collect();
+            put("key-steps", steps.join(","));
+        }
+        Policy::TGate => {
+            put("gate-step", options.gate_or_middle().to_string());
+        }
+        Policy::HgcPaper | Policy::Hgc => {
+            put("lambda-inter", options.lambda_inter.to_string());
+            put("lambda-intra", options.lambda_intra.to_string());
+            put("control-interval", options.control_interval.to_string());
+            if policy == Policy::HgcPaper {
+                put("gate-step", options.gate_or_middle().to_string());
+            } else if let Some(gate) = options.gate_step {
+                put("gate-step", gate.to_string());
+            }
+        }
+    }
+    found
+}

@@ -1,0 +1,72 @@
+//! Regions: the nodes needed only to compute a site.
+
+use crate::graph::{BitSet, Graph, NodeId, ValueId};
+
+/// A site's region and what had to be added to its tensors.
+#[derive(Clone, Debug)]
+pub struct Region {
+    /// The nodes.
+    pub nodes: BitSet,
+    /// Outputs of `Shape` and `Size` nodes that are read outside while the value they
+    /// measure is computed inside: returned beside the site's tensors.
+    pub escapes: Vec<ValueId>,
+}
+
+fn measures(graph: &Graph<'_>, node: NodeId) -> bool {
+    matches!(graph.op(node), "Shape" | "Size")
+}
+
+/// Derives the region of `tensors`: what reaches them, less what is still needed
+/// once they are given. A value that is needed only for its shape does not stay.
+#[must_use]
+pub fn derive(graph: &Graph<'_>, tensors: &[ValueId]) -> Region {
+    let mut given: BitSet = tensors.iter().map(|v| v.index()).collect();
+    let mut escapes: Vec<ValueId> = Vec::new();
+    loop {
+        let live = live_nodes(graph, &given);
+        let mut targets = tensors.to_vec();
+        targets.extend(&escapes);
+        let mut nodes = graph.ancestors(&targets, &BitSet::default());
+        nodes.subtract(&live);
+        let escaping: Vec<ValueId> = live
+            .iter()
+            .map(NodeId::new)
+            .filter(|n| measures(graph, *n))
+            .filter(|n| {
+                let source = graph.input_at(*n, 0).filter(|v| !given.contains(v.index()));
+                source.and_then(|v| graph.producer(v)).is_some_and(|p| nodes.contains(p.index()))
+            })
+            .filter_map(|n| graph.output_of(n))
+            .collect();
+        if escaping.is_empty() {
+            return Region { nodes, escapes };
+        }
+        given.extend_from(&escaping);
+        escapes.extend(escaping);
+    }
+}
+
+/// Nodes that some graph output needs when the `given` values need no computing.
+fn live_nodes(graph: &Graph<'_>, given: &BitSet) -> BitSet {
+    let mut live = BitSet::new(graph.node_count());
+    let mut todo: Vec<ValueId> = graph.outputs().to_vec();
+    while let Some(value) = todo.pop() {
+        if given.contains(value.index()) {
+            continue;
+        }
+        let Some(node) = graph.producer(value) else { continue };
+        if live.insert(node.index()) && !measures(graph, node) {
+            todo.extend_from_slice(graph.inputs_of(node));
+        }
+    }
+    // What a shape is taken of stays as well, unless the region computes it.
+    live
+}
+
+impl BitSet {
+    fn extend_from(&mut self, values: &[ValueId]) {
+        for value in values {
+            self.insert(value.index());
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! From a plan to a gated graph: the only code that changes a graph.
+//!
+//! A site's region becomes the then-branch of an `If`; the else-branch returns the
+//! caches. `hgc.step` picks the row of each gate's small table. Old inputs and outputs
+//! keep names, order, types and meaning; new ones come after them.
+
+mod emit;
+mod guidance;
+mod interface;
+pub mod names;
+mod record;
+mod rename;
+mod rows;
+mod scribe;
+mod site;
+mod strip;
+mod tables;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+pub use strip::{StripError, compiled_plan, is_compiled, metadata, strip};
+
+use crate::analysis::Analysis;
+use crate::analysis::inputs::InputKind;
+use crate::onnx::proto::{GraphProto, ModelProto, NodeProto, TensorProto};
+use crate::plan::layout::{Layout, LayoutError};
+use crate::plan::{ModelPlan, Plan};
+
+use emit::Emitter;
+use guidance::Output;
+use rows::RowMaker;
+use scribe::Scribe;
+use tables::Tables;
+
+/// Smallest opset whose `If` may return values of different sizes from its branches.
+pub const MIN_OPSET: i64 = 11;
+
+/// Why a model cannot be rewritten.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum RewriteError {
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    #[error("the model is compiled already; give the original, or `hgc strip` it first")]
+    Compiled,
+    #[error("a value or node is called {name:?}; names that begin with \"hgc.\" are reserved")]
+    ReservedName { name: String },
+    #[error("opset {found} is too old for gates; convert the model to opset {MIN_OPSET} or later")]
+    Opset { found: i64 },
+    #[error("shape inference failed: {0}")]
+    Shapes(#[from] crate::analysis::shapes::ShapeError),
+    #[error("the plan could not be written as TOML: {0}")]
+    Toml(#[from] toml::ser::Error),
+    #[error("the layout record could not be written as JSON: {0}")]
+    Json(#[from] serde_json::Error),
+}
+
+/// Rewrites the model behind `analysis` as `plan` says.
+///
+/// # Errors
+/// [`RewriteError`] if the model is compiled already, too old, or the plan does not fit.
+pub fn rewrite(
+    model: &ModelProto,
+    analysis: &Analysis<'_>,
+    plan: &Plan,
+    model_plan: &ModelPlan,
+) -> Result<ModelProto, RewriteError> {
+    check(model, analysis)?;
+    let layout = Layout::new(analysis, plan, model_plan)?;
+    let halves = model_plan.halves && plan.guidance.schedule.has_half();
+    let scribe = Scribe { policy: &plan.policy, site: "schedule" };
+    let rows = halves.then(|| RowMaker::new(scribe, plan.guidance.prompted));
+    let mut emitter = Emitter::new(analysis, &layout, &plan.policy, rows);
+    let mut assembly = Assembly::new(analysis, plan, model_plan, &layout, scribe);
+    assembly.rename_io(&mut emitter);
+    let renames = emitter.renames.clone();
+    let body = emitter.scope(None, 0, &renames)?;
+    let graph = assembly.finish(emitter, body, model)?;
+    Ok(graph)
+}
+
+fn check(model: &ModelProto, analysis: &Analysis<'_>) -> Result<(), RewriteError> {
+    if is_compiled(model) {
+        return Err(RewriteError::Compiled);
+    }
+    let graph = &analysis.graph;
+    let reserved = |name: &str| name.starts_with(names::PREFIX);
+    let values = (0..graph.value_count()).map(|i| graph.name(crate::graph::ValueId::new(i)));
+    let nodes = graph.proto().node.iter().map(|n| n.name());
+    if let Some(name) = values.chain(nodes).find(|n| reserved(n)) {
+        return Err(RewriteError::ReservedName { name: name.to_owned() });
+    }
+    let standard = |domain: &str| crate::onnx::is_standard_domain(domain);
+    let found = model.opset_import.iter().find(|o| standard(o.domain())).map_or(0, |o| o.version());
+    if found < MIN_OPSET { Err(RewriteError::Opset { found }) } else { Ok(()) }
+}
+
+/// The parts of the main graph around the emitted body.
+struct Assembly<'a, 'm> {
+    analysis: &'a Analysis<'m>,
+    plan: &'a Plan,
+    model_plan: &'a ModelPlan,
+    layout: &'a Layout,
+    scribe: Scribe<'a>,
+    prologue: Vec<NodeProto>,
+    epilogue: Vec<NodeProto>,
+    halves: bool,
+}
+
+impl<'a, 'm> Assembly<'a, 'm> {
+    fn new(
+        analysis: &'a Analysis<'m>,
+        plan: &'a Plan,
+        model_plan: &'a ModelPlan,
+        layout: &'a Layout,
+        scribe: Scribe<'a>,
+    ) -> Self {
+        let halves = model_plan.halves && plan.guidance.schedule.has_half();
+        let (prologue, epilogue) = (Vec::new(), Vec::new());
+        Self { analysis, plan, model_plan, layout, scribe, prologue, epilogue, halves }
+    }
+
+    fn latent(&self) -> Option<(&'m str, usize)> {
+        let latent = self.analysis.input(InputKind::Latent)?;
+        let axis = self.analysis.shapes.get(latent)?.batch_axis()?;
+        Some((self.analysis.graph.name(latent), axis))
+    }
+
+    /// On half-batch steps the graph reads sliced inputs and makes raw outputs.
+    fn rename_io(&mut self, emitter: &mut Emitter<'_, '_>) {
+        if !self.halves {
+            return;
+        }
+        let graph = &self.analysis.graph;
+        for &value in graph.inputs() {
+            let axis = self.analysis.shapes.get(value).and_then(|s| s.batch_axis());
+            if let (Some(axis), Some(rows)) = (axis, emitter.rows.as_mut()) {
+                let (name, sliced) = (graph.name(value), format!("hgc.rows.of.{}", graph.name(value)));
+                self.prologue.push(rows.input(name, &sliced, axis));
+                emitter.record.renamed.insert(sliced.clone(), name.to_owned());
+                emitter.renames.insert(name.to_owned(), sliced);
+            }
+        }
+        for output in self.halved_outputs() {
+            emitter.record.renamed.insert(output.raw.clone(), output.name.to_owned());
+            emitter.renames.insert(output.name.to_owned(), output.raw);
+        }
+    }
+
+    fn halved_outputs(&self) -> Vec<Output<'m>> {
+        let graph = &self.analysis.graph;
+        let made = graph.outputs().iter().filter(|v| graph.producer(**v).is_some());
+        made.filter_map(|v| {
+            let shape = self.analysis.shapes.get(*v)?;
+            Some(Output {
+                name: graph.name(*v),
+                raw: format!("hgc.raw.{}", graph.name(*v)),
+                elem_type: shape.elem_type,
+                rank: shape.dims.len(),
+                axis: shape.batch_axis()?,
+            })
+        })
+        .collect()
+    }
+
+    /// The prediction whose guidance difference is kept: the deepest output.
+    fn prediction(&self) -> Option<&'m str> {
+        let keeps = guidance::keeps_difference(self.plan, self.analysis.role);
+        let deepest = self.analysis.deepest_output().filter(|_| keeps && self.halves)?;
+        Some(self.analysis.graph.name(deepest))
+    }
+
+    fn gate_tables(&self) -> Tables<'a> {
+        let mut linear: BTreeMap<&str, BTreeSet<i32>> = BTreeMap::new();
+        for placed in &self.layout.sites {
+            let types = linear.entry(placed.site.gate.as_str()).or_default();
+            let forecast = placed.tensors.iter().filter(|t| site::is_linear(placed, t));
+            types.extend(forecast.map(site::elem_type));
+        }
+        let mut tables = Tables::new(self.scribe);
+        for gate in &self.model_plan.gates {
+            if let Some(types) = linear.get(gate.name.as_str()) {
+                tables.gate(&gate.name, &gate.schedule, types);
+            }
+        }
+        tables
+    }
+
+    fn finish(
+        mut self,
+        mut emitter: Emitter<'_, '_>,
+        body: Vec<NodeProto>,
+        model: &ModelProto,
+    ) -> Result<ModelProto, RewriteError> {
+        let mut tables = self.gate_tables();
+        let mut constants: Vec<TensorProto> = Vec::new();
+        let mut states = emitter.all_states();
+        let mut row_nodes = Vec::new();
+        if let (Some(mut rows), Some((latent, axis))) = (emitter.rows.take(), self.latent()) {
+            let outputs = self.halved_outputs();
+            let prediction = self.prediction();
+            tables.guidance(self.plan, outputs.first().map_or(1, |o| o.elem_type));
+            for output in &outputs {
+                let node = if prediction == Some(output.name) {
+                    states.extend(guidance::states(self.plan, output.elem_type, output.rank));
+                    guidance::predicted(self.plan, &mut rows, self.scribe, output)
+                } else {
+                    guidance::doubled(&rows, self.scribe, output)
+                };
+                self.epilogue.push(node);
+            }
+            row_nodes = rows.prologue(latent, axis);
+            row_nodes.extend(rows.multiples());
+            constants = rows.constants(axis);
+        }
+        let mut nodes = tables.nodes;
+        nodes.extend(row_nodes);
+        nodes.append(&mut self.prologue);
+        nodes.extend(body);
+        nodes.append(&mut self.epilogue);
+        let source = self.analysis.graph.proto();
+        let mut graph = GraphProto { node: nodes, ..shell(source) };
+        emitter.fill(&mut graph, None);
+        graph.initializer.extend(tables.tensors);
+        graph.initializer.extend(constants);
+        let ports = interface::Interface {
+            analysis: self.analysis,
+            plan: self.plan,
+            model_plan: self.model_plan,
+            layout: self.layout,
+        };
+        ports.declare(model, &mut graph, &states)?;
+        let mut record = emitter.record;
+        record.metadata = model.metadata_props.len();
+        let mut compiled = ModelProto { graph: None, ..model.clone_without_graph() };
+        compiled.graph = Some(graph);
+        compiled.metadata_props.extend(ports.metadata(&record)?);
+        Ok(compiled)
+    }
+}
+
+/// The graph without nodes, initializers and declarations of inner values.
+fn shell(source: &GraphProto) -> GraphProto {
+    GraphProto {
+        name: source.name.clone(),
+        doc_string: source.doc_string.clone(),
+        input: source.input.clone(),
+        output: source.output.clone(),
+        sparse_initializer: source.sparse_initializer.clone(),
+        quantization_annotation: source.quantization_annotation.clone(),
+        metadata_props: source.metadata_props.clone(),
+        ..GraphProto::default()
+    }
+}
+
+impl ModelProto {
+    /// Everything but the graph.
+    fn clone_without_graph(&self) -> Self {
+        Self {
+            ir_version: self.ir_version,
+            opset_import: self.opset_import.clone(),
+            producer_name: self.producer_name.clone(),
+            producer_version: self.producer_version.clone(),
+            domain: self.domain.clone(),
+            model_version: self.model_version,
+            doc_string: self.doc_string.clone(),
+            graph: None,
+            metadata_props: self.metadata_props.clone(),
+            training_info: self.training_info.clone(),
+            functions: self.functions.clone(),
+            configuration: self.configuration.clone(),
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! `hgc doctor`: which library is found, and what is said where none is.
+#![allow(clippy::unwrap_used)]
+
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use assert_cmd::Command;
+
+/// A program cannot be started while another thread's child still holds it open for
+/// writing, so the tests of this file, which copy theirs, run one at a time.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// `hgc doctor` with nothing to be found around it: a copy, run in `folder`.
+fn doctor(folder: &Path) -> Command {
+    let copy = folder.join(format!("hgc{}", std::env::consts::EXE_SUFFIX));
+    std::fs::copy(env!("CARGO_BIN_EXE_hgc"), &copy).unwrap();
+    let mut command = Command::new(copy);
+    command.arg("doctor").current_dir(folder);
+    for name in [
+        "HGC_ENGINE",
+        "ORT_DYLIB_PATH",
+        "VIRTUAL_ENV",
+        "CONDA_PREFIX",
+        "CARGO_TARGET_DIR",
+    ] {
+        command.env_remove(name);
+    }
+    command
+}
+
+fn stdout(command: &mut Command) -> String {
+    String::from_utf8(command.assert().success().get_output().stdout.clone()).unwrap()
+}
+
+fn stderr(command: &mut Command) -> String {
+    String::from_utf8(command.assert().failure().get_output().stderr.clone()).unwrap()
+}
+
+#[test]
+fn the_embedded_engine_is_always_there() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = doctor(folder.path());
+    let text = stdout(
+        command
+            .env("HGC_ENGINE", "tract")
+            .args(["--format", "json"]),
+    );
+    let report: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(report["engine"], "embedded");
+    assert_eq!(report["providers"][0]["built_in"], true);
+    assert_eq!(report["providers"][1]["built_in"], false);
+    assert!(
+        report["advice"][0]
+            .as_str()
+            .unwrap()
+            .contains("pip install onnxruntime")
+    );
+}
+
+#[test]
+fn a_library_asked_for_by_name_must_load() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let text = stderr(doctor(folder.path()).args(["--ort-lib", "nowhere/libonnxruntime.so"]));
+    assert!(
+        text.contains("--ort-lib") && text.contains("nowhere/libonnxruntime.so"),
+        "{text}"
+    );
+    let junk = folder.path().join("libonnxruntime.so");
+    std::fs::write(&junk, "no library").unwrap();
+    let text = stderr(doctor(folder.path()).env("ORT_DYLIB_PATH", &junk));
+    assert!(text.contains("ORT_DYLIB_PATH"), "{text}");
+    let text = stderr(doctor(folder.path()).env("HGC_ENGINE", "fast"));
+    assert!(text.contains("HGC_ENGINE"), "{text}");
+}
+
+/// The search goes on after a library that does not load.
+#[test]
+fn a_python_environment_is_searched_after_a_broken_library() {
+    let Some(library) = std::env::var_os("ORT_DYLIB_PATH") else {
+        return;
+    };
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let broken = folder.path().join("target/onnxruntime");
+    std::fs::create_dir_all(&broken).unwrap();
+    std::fs::write(folder.path().join("Cargo.lock"), "").unwrap();
+    std::fs::write(broken.join("libonnxruntime.so.1.99.0"), "no library").unwrap();
+    let capi = folder
+        .path()
+        .join("venv/lib/python3.12/site-packages/onnxruntime/capi");
+    std::fs::create_dir_all(&capi).unwrap();
+    let name = Path::new(&library).file_name().unwrap();
+    std::fs::copy(&library, capi.join(name)).unwrap();
+    let mut command = doctor(folder.path());
+    let text = stdout(command.env("VIRTUAL_ENV", folder.path().join("venv")));
+    assert!(text.contains("ONNX Runtime"), "{text}");
+    assert!(
+        text.contains("libonnxruntime.so.1.99.0") && text.contains("does not load"),
+        "{text}"
+    );
+}

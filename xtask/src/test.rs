@@ -1,0 +1,90 @@
+//! Runs the tests with each engine.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+use crate::{cargo, setup};
+
+/// Test files whose subject is the engine, run once with each.
+const ENGINE_TESTS: &[&str] = &["engine"];
+
+/// Options of `cargo xtask test`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Do not fetch ONNX Runtime; run everything on the embedded engine
+    #[arg(long)]
+    embedded_only: bool,
+
+    /// Arguments for `cargo test`
+    #[arg(last = true)]
+    rest: Vec<String>,
+}
+
+/// Runs `cargo xtask test`.
+pub fn run(args: &Args) -> Result<()> {
+    let mut summaries = Vec::new();
+    let mut all = cargo::cargo();
+    all.args(["test", "--workspace", "--no-fail-fast"])
+        .args(&args.rest);
+    if args.embedded_only {
+        all.env("HGC_ENGINE", "tract").env_remove("ORT_DYLIB_PATH");
+        summaries.push(("all tests, embedded engine", tests(&mut all)?));
+    } else {
+        let library = setup::library().context(
+            "cannot get the ONNX Runtime the tests need; set ORT_DYLIB_PATH to a library of \
+             version 1.24 or newer, or run `cargo xtask test --embedded-only`",
+        )?;
+        all.env("HGC_ENGINE", "ort").env("ORT_DYLIB_PATH", &library);
+        summaries.push(("all tests, ONNX Runtime", tests(&mut all)?));
+        let mut again = cargo::cargo();
+        again.args(["test", "--no-fail-fast"]);
+        again.args(ENGINE_TESTS.iter().flat_map(|name| ["--test", name]));
+        again
+            .args(&args.rest)
+            .env("HGC_ENGINE", "tract")
+            .env_remove("ORT_DYLIB_PATH");
+        summaries.push(("engine tests, embedded engine", tests(&mut again)?));
+    }
+    println!();
+    for (title, summary) in &summaries {
+        println!("{title}:");
+        summary.lines.iter().for_each(|line| println!("  {line}"));
+    }
+    match summaries.iter().all(|(_, s)| s.passed) {
+        true => Ok(()),
+        false => bail!("some tests failed"),
+    }
+}
+
+/// How a test run ended.
+struct Summary {
+    passed: bool,
+    /// The runner's closing lines, one a test binary that has tests.
+    lines: Vec<String>,
+}
+
+/// Runs a test command, passing its output on.
+fn tests(command: &mut Command) -> Result<Summary> {
+    let text = cargo::shown(command);
+    println!("$ {text}");
+    let command = command.current_dir(cargo::root()).stdout(Stdio::piped());
+    let mut child = command
+        .spawn()
+        .with_context(|| format!("cannot run `{text}`"))?;
+    let output = child.stdout.take().context("no output of the test run")?;
+    let mut lines = Vec::new();
+    for line in BufReader::new(output).lines() {
+        let line = line?;
+        println!("{line}");
+        if line.starts_with("test result: ") && !line.contains(" 0 passed; 0 failed; 0 ignored") {
+            lines.push(line);
+        }
+    }
+    std::io::stdout().flush()?;
+    Ok(Summary {
+        passed: child.wait()?.success(),
+        lines,
+    })
+}
