@@ -61,7 +61,7 @@ class Contestant:
         try:
             command = [part.replace("{out}", out) for part in self.command]
             start = time.perf_counter()
-            process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+            process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, errors="replace")
             assert process.stdout is not None
             output = process.stdout.read()
             # wait4 gives the resources of this child alone.

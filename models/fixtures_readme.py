@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -16,6 +17,7 @@ import zstandard
 
 from architectures import Options
 from make_fixtures import FIXTURES
+from restore import weights
 
 HEAD = """# Fixtures
 
@@ -29,6 +31,11 @@ The rule is in `models/restore.py` (`restore.py tests/fixtures/NAME --out DIR`):
 offsets the recipe gives, 64-byte aligned, bytes between them zero. Tensors of at most 1 KiB, and all
 that are no weights, are stored in the model.
 
+For an implementation of its own: with seed 1 and the name `conv_in.weight`, SplitMix64 first draws
+2183766196022852824 and 3288625231248363711; with scale 0.5 and bias 1 these give 0.6183821558952332
+and 0.6782767176628113 in f32, 0.6181640625 and 0.67822265625 in f16. The `weights.bin` of
+`sd15-ts17/unet` has the SHA-256 `{sha256}`.
+
 `all_fields.onnx` is no model: it holds every field of the ONNX schema (`models/all_fields.py`).
 
 Made with the packages of `models/requirements.txt`:
@@ -38,7 +45,7 @@ Made with the packages of `models/requirements.txt`:
     python models/all_fields.py
     python models/fixtures_readme.py        # this file
 
-"dynamic" below means that batch, height, width and sequence are. Sizes in KiB are those stored.
+Sizes in KiB are those stored, sizes in MiB those of `weights.bin`.
 """
 
 
@@ -89,12 +96,14 @@ def section(name: str, folder: Path) -> str:
     for stored in sorted(folder.glob("*/model.onnx.zst"), reverse=True):
         model = onnx.load_from_string(zstandard.ZstdDecompressor().decompress(stored.read_bytes()))
         recipe = json.loads((stored.parent / "recipe.json").read_text())
-        weights = max(t["offset"] + t["elements"] * int(t["dtype"][1:]) // 8 for t in recipe["tensors"])
+        size_of_weights = max(
+            t["offset"] + t["elements"] * int(t["dtype"][1:]) // 8 for t in recipe["tensors"]
+        )
         opsets = ", ".join(f"{opset.domain or 'ai.onnx'} {opset.version}" for opset in model.opset_import)
         size = sum(path.stat().st_size for path in stored.parent.iterdir()) / 1024
         lines += [
             f"- `{stored.parent.name}`: {opsets}; {len(model.graph.node)} nodes; {size:.0f} KiB, "
-            f"weights {weights / 2**20:.1f} MiB.",
+            f"weights {size_of_weights / 2**20:.1f} MiB.",
             f"  Inputs: {listing(list(model.graph.input))}.",
             f"  Outputs: {listing(list(model.graph.output))}.",
         ]
@@ -107,7 +116,9 @@ def main() -> None:
     parser.add_argument("--fixtures", type=Path, default=Path(__file__).parent.parent / "tests" / "fixtures")
     arguments = parser.parse_args()
     sections = [section(name, arguments.fixtures / name) for name in FIXTURES]
-    (arguments.fixtures / "README.md").write_text("\n\n".join([HEAD.rstrip(), *sections]) + "\n")
+    recipe = json.loads((arguments.fixtures / "sd15-ts17" / "unet" / "recipe.json").read_text())
+    head = HEAD.format(sha256=hashlib.sha256(weights(recipe)).hexdigest())
+    (arguments.fixtures / "README.md").write_text("\n\n".join([head.rstrip(), *sections]) + "\n")
 
 
 if __name__ == "__main__":

@@ -22,15 +22,7 @@ pub struct Invariant {
 #[must_use]
 pub fn find(analysis: &Analysis<'_>) -> Invariant {
     let graph = &analysis.graph;
-    let constant = |v: &ValueId| {
-        let set = analysis.depends[v.index()];
-        !set.is_empty() && set.is_invariant()
-    };
-    let nodes: BitSet = graph
-        .nodes()
-        .filter(|n| !graph.outputs_of(*n).is_empty() && graph.outputs_of(*n).iter().all(|v| constant(v)))
-        .map(NodeId::index)
-        .collect();
+    let nodes = pure_nodes(analysis);
     let read_outside = |v: &ValueId| {
         graph.is_output(*v)
             || graph
@@ -38,18 +30,67 @@ pub fn find(analysis: &Analysis<'_>) -> Invariant {
                 .iter()
                 .any(|n| !nodes.contains(n.index()) && graph.op(*n) != "Shape")
     };
-    let none = BitSet::default();
-    let costs = |v: &ValueId| {
-        let above = graph.ancestors(&[*v], &none);
-        analysis.macs_of(above.iter().map(NodeId::new), analysis.sizes.batch).all > 0
-    };
-    let frontier: Vec<ValueId> = nodes
+    let read: Vec<ValueId> = nodes
         .iter()
         .flat_map(|n| graph.outputs_of(NodeId::new(n)))
         .copied()
-        .filter(|v| read_outside(v) && costs(v))
+        .filter(read_outside)
         .collect();
-    let above = graph.ancestors(&frontier, &none);
+    let frontier = costly_sources(analysis, &nodes, read);
+    let above = graph.ancestors(&frontier, &BitSet::default());
     let nodes = above.iter().filter(|n| nodes.contains(*n)).collect();
     Invariant { frontier, nodes }
+}
+
+/// Walks back over operators without MACs: reshapes and transposes after a projection
+/// are as cheap as a cache, and sizes are often taken from the projection itself.
+fn costly_sources(analysis: &Analysis<'_>, nodes: &BitSet, read: Vec<ValueId>) -> Vec<ValueId> {
+    let graph = &analysis.graph;
+    let mut found = Vec::new();
+    let mut seen = BitSet::new(graph.value_count());
+    let mut todo = read;
+    while let Some(value) = todo.pop() {
+        let Some(node) = graph.producer(value) else { continue };
+        if !nodes.contains(node.index()) || !seen.insert(value.index()) {
+            continue;
+        }
+        if analysis.macs(node, 1).all > 0 {
+            found.push(value);
+        } else {
+            todo.extend_from_slice(graph.inputs_of(node));
+        }
+    }
+    found.sort_unstable();
+    found
+}
+
+/// Nodes that read constant inputs, and sizes of graph inputs, alone. A size of an
+/// inner value does not count: to know it, that value must be computed first.
+fn pure_nodes(analysis: &Analysis<'_>) -> BitSet {
+    let graph = &analysis.graph;
+    let mut fixed = BitSet::new(graph.value_count());
+    let mut nodes = BitSet::new(graph.node_count());
+    for (value, kind) in graph.inputs().iter().zip(&analysis.kinds) {
+        if kind.is_invariant() {
+            fixed.insert(value.index());
+        }
+    }
+    for node in graph.nodes() {
+        let sized = matches!(graph.op(node), "Shape" | "Size");
+        let known = |v: &ValueId| {
+            let size_of_input = sized && graph.input_info(*v).is_some();
+            fixed.contains(v.index()) || graph.is_constant(*v) || size_of_input
+        };
+        let invariant = |v: &ValueId| analysis.depends[v.index()].is_invariant();
+        let outputs = graph.outputs_of(node);
+        if graph.inputs_of(node).iter().all(known) && outputs.iter().all(invariant) {
+            for value in outputs {
+                fixed.insert(value.index());
+            }
+            if outputs.iter().any(|v| !analysis.depends[v.index()].is_empty()) {
+                nodes.insert(node.index());
+            }
+        }
+    }
+    nodes
 }

@@ -173,11 +173,11 @@ fn decide(policy: Policy, options: &Options, halves: bool) -> Decision {
     }
 }
 
-/// Outermost skips that run on a reuse step when nothing else is asked: a sixth of
-/// them, one at least.
+/// Outermost skips that run on a reuse step when nothing else is asked: a
+/// quarter of them, one at least: the outermost level of SD1.5.
 #[must_use]
 pub fn default_cut(skips: usize) -> usize {
-    ((skips + 3) / 6).max(1)
+    (skips / 4).max(1)
 }
 
 fn propose(
