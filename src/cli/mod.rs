@@ -2,9 +2,12 @@
 
 mod args;
 mod compile;
+mod doctor;
+mod engine;
 mod inspect;
 mod plan;
 mod strip;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -28,6 +31,10 @@ enum Command {
     Compile(compile::Args),
     /// Give the original back from a compiled model
     Strip(strip::Args),
+    /// Prove that a compiled model computes what its plan says
+    Verify(verify::Args),
+    /// Show which ONNX Runtime is used and what it offers
+    Doctor(doctor::Args),
 }
 
 /// What a command ends with when nothing went wrong.
@@ -52,6 +59,8 @@ pub fn main() -> ExitCode {
         Command::Plan(args) => plan::run(&args),
         Command::Compile(args) => compile::run(&args),
         Command::Strip(args) => strip::run(&args),
+        Command::Verify(args) => verify::run(&args),
+        Command::Doctor(args) => doctor::run(args).map(|()| Outcome::Done),
     };
     match result {
         Ok(Outcome::Done) => ExitCode::SUCCESS,

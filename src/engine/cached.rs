@@ -188,3 +188,16 @@ impl CachedSession {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sessions_move_between_threads() {
+        fn moves<T: Send + 'static>() {}
+        moves::<CachedSession>();
+        moves::<Session>();
+        moves::<CancelHandle>();
+    }
+}

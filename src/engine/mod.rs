@@ -15,6 +15,7 @@
 //! |---|---|---|
 //! | providers | CPU, CUDA, TensorRT | CPU |
 //! | cached values | stay on the device, one buffer as past and present where safe | moved in host memory |
+//! | planning | when a model is loaded | at the first step of each pattern of gates, and of each size |
 //! | cancelling | within a run | between runs |
 //! | profiling | yes | no |
 //!

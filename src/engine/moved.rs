@@ -23,7 +23,7 @@ impl Moved {
     /// Evaluates one step. After an error the cached values are lost.
     pub fn run(
         &mut self,
-        model: &Model,
+        model: &mut Model,
         layout: &Layout,
         given: &[(&str, &Tensor)],
         step: i64,
@@ -37,11 +37,11 @@ impl Moved {
         for site in &layout.sites {
             let value = match past.next() {
                 Some(value) => value,
-                None => embedded::zeros(site.past.dtype, &model.shape_of(&site.past.name, given))?,
+                None => embedded::zeros(site.past.dtype, &Layout::first_shape(site))?,
             };
             values.insert(&site.past.name, value);
         }
-        let results = model.run(values)?;
+        let results = model.run(&values)?;
         let mut results: BTreeMap<&str, Value> = model
             .outputs
             .iter()

@@ -55,7 +55,7 @@ pub struct Session {
 #[derive(Debug)]
 pub(super) enum Backend {
     OnnxRuntime(ort::session::Session),
-    Embedded(embedded::Model),
+    Embedded(Box<embedded::Model>),
 }
 
 impl Session {
@@ -119,7 +119,7 @@ impl Session {
             inputs: model.inputs.clone(),
             outputs: model.outputs.clone(),
             optional: Vec::new(),
-            backend: Backend::Embedded(model),
+            backend: Backend::Embedded(Box::new(model)),
             file,
         })
     }
@@ -282,14 +282,14 @@ impl Session {
 }
 
 fn run_embedded(
-    model: &embedded::Model,
+    model: &mut embedded::Model,
     inputs: &[(&str, &Tensor)],
     names: &[String],
 ) -> anyhow::Result<Vec<(String, Tensor)>> {
     let values = inputs
         .iter()
         .map(|&(name, tensor)| Ok((name, embedded::to_value(tensor)?)));
-    let results = model.run(values.collect::<anyhow::Result<_>>()?)?;
+    let results = model.run(&values.collect::<anyhow::Result<_>>()?)?;
     let mut tensors = Vec::with_capacity(names.len());
     for name in names {
         let result = model

@@ -142,6 +142,25 @@ fn held_values_survive_with_optimisation_off() {
 }
 
 #[test]
+fn steps_may_run_on_fewer_rows_and_with_other_weights() {
+    let mut session = open(&models::halved(
+        &[false, true, true, false],
+        &[1.0, 2.0, 3.0, 4.0],
+    ));
+    let x = Tensor::from_f32(&[2, 4], &[1.0, 1.0, 1.0, 1.0, 5.0, 5.0, 5.0, 5.0]).unwrap();
+    let mut run = || {
+        let out = session.run(&[("x", &x)]).unwrap();
+        assert_eq!(out[0].1.shape(), [2, 4]);
+        let values = out[0].1.to_f32();
+        (values[0], values[4])
+    };
+    assert_eq!(run(), (1.0, 5.0));
+    assert_eq!(run(), (10.0, 10.0));
+    assert_eq!(run(), (15.0, 15.0));
+    assert_eq!(run(), (4.0, 20.0));
+}
+
+#[test]
 fn a_forced_refresh_ignores_the_schedule_and_counts() {
     let mut session = open(&models::gated(&SCHEDULE));
     step(&mut session, 1.0);

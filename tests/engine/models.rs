@@ -213,6 +213,53 @@ pub fn gated(schedule: &[bool]) -> ModelProto {
     )
 }
 
+/// `y = weight * x`, where on the steps of `half` only the second half of the rows runs
+/// and stands for both.
+pub fn halved(half: &[bool], weights: &[f32]) -> ModelProto {
+    let dims = &["batch", "4"];
+    let steps = half.len() as i64;
+    let mut cast = node("Cast", &["half"], &["flag"]);
+    cast.attribute.push(int_attribute("to", i64::from(INT64)));
+    let mut whole = node("Concat", &["part", "part"], &["twice"]);
+    whole.attribute.push(int_attribute("axis", 0));
+    let once = node("Identity", &["part"], &["once"]);
+    let graph = GraphProto {
+        name: "halved".to_owned(),
+        node: vec![
+            node("Gather", &["halves", "hgc.step"], &["half"]),
+            node("Gather", &["weights", "hgc.step"], &["weight"]),
+            node("Shape", &["x"], &["shape"]),
+            node("Gather", &["shape", "first"], &["rows"]),
+            node("Div", &["rows", "two"], &["half_rows"]),
+            cast,
+            node("Mul", &["half_rows", "flag"], &["start"]),
+            node("Slice", &["x", "start", "end", "first"], &["x_part"]),
+            node("Mul", &["x_part", "weight"], &["part"]),
+            gate("half", "y", whole, once, &["rows", "4"]),
+        ],
+        initializer: vec![
+            bools("halves", half),
+            floats("weights", &[steps], weights),
+            ints("first", &[1], &[0]),
+            ints("two", &[1], &[2]),
+            ints("end", &[1], &[i64::MAX]),
+        ],
+        input: vec![value("x", FLOAT, dims), value("hgc.step", INT64, &[])],
+        output: vec![value("y", FLOAT, dims)],
+        ..Default::default()
+    };
+    model(graph, &[("hgc.steps", &steps.to_string())])
+}
+
+fn int_attribute(name: &str, i: i64) -> AttributeProto {
+    AttributeProto {
+        name: name.to_owned(),
+        r#type: 2,
+        i,
+        ..Default::default()
+    }
+}
+
 /// A chain of matrix products that takes seconds.
 pub fn slow(length: usize) -> ModelProto {
     let n = 768i64;
@@ -228,12 +275,9 @@ pub fn slow(length: usize) -> ModelProto {
         .collect();
     nodes.push(node("Identity", &[&name(length)], &["y"]));
     nodes.push(node("Cast", &["hgc.step"], &["ignored"]));
-    nodes[length + 1].attribute.push(AttributeProto {
-        name: "to".to_owned(),
-        r#type: 2,
-        i: i64::from(FLOAT),
-        ..Default::default()
-    });
+    nodes[length + 1]
+        .attribute
+        .push(int_attribute("to", i64::from(FLOAT)));
     let dims = &["768", "768"];
     let weights = vec![1e-3; (n * n) as usize];
     let graph = GraphProto {

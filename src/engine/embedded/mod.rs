@@ -1,34 +1,37 @@
 //! The embedded engine: tract, pure Rust, no library to install.
 
-mod branch;
+mod flat;
+mod named_if;
+mod program;
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::Context;
 use bytes::Bytes;
 use prost::Message;
 use tract_onnx::pb::tensor_shape_proto::dimension::Value as DimValue;
 use tract_onnx::pb::{GraphProto, ModelProto, ValueInfoProto, type_proto};
 use tract_onnx::prelude::{
-    DatumType, IntoArcTensor, IntoTValue, SymbolValues, TDim, TValue, TVec, Tensor as TractTensor,
-    TractError, TractResult, TypedRunnableModel,
+    DatumType, InferenceModel, Tensor as TractTensor, TractError, TractResult,
 };
 
 use super::error::{EngineError, Result};
 use super::model::{Dim, ModelSource, ValueInfo};
 use super::session::Optimization;
+use super::state::STEP_INPUT;
 use super::tensor::{DType, Tensor};
+
+use program::Program;
 
 /// A value in the memory of the embedded engine.
 pub(super) type Value = Arc<TractTensor>;
 
-/// A model, ready to run.
+/// A model, planned for the gates and sizes it meets as it runs.
 pub(super) struct Model {
-    plan: Arc<TypedRunnableModel>,
-    /// Inputs that must be given, in the order of the plan.
+    program: Program,
+    /// Inputs that must be given.
     pub inputs: Vec<ValueInfo>,
     /// The outputs.
     pub outputs: Vec<ValueInfo>,
@@ -63,6 +66,11 @@ impl Model {
             source,
         })?;
         check_operators(file, &proto)?;
+        let optimize = optimization != Optimization::Off;
+        let load = |e: TractError| EngineError::Load {
+            file: file.into(),
+            source: e.into(),
+        };
         let graph = proto.graph.as_ref();
         let initializers = graph.map(|g| g.initializer.as_slice()).unwrap_or_default();
         let required = graph.map(|g| g.input.as_slice()).unwrap_or_default().iter();
@@ -71,15 +79,9 @@ impl Model {
             .map(|g| g.output.as_slice())
             .unwrap_or_default()
             .iter();
-        let plan =
-            guarded(|| plan(&proto, folder, optimization != Optimization::Off)).map_err(|e| {
-                EngineError::Load {
-                    file: file.into(),
-                    source: e.into(),
-                }
-            })?;
+        let program = || Program::new(parse(&proto, folder)?, STEP_INPUT, optimize);
         Ok(Self {
-            plan,
+            program: guarded(program).map_err(load)?,
             inputs: required
                 .map(|v| value_info(file, v))
                 .collect::<Result<_>>()?,
@@ -95,49 +97,12 @@ impl Model {
     }
 
     /// Runs the model on a value for each input; the outputs come in order.
-    pub fn run(&self, mut values: BTreeMap<&str, Value>) -> TractResult<Vec<Value>> {
-        let mut inputs = TVec::new();
-        for info in &self.inputs {
-            let value = values.remove(info.name.as_str());
-            let value = value.with_context(|| format!("input `{}` has no value", info.name))?;
-            inputs.push(value.into_tvalue());
-        }
-        if let Some(name) = values.keys().next() {
-            return Err(TractError::msg(format!(
-                "input `{name}` cannot be set on this engine"
-            )));
-        }
-        drop(values);
-        let outputs = guarded(|| self.plan.run(inputs))?;
-        Ok(outputs.into_iter().map(TValue::into_arc_tensor).collect())
-    }
-
-    /// The shape the input `name` must have beside the inputs in `given`, since one
-    /// symbol has one value throughout. Lengths that do not follow are 0.
-    pub fn shape_of(&self, name: &str, given: &[(&str, &Tensor)]) -> Vec<usize> {
-        let model = self.plan.model();
-        let position = |name: &str| self.inputs.iter().position(|v| v.name == name);
-        let fact = |name: &str| model.input_fact(position(name)?).ok();
-        let mut values = SymbolValues::default();
-        for (fact, tensor) in given.iter().filter_map(|(n, t)| Some((fact(n)?, t))) {
-            for (dim, &size) in fact.shape.iter().zip(tensor.shape()) {
-                if let (TDim::Sym(symbol), Ok(size)) = (dim, i64::try_from(size)) {
-                    values.set(symbol, size);
-                }
-            }
-        }
-        let size = |dim: &TDim| usize::try_from(dim.eval(&values).to_i64().ok()?).ok();
-        let dims = fact(name).map(|f| f.shape.iter().map(|d| size(d).unwrap_or(0)).collect());
-        dims.unwrap_or_default()
+    pub fn run(&mut self, values: &BTreeMap<&str, Value>) -> TractResult<Vec<Value>> {
+        guarded(|| self.program.run(values, STEP_INPUT))
     }
 }
 
-fn plan(
-    proto: &ModelProto,
-    folder: Option<&Path>,
-    optimize: bool,
-) -> TractResult<Arc<TypedRunnableModel>> {
-    use tract_onnx::prelude::InferenceModelExt;
+fn parse(proto: &ModelProto, folder: Option<&Path>) -> TractResult<InferenceModel> {
     let folder = folder.map(|f| {
         if f.as_os_str().is_empty() {
             Path::new(".")
@@ -145,14 +110,14 @@ fn plan(
             f
         }
     });
-    let parsed = branch::front_end().parse(proto, folder.and_then(Path::to_str))?;
+    let parsed = named_if::front_end().parse(proto, folder.and_then(Path::to_str))?;
     if !parsed.unresolved_inputs.is_empty() {
         let names = parsed.unresolved_inputs.join(", ");
         return Err(TractError::msg(format!(
             "values that no node produces: {names}"
         )));
     }
-    branch::plan(parsed.model.into_typed()?, optimize)
+    Ok(parsed.model)
 }
 
 /// Calls into tract; a panic there is an error of this one model.
@@ -211,7 +176,7 @@ fn datum_type(dtype: DType) -> TractResult<DatumType> {
 fn check_operators(file: &str, proto: &ModelProto) -> Result<()> {
     let mut lacking = BTreeMap::new();
     if let Some(graph) = &proto.graph {
-        collect_lacking(graph, &branch::front_end().op_register.0, &mut lacking);
+        collect_lacking(graph, &named_if::front_end().op_register.0, &mut lacking);
     }
     if lacking.is_empty() {
         return Ok(());

@@ -1,0 +1,30 @@
+//! Options that choose where models run.
+
+use std::path::PathBuf;
+
+use hgc::engine::{Engine, EngineRequest, Provider, parse_option};
+
+/// Engine, provider and their options.
+#[derive(Clone, Debug, clap::Args)]
+pub struct EngineArgs {
+    /// Execution provider: cpu, cuda or tensorrt
+    #[arg(long, default_value = "cpu")]
+    pub ep: Provider,
+    /// Option of the provider, key=value; may be repeated
+    #[arg(long, value_name = "KEY=VALUE", value_parser = parse_option)]
+    pub ep_option: Vec<(String, String)>,
+    /// ONNX Runtime library to use
+    #[arg(long, value_name = "FILE")]
+    pub ort_lib: Option<PathBuf>,
+}
+
+impl EngineArgs {
+    /// Starts the engine and says so where it is not ONNX Runtime.
+    pub fn start(&self) -> anyhow::Result<&'static Engine> {
+        let engine = Engine::start(&EngineRequest::from_env(self.ort_lib.clone())?)?;
+        if let Some(notice) = engine.info().notice() {
+            eprintln!("hgc: {notice}");
+        }
+        Ok(engine)
+    }
+}

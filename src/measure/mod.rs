@@ -1,0 +1,52 @@
+//! Proofs and measurements, each by running.
+
+pub mod bench;
+mod feeds;
+mod oracle;
+pub mod profile;
+mod rows;
+pub mod verify;
+
+pub use feeds::Feeds;
+
+use crate::analysis::AnalysisError;
+use crate::engine::{EngineError, TensorError};
+use crate::onnx::{ReadError, WriteError};
+use crate::plan::layout::LayoutError;
+use crate::rewrite::StripError;
+
+/// Why a measurement could not be made.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum MeasureError {
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    #[error(transparent)]
+    Tensor(#[from] TensorError),
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    #[error("{file}: {source}")]
+    NotCompiled { file: String, source: StripError },
+    #[error("{original} is not what {rewritten} was compiled from (graph hash {found}, the plan \
+             has {expected})")]
+    OtherOriginal { original: String, rewritten: String, found: String, expected: String },
+    #[error("cannot analyse {file}")]
+    Analysis { file: String, source: AnalysisError },
+    #[error("{file}: the embedded plan does not fit")]
+    Layout { file: String, source: LayoutError },
+    #[error("input {name:?}: its shape is not known; give --height, --width and --tokens, or an \
+             export that declares it")]
+    UnknownInput { name: String },
+    #[error("input {name:?} has element type {elem_type}, which this tool cannot make up")]
+    InputType { name: String, elem_type: i32 },
+    #[error("output {name:?} is missing from a run")]
+    MissingOutput { name: String },
+    #[error("the profile {file} could not be read: {reason}")]
+    Profile { file: String, reason: String },
+    #[error("{what}")]
+    File { what: String, source: std::io::Error },
+    #[error("{rewritten} has no {name}; give the folder that `hgc compile` wrote")]
+    MissingFile { rewritten: String, name: String },
+}

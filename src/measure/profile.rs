@@ -1,0 +1,158 @@
+//! What ran, from ONNX Runtime's own profile.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use serde::Deserialize;
+
+use super::MeasureError;
+use crate::analysis::Analysis;
+use crate::analysis::macs::Macs;
+use crate::graph::{Graph, NodeId};
+
+/// One kernel execution.
+#[derive(Clone, Debug)]
+pub struct Execution {
+    /// Name of the node.
+    pub node: String,
+    /// Its operator.
+    pub op: String,
+    /// Shapes of its inputs.
+    pub inputs: Vec<Vec<u64>>,
+    /// Shapes of its outputs.
+    pub outputs: Vec<Vec<u64>>,
+}
+
+#[derive(Deserialize)]
+struct Event {
+    #[serde(default)]
+    cat: String,
+    name: String,
+    ts: u64,
+    #[serde(default)]
+    dur: u64,
+    #[serde(default)]
+    args: Args,
+}
+
+#[derive(Default, Deserialize)]
+struct Args {
+    #[serde(default)]
+    op_name: String,
+    #[serde(default)]
+    input_type_shape: Vec<HashMap<String, Vec<i64>>>,
+    #[serde(default)]
+    output_type_shape: Vec<HashMap<String, Vec<i64>>>,
+}
+
+/// Executions by run, in order of the runs.
+///
+/// # Errors
+/// [`MeasureError::Profile`] if the file is not a profile.
+pub fn read(path: &Path) -> Result<Vec<Vec<Execution>>, MeasureError> {
+    let failed = |reason: String| MeasureError::Profile { file: path.display().to_string(), reason };
+    let text = std::fs::read_to_string(path).map_err(|e| failed(e.to_string()))?;
+    let events: Vec<Event> = serde_json::from_str(&text).map_err(|e| failed(e.to_string()))?;
+    let mut spans: Vec<(u64, u64)> = events
+        .iter()
+        .filter(|e| e.cat == "Session" && e.name == "model_run")
+        .map(|e| (e.ts, e.ts.saturating_add(e.dur)))
+        .collect();
+    spans.sort_unstable();
+    let mut runs: Vec<Vec<Execution>> = vec![Vec::new(); spans.len()];
+    for event in events {
+        let Some(node) = event.name.strip_suffix("_kernel_time") else { continue };
+        let after = spans.partition_point(|(start, _)| *start <= event.ts);
+        let Some(index) = after.checked_sub(1) else { continue };
+        runs[index].push(Execution {
+            node: node.to_owned(),
+            op: event.args.op_name,
+            inputs: event.args.input_type_shape.iter().map(dims).collect(),
+            outputs: event.args.output_type_shape.iter().map(dims).collect(),
+        });
+    }
+    Ok(runs)
+}
+
+fn dims(shape: &HashMap<String, Vec<i64>>) -> Vec<u64> {
+    let dims = shape.values().next().map(Vec::as_slice).unwrap_or_default();
+    dims.iter().map(|d| u64::try_from(*d).unwrap_or(0)).collect()
+}
+
+/// Turns executions of original nodes into MACs and node counts.
+pub struct Ledger<'a, 'm> {
+    analysis: &'a Analysis<'m>,
+    by_name: HashMap<&'m str, NodeId>,
+    /// Original nodes whose name is empty or shared cannot be told apart in a profile.
+    pub anonymous: usize,
+}
+
+impl<'a, 'm> Ledger<'a, 'm> {
+    /// A ledger of the original graph.
+    #[must_use]
+    pub fn new(analysis: &'a Analysis<'m>) -> Self {
+        let graph: &Graph<'m> = &analysis.graph;
+        let mut counts: HashMap<&str, usize> = HashMap::new();
+        for node in graph.nodes() {
+            *counts.entry(graph.node(node).name()).or_default() += 1;
+        }
+        let unique = |n: &NodeId| {
+            let name = graph.node(*n).name();
+            !name.is_empty() && counts.get(name) == Some(&1)
+        };
+        let by_name: HashMap<&'m str, NodeId> =
+            graph.nodes().filter(unique).map(|n| (graph.node(n).name(), n)).collect();
+        let anonymous = graph.node_count() - by_name.len();
+        Self { analysis, by_name, anonymous }
+    }
+
+    /// Original nodes that one run executed.
+    #[must_use]
+    pub fn nodes(&self, run: &[Execution]) -> Vec<NodeId> {
+        let mut nodes: Vec<NodeId> =
+            run.iter().filter_map(|e| self.by_name.get(e.node.as_str())).copied().collect();
+        nodes.sort_unstable();
+        nodes
+    }
+
+    /// Nodes that a profile can show: named, and no `Constant`, which the runtime turns
+    /// into an initializer.
+    #[must_use]
+    pub fn is_visible(&self, node: NodeId) -> bool {
+        let graph = &self.analysis.graph;
+        graph.op(node) != "Constant" && self.by_name.contains_key(graph.node(node).name())
+    }
+
+    /// MACs of one run, from the shapes that the profile recorded.
+    #[must_use]
+    pub fn macs(&self, run: &[Execution]) -> Macs {
+        run.iter().map(|e| self.macs_of(e)).sum()
+    }
+
+    fn macs_of(&self, execution: &Execution) -> Macs {
+        let node = self.by_name.get(execution.node.as_str()).copied();
+        let output = execution.outputs.first().map(|d| d.iter().product::<u64>());
+        let (Some(node), Some(output)) = (node, output) else { return Macs::default() };
+        let shape = |i: usize| execution.inputs.get(i).map(Vec::as_slice).unwrap_or_default();
+        let depth = match execution.op.as_str() {
+            "Conv" => {
+                let filters = shape(1).first().copied().unwrap_or(1).max(1);
+                shape(1).iter().product::<u64>() / filters
+            }
+            "MatMul" => shape(0).last().copied().unwrap_or(0),
+            "Gemm" => {
+                let rows = execution.outputs.first().and_then(|d| d.first()).copied();
+                shape(0).iter().product::<u64>() / rows.unwrap_or(1).max(1)
+            }
+            // Fused operators: count as planned, at the rows that the profile shows.
+            _ => return self.analysis.macs(node, self.batch_of(execution)),
+        };
+        let all = output.saturating_mul(depth);
+        let weighted = self.analysis.macs(node, 1).weights > 0;
+        Macs { all, weights: if weighted { all } else { 0 } }
+    }
+
+    fn batch_of(&self, execution: &Execution) -> u64 {
+        execution.outputs.first().and_then(|d| d.first()).copied().unwrap_or(1)
+    }
+}

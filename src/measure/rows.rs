@@ -1,0 +1,72 @@
+//! Row arithmetic on host tensors: the batch is the outermost axis in memory, so half
+//! of the batch is half of the buffer.
+
+use crate::engine::{Tensor, TensorError};
+use crate::plan::Prompted;
+
+/// A tensor's values in f32 with the shape of the whole.
+#[derive(Clone, Debug)]
+pub struct Rows {
+    /// Values.
+    pub data: Vec<f32>,
+    /// Dimensions.
+    pub shape: Vec<usize>,
+    /// Axis of the batch; none for a value that does not follow it.
+    pub axis: Option<usize>,
+}
+
+impl Rows {
+    /// The values of a tensor.
+    #[must_use]
+    pub fn of(tensor: &Tensor, axis: Option<usize>) -> Self {
+        Self { data: tensor.to_f32(), shape: tensor.shape().to_vec(), axis }
+    }
+
+    /// Back to a tensor of the element type of `like`.
+    ///
+    /// # Errors
+    /// If the type cannot hold the values.
+    pub fn tensor(&self, like: &Tensor) -> Result<Tensor, TensorError> {
+        Tensor::from_f32_as(like.dtype(), &self.shape, &self.data)
+    }
+
+    fn part(&self, from: usize, to: usize) -> Self {
+        let Some(axis) = self.axis else { return self.clone() };
+        let mut shape = self.shape.clone();
+        shape[axis] /= 2;
+        Self { data: self.data[from..to].to_vec(), shape, axis: self.axis }
+    }
+
+    /// Prompted and unprompted half.
+    #[must_use]
+    pub fn halves(&self, prompted: Prompted) -> (Self, Self) {
+        let middle = self.data.len() / 2;
+        let (first, second) = (self.part(0, middle), self.part(middle, self.data.len()));
+        match prompted {
+            Prompted::Last => (second, first),
+            Prompted::First => (first, second),
+        }
+    }
+
+    /// A whole batch from its halves.
+    #[must_use]
+    pub fn join(prompted_rows: &Self, other: &Self, prompted: Prompted) -> Self {
+        let (first, second) = match prompted {
+            Prompted::Last => (other, prompted_rows),
+            Prompted::First => (prompted_rows, other),
+        };
+        let mut shape = first.shape.clone();
+        if let Some(axis) = first.axis {
+            shape[axis] *= 2;
+        }
+        let data = first.data.iter().chain(&second.data).copied().collect();
+        Self { data, shape, axis: first.axis }
+    }
+
+    /// Element by element.
+    #[must_use]
+    pub fn zip(&self, other: &Self, f: impl Fn(f32, f32) -> f32) -> Self {
+        let data = self.data.iter().zip(&other.data).map(|(a, b)| f(*a, *b)).collect();
+        Self { data, shape: self.shape.clone(), axis: self.axis }
+    }
+}

@@ -1,0 +1,424 @@
+//! The proofs of a rewrite, each by running.
+//!
+//! 1. Stripping gives the original back.
+//! 2. All gates on refresh: bit-identical to the original (fp32, optimisation off).
+//! 3. Held values and full guidance: refresh, then reuse on the same inputs, is
+//!    bit-identical; on changed inputs it differs from a refresh.
+//! 4. A whole generation: every output equals the original graph with the sites' values
+//!    replaced by values that are kept and forecast outside of it.
+//! 5. On every step just the planned nodes run, from the runtime's profile.
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::oracle::Oracle;
+use super::profile::{self, Ledger};
+use super::{Feeds, MeasureError};
+use crate::analysis::macs::Macs;
+use crate::analysis::shapes::Sizes;
+use crate::analysis::{Analysis, Role};
+use crate::engine::{
+    CachedSession, Engine, EngineKind, Optimization, Provider, Session, SessionOptions, Tensor,
+};
+use crate::onnx::{Model, graph_hash};
+use crate::plan::layout::Layout;
+use crate::plan::{ModelPlan, Plan, Reuse};
+use crate::rewrite;
+
+/// How to verify.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Sizes of the made-up inputs.
+    pub sizes: Sizes,
+    /// Seed of the made-up inputs.
+    pub seed: u64,
+    /// Where to run.
+    pub provider: Provider,
+    /// Options of the provider.
+    pub provider_options: Vec<(String, String)>,
+}
+
+/// One proof.
+#[derive(Clone, Debug, Serialize)]
+pub struct Check {
+    /// What was proved.
+    pub name: &'static str,
+    /// Whether it holds.
+    pub pass: bool,
+    /// What was seen.
+    pub detail: String,
+}
+
+/// The verdict on one file.
+#[derive(Clone, Debug, Serialize)]
+pub struct Verdict {
+    /// The rewritten file.
+    pub file: String,
+    /// Whether all checks hold.
+    pub pass: bool,
+    /// All gates on refresh give the original's bits; none where a tolerance applies.
+    pub refresh_bitwise: Option<bool>,
+    /// Reuse on unchanged inputs gives the original's bits; none where a tolerance applies.
+    pub reuse_bitwise: Option<bool>,
+    /// Largest difference to the expected outputs over a generation.
+    pub max_abs_diff: f64,
+    /// Allowed difference.
+    pub tolerance: f64,
+    /// All checks.
+    pub checks: Vec<Check>,
+}
+
+/// Allowed difference relative to the largest output: rounding of forecasts and of
+/// kernels that sum in another order.
+fn relative_tolerance(half_precision: bool, exact_provider: bool) -> f64 {
+    match (half_precision, exact_provider) {
+        (true, _) => 2e-2,
+        (false, true) => 1e-4,
+        (false, false) => 2e-3,
+    }
+}
+
+/// Verifies one rewritten file against its original.
+///
+/// # Errors
+/// [`MeasureError`] if the two do not belong together or a run is refused; a proof that
+/// fails is no error but a [`Verdict`] that does not pass.
+pub fn verify(
+    engine: &'static Engine,
+    original: &Path,
+    rewritten: &Path,
+    settings: &Settings,
+) -> Result<Verdict, MeasureError> {
+    let (source, compiled) = (Model::read(original)?, Model::read(rewritten)?);
+    let file = rewritten.display().to_string();
+    let plan = rewrite::compiled_plan(&compiled.proto)
+        .map_err(|source| MeasureError::NotCompiled { file: file.clone(), source })?;
+    let found = graph_hash(&source.proto);
+    let name = rewrite::metadata(&compiled.proto, rewrite::names::key::NAME).unwrap_or_default();
+    let model_plan = plan.models.iter().find(|m| m.name == name).filter(|m| m.hash == found);
+    let Some(model_plan) = model_plan else {
+        let expected = plan.models.iter().find(|m| m.name == name);
+        return Err(MeasureError::OtherOriginal {
+            original: original.display().to_string(),
+            rewritten: file,
+            found,
+            expected: expected.map(|m| m.hash.clone()).unwrap_or_default(),
+        });
+    };
+    let analysis = Analysis::of(&source.proto, settings.sizes)
+        .map_err(|e| MeasureError::Analysis { file: original.display().to_string(), source: e })?;
+    let layout = Layout::new(&analysis, &plan, model_plan)
+        .map_err(|source| MeasureError::Layout { file: file.clone(), source })?;
+    let proof = Proof {
+        engine,
+        settings,
+        source: &source,
+        compiled: &compiled,
+        analysis: &analysis,
+        plan: &plan,
+        model_plan,
+        layout: &layout,
+    };
+    proof.run()
+}
+
+struct Proof<'a> {
+    engine: &'static Engine,
+    settings: &'a Settings,
+    source: &'a Model,
+    compiled: &'a Model,
+    analysis: &'a Analysis<'a>,
+    plan: &'a Plan,
+    model_plan: &'a ModelPlan,
+    layout: &'a Layout,
+}
+
+type Outputs = Vec<(String, Tensor)>;
+
+impl Proof<'_> {
+    fn run(&self) -> Result<Verdict, MeasureError> {
+        let mut checks = vec![self.check_strip()];
+        let exact = self.is_exact();
+        let (refresh, detail) = self.refresh()?;
+        let refresh_bitwise = exact.then_some(refresh.same);
+        let refresh_pass = if exact { refresh.same } else { refresh.within };
+        checks.push(Check { name: "refresh", pass: refresh_pass, detail });
+        let mut reuse_bitwise = None;
+        if exact && self.holds_only() {
+            let (check, same) = self.reuse()?;
+            reuse_bitwise = Some(same);
+            checks.push(check);
+        }
+        let (generation, max_abs_diff, tolerance, profile) = self.generation()?;
+        checks.push(generation);
+        if let Some(path) = profile {
+            let check = self.executed(&path)?;
+            // The profile is ours; a leftover does no harm.
+            let _ = std::fs::remove_file(path);
+            checks.push(check);
+        }
+        Ok(Verdict {
+            file: self.compiled.path.display().to_string(),
+            pass: checks.iter().all(|c| c.pass),
+            refresh_bitwise,
+            reuse_bitwise,
+            max_abs_diff,
+            tolerance,
+            checks,
+        })
+    }
+
+    fn half_precision(&self) -> bool {
+        let shape = self.analysis.graph.outputs().iter().find_map(|v| self.analysis.shapes.get(*v));
+        let weights = &self.analysis.graph.proto().initializer;
+        shape.is_some_and(|s| s.elem_type != 1) || weights.iter().any(|t| t.data_type() == 10)
+    }
+
+    /// Whether results must agree bit by bit: fp32 on ONNX Runtime's CPU provider.
+    fn is_exact(&self) -> bool {
+        let runtime = self.engine.kind() == EngineKind::OnnxRuntime;
+        runtime && self.settings.provider == Provider::Cpu && !self.half_precision()
+    }
+
+    fn holds_only(&self) -> bool {
+        let held = self.layout.sites.iter().all(|s| s.site.reuse == Reuse::Hold);
+        held && !(self.model_plan.halves && self.plan.guidance.schedule.has_half())
+    }
+
+    fn options(&self) -> SessionOptions {
+        SessionOptions {
+            optimization: Optimization::Off,
+            provider: self.settings.provider,
+            provider_options: self.settings.provider_options.clone(),
+            threads: None,
+            profile: None,
+        }
+    }
+
+    fn check_strip(&self) -> Check {
+        let (pass, detail) = match rewrite::strip(&self.compiled.proto) {
+            Ok(model) => {
+                let same = graph_hash(&model) == self.model_plan.hash;
+                (same, "stripping gives the original graph back".to_owned())
+            }
+            Err(error) => (false, error.to_string()),
+        };
+        Check { name: "strip", pass, detail }
+    }
+
+    fn original(&self, inputs: &[(String, Tensor)]) -> Result<Outputs, MeasureError> {
+        let mut session = Session::load(self.engine, &self.source.path, &self.options())?;
+        Ok(session.run(&borrowed(inputs), None)?)
+    }
+
+    fn cached(&self, profile: Option<std::path::PathBuf>) -> Result<CachedSession, MeasureError> {
+        let options = SessionOptions { profile, ..self.options() };
+        Ok(CachedSession::open(self.engine, &self.compiled.path, &options)?)
+    }
+
+    /// Step 0 and a forced refresh against the original.
+    fn refresh(&self) -> Result<(Comparison, String), MeasureError> {
+        let feeds = Feeds::new(self.analysis, self.settings.seed, self.plan.steps);
+        let inputs = feeds.step(0)?;
+        let expected = self.original(&inputs)?;
+        let mut cached = self.cached(None)?;
+        let first = cached.run(&borrowed(&inputs))?;
+        let mut comparison = self.compare(&expected, &first)?;
+        if cached.steps() > 1 {
+            let forced = cached.run_forced_refresh(&borrowed(&inputs))?;
+            comparison = comparison.and(self.compare(&expected, &forced)?);
+        }
+        let detail = format!(
+            "all gates on refresh (step 0 and step -1): {}, largest difference {:.3e}",
+            if comparison.same { "bit-identical" } else { "not bit-identical" },
+            comparison.difference
+        );
+        Ok((comparison, detail))
+    }
+
+    /// Refresh, then reuse on the same and on changed inputs.
+    fn reuse(&self) -> Result<(Check, bool), MeasureError> {
+        let feeds = Feeds::new(self.analysis, self.settings.seed, self.plan.steps);
+        let (inputs, other) = (feeds.step(0)?, feeds.step(1)?);
+        let reusing = (1..self.plan.steps).find(|s| !self.layout.reused(*s).is_empty());
+        let Some(step) = reusing else {
+            let detail = "no step reuses anything".to_owned();
+            return Ok((Check { name: "reuse", pass: true, detail }, true));
+        };
+        let expected = self.original(&inputs)?;
+        let mut cached = self.cached(None)?;
+        let mut last = Vec::new();
+        for _ in 0..=step {
+            last = cached.run(&borrowed(&inputs))?;
+        }
+        let same = self.compare(&expected, &last)?.same;
+        cached.reset()?;
+        for _ in 0..step {
+            cached.run(&borrowed(&inputs))?;
+        }
+        let stale = cached.run(&borrowed(&other))?;
+        let fresh = self.original(&other)?;
+        // What is the same on every step stays right on changed latents, too.
+        let constant = self.layout.reused(step).iter().all(|s| self.is_invariant(*s));
+        let differs = !self.compare(&fresh, &stale)?.same;
+        let detail = format!(
+            "reuse on step {step}: same inputs {}; changed inputs {} a refresh{}",
+            if same { "bit-identical" } else { "differ" },
+            if differs { "differ from" } else { "equal" },
+            if constant { " (only invariant values are reused)" } else { "" }
+        );
+        let pass = same && (differs != constant);
+        Ok((Check { name: "reuse", pass, detail }, same))
+    }
+
+    fn is_invariant(&self, site: usize) -> bool {
+        let tensors = &self.layout.sites[site].tensors;
+        tensors.iter().all(|t| self.analysis.depends[t.value.index()].is_invariant())
+    }
+
+    /// Every output of a generation against the oracle.
+    fn generation(
+        &self,
+    ) -> Result<(Check, f64, f64, Option<std::path::PathBuf>), MeasureError> {
+        let feeds = Feeds::new(self.analysis, self.settings.seed, self.plan.steps);
+        let profiled = self.engine.kind() == EngineKind::OnnxRuntime
+            && self.settings.provider == Provider::Cpu;
+        let prefix = profiled.then(|| {
+            let unique = format!("hgc-profile-{}-{}", std::process::id(), self.model_plan.name);
+            std::env::temp_dir().join(unique)
+        });
+        let mut cached = self.cached(prefix)?;
+        let mut oracle = Oracle::new(
+            self.engine,
+            &self.source.proto,
+            &self.source.path,
+            self.analysis,
+            self.plan,
+            self.model_plan,
+            self.layout,
+            self.options(),
+        );
+        let mut whole = Comparison::default();
+        let mut worst = 0;
+        for step in 0..self.plan.steps {
+            let inputs = feeds.step(step)?;
+            let found = cached.run(&borrowed(&inputs))?;
+            let expected = oracle.step(step, &inputs)?;
+            let comparison = self.compare(&expected, &found)?;
+            if comparison.difference > whole.difference {
+                worst = step;
+            }
+            whole = whole.and(comparison);
+        }
+        let detail = format!(
+            "{} steps against the original with replaced values: largest difference {:.3e} \
+             (step {worst}), allowed {:.3e}",
+            self.plan.steps, whole.difference, whole.allowed
+        );
+        let check = Check { name: "generation", pass: whole.within, detail };
+        let path = if profiled { Some(cached.end_profiling()?) } else { None };
+        Ok((check, whole.difference, whole.allowed, path))
+    }
+
+    /// The nodes and MACs of each step from the profile against the plan.
+    fn executed(&self, path: &Path) -> Result<Check, MeasureError> {
+        let ledger = Ledger::new(self.analysis);
+        let runs = profile::read(path)?;
+        let batch = self.analysis.sizes.batch;
+        let mut problems = Vec::new();
+        for (step, run) in runs.iter().enumerate() {
+            let nodes = self.analysis.graph.nodes();
+            let planned: Vec<_> =
+                nodes.filter(|n| self.layout.runs(*n, step) && ledger.is_visible(*n)).collect();
+            let seen = ledger.nodes(run);
+            if let Some(extra) = seen.iter().find(|n| planned.binary_search(n).is_err()) {
+                let name = self.analysis.graph.node_label(*extra);
+                problems.push(format!("step {step}: node {name:?} ran, but is planned to be reused"));
+            }
+            if let Some(missing) = planned.iter().find(|n| seen.binary_search(n).is_err()) {
+                let name = self.analysis.graph.node_label(*missing);
+                problems.push(format!("step {step}: node {name:?} did not run"));
+            }
+            let half = self.model_plan.halves && self.plan.guidance.schedule.is_half(step);
+            let rows = if half { batch / 2 } else { batch };
+            let expected: Macs = self.analysis.macs_of(planned.iter().copied(), rows);
+            let measured = ledger.macs(run);
+            if expected != measured {
+                problems.push(format!(
+                    "step {step}: {} MACs ran, {} are planned",
+                    measured.all, expected.all
+                ));
+            }
+        }
+        if runs.len() != self.plan.steps {
+            problems.push(format!("the profile has {} runs", runs.len()));
+        }
+        let detail = match problems.first() {
+            Some(first) => format!("{first} ({} deviations)", problems.len()),
+            None => {
+                let kind = if self.analysis.role == Role::Controlnet { "residuals" } else { "UNet" };
+                format!("{kind}: on every step just the planned nodes and MACs ran")
+            }
+        };
+        Ok(Check { name: "executed", pass: problems.is_empty(), detail })
+    }
+
+    fn compare(&self, expected: &Outputs, found: &Outputs) -> Result<Comparison, MeasureError> {
+        let exact = self.settings.provider == Provider::Cpu;
+        let relative = relative_tolerance(self.half_precision(), exact);
+        let mut whole = Comparison::default();
+        for (name, tensor) in expected {
+            let other = found.iter().find(|(n, _)| n == name).map(|(_, t)| t);
+            let other = other.ok_or_else(|| MeasureError::MissingOutput { name: name.clone() })?;
+            let difference = tensor.max_abs_diff(other)?;
+            let largest = tensor.to_f32().iter().fold(0f32, |m, v| m.max(v.abs()));
+            let allowed = relative * f64::from(largest.max(1e-3));
+            whole = whole.and(Comparison {
+                same: tensor.bit_equal(other),
+                // A NaN is never within.
+                within: difference <= allowed,
+                difference,
+                allowed,
+            });
+        }
+        Ok(whole)
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Comparison {
+    same: bool,
+    within: bool,
+    difference: f64,
+    allowed: f64,
+}
+
+impl Default for Comparison {
+    fn default() -> Self {
+        Self { same: true, within: true, difference: 0.0, allowed: 0.0 }
+    }
+}
+
+impl Comparison {
+    fn and(self, other: Self) -> Self {
+        let worse = other.difference > self.difference || other.difference.is_nan();
+        let (difference, allowed) = if worse || self.allowed == 0.0 {
+            (other.difference, other.allowed)
+        } else {
+            (self.difference, self.allowed)
+        };
+        Self {
+            same: self.same && other.same,
+            within: self.within && other.within,
+            difference,
+            allowed,
+        }
+    }
+}
+
+/// Inputs as sessions take them.
+#[must_use]
+pub fn borrowed(inputs: &[(String, Tensor)]) -> Vec<(&str, &Tensor)> {
+    inputs.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect()
+}
