@@ -8,6 +8,7 @@ mod inspect;
 mod plan;
 mod strip;
 mod verify;
+mod bench;
 
 use std::process::ExitCode;
 
@@ -33,6 +34,8 @@ enum Command {
     Strip(strip::Args),
     /// Prove that a compiled model computes what its plan says
     Verify(verify::Args),
+    /// Time the denoising loop of original and compiled models
+    Bench(bench::Args),
     /// Show which ONNX Runtime is used and what it offers
     Doctor(doctor::Args),
 }
@@ -60,6 +63,7 @@ pub fn main() -> ExitCode {
         Command::Compile(args) => compile::run(&args),
         Command::Strip(args) => strip::run(&args),
         Command::Verify(args) => verify::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Doctor(args) => doctor::run(args).map(|()| Outcome::Done),
     };
     match result {

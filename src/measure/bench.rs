@@ -1,1 +1,346 @@
-//! bench
+//! The denoising loop on random latents, original and rewritten interleaved.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use serde::Serialize;
+
+use super::profile::{self, Ledger};
+use super::verify::borrowed;
+use super::{Feeds, MeasureError};
+use crate::analysis::Analysis;
+use crate::analysis::macs::Macs;
+use crate::analysis::shapes::Sizes;
+use crate::engine::{
+    CachedSession, Engine, EngineKind, Optimization, Provider, Session, SessionOptions, Tensor,
+};
+use crate::onnx::{Model, graph_hash};
+use crate::plan::cost::Cost;
+use crate::plan::layout::Layout;
+use crate::plan::{ModelPlan, Plan};
+use crate::rewrite;
+
+/// How to measure.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Sizes of the made-up inputs.
+    pub sizes: Sizes,
+    /// Steps to run; all of the plan where none.
+    pub steps: Option<usize>,
+    /// Seed of the made-up inputs.
+    pub seed: u64,
+    /// Where to run.
+    pub provider: Provider,
+    /// Options of the provider.
+    pub provider_options: Vec<(String, String)>,
+    /// Bytes of memory that sessions may take together; from the machine where none.
+    pub memory: Option<u64>,
+}
+
+/// Times and MACs of one step of one file.
+#[derive(Clone, Debug, Serialize)]
+pub struct StepTimes {
+    /// Step.
+    pub step: usize,
+    /// Seconds of the original.
+    pub original: f64,
+    /// Seconds of the rewritten.
+    pub rewritten: f64,
+    /// MACs planned for the rewritten.
+    pub macs_planned: u64,
+    /// MACs that ran, from the profile; none where the engine has no profile.
+    pub macs_executed: Option<u64>,
+}
+
+/// One file's measurement.
+#[derive(Clone, Debug, Serialize)]
+pub struct FileReport {
+    /// Name in the plan.
+    pub name: String,
+    /// Steps.
+    pub steps: Vec<StepTimes>,
+    /// MACs of one original step.
+    pub macs_original: u64,
+}
+
+/// The whole measurement.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// Steps that were run.
+    pub steps: usize,
+    /// Whether all files were in memory at once; else they ran one after the other on
+    /// the same made-up inputs.
+    pub interleaved: bool,
+    /// By file.
+    pub files: Vec<FileReport>,
+    /// Seconds of all original evaluations.
+    pub seconds_original: f64,
+    /// Seconds of all rewritten evaluations.
+    pub seconds_rewritten: f64,
+    /// Measured speed-up.
+    pub speed_up: f64,
+    /// Speed-up that MACs predict.
+    pub speed_up_macs: f64,
+    /// Measured over predicted.
+    pub efficiency: f64,
+    /// Whether the MACs that ran are those of the plan; none without a profile.
+    pub macs_match: Option<bool>,
+}
+
+/// Told of runs done so far and in all.
+pub type Progress<'p> = &'p mut dyn FnMut(u64, u64, &str);
+
+/// A pair of files to compare.
+struct Pair {
+    name: String,
+    original: PathBuf,
+    rewritten: PathBuf,
+}
+
+/// Benches `originals` against the files in `folder` that were compiled from them.
+///
+/// # Errors
+/// [`MeasureError`] if a file is missing, does not belong, or a run is refused.
+pub fn bench(
+    engine: &'static Engine,
+    originals: &[PathBuf],
+    folder: &Path,
+    settings: &Settings,
+    progress: Progress<'_>,
+) -> Result<Report, MeasureError> {
+    let pairs = find_pairs(originals, folder)?;
+    let memory = settings.memory.unwrap_or_else(available_memory);
+    let interleaved = pairs.iter().map(|p| needs(p)).sum::<u64>() < memory;
+    let mut report = Report {
+        steps: 0,
+        interleaved,
+        files: Vec::new(),
+        seconds_original: 0.0,
+        seconds_rewritten: 0.0,
+        speed_up: 0.0,
+        speed_up_macs: 0.0,
+        efficiency: 0.0,
+        macs_match: None,
+    };
+    let groups: Vec<&[Pair]> =
+        if interleaved { vec![&pairs] } else { pairs.chunks(1).collect() };
+    for group in groups {
+        let models: Vec<(Model, Model)> = group
+            .iter()
+            .map(|p| Ok((Model::read(&p.original)?, Model::read(&p.rewritten)?)))
+            .collect::<Result<_, MeasureError>>()?;
+        let mut runs = Vec::new();
+        for (pair, (source, compiled)) in group.iter().zip(&models) {
+            runs.push(Subject::new(pair, source, compiled, settings)?);
+        }
+        measure(engine, &mut runs, settings, &mut report, progress)?;
+    }
+    summarise(&mut report);
+    Ok(report)
+}
+
+fn find_pairs(originals: &[PathBuf], folder: &Path) -> Result<Vec<Pair>, MeasureError> {
+    let missing = |name: String| MeasureError::MissingFile {
+        rewritten: folder.display().to_string(),
+        name,
+    };
+    let mut pairs: Vec<Pair> = Vec::new();
+    for original in originals {
+        let hash = graph_hash(&Model::read(original)?.proto);
+        let plan_file = folder.join(crate::compile::output::PLAN_FILE);
+        let text = std::fs::read_to_string(&plan_file)
+            .map_err(|_| missing(crate::compile::output::PLAN_FILE.to_owned()))?;
+        let plan: Plan = toml::from_str(&text).map_err(|_| missing("readable plan.toml".into()))?;
+        let taken = |m: &&ModelPlan| !pairs.iter().any(|p| p.name == m.name);
+        let of_hash = plan.models.iter().filter(|m| m.hash == hash);
+        let model = of_hash.clone().find(taken);
+        let model = model.ok_or_else(|| missing(format!("model for {}", original.display())))?;
+        let bare = folder.join(format!("{}.onnx", model.name));
+        let nested = folder.join(&model.name).join("model.onnx");
+        let merged = folder.join("unet").join("model.onnx");
+        let rewritten = [bare, nested, merged].into_iter().find(|p| p.is_file());
+        let rewritten = rewritten.ok_or_else(|| missing(format!("{}.onnx", model.name)))?;
+        pairs.push(Pair { name: model.name.clone(), original: original.clone(), rewritten });
+    }
+    Ok(pairs)
+}
+
+/// Memory that both sessions of a pair need, from the size of the weights: a session
+/// takes up to 2.4 times its weights (a full-size SD1.5 UNet: 8.1 GB for 3.4 GB).
+fn needs(pair: &Pair) -> u64 {
+    let size = |path: &Path| {
+        let files = Model::read(path).map(|m| m.files()).unwrap_or_default();
+        files.iter().filter_map(|f| f.metadata().ok()).map(|m| m.len()).sum::<u64>()
+    };
+    (size(&pair.original) + size(&pair.rewritten)) * 12 / 5
+}
+
+/// `MemAvailable` of the machine; unlimited where it cannot be read.
+fn available_memory() -> u64 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = text.lines().find_map(|l| l.strip_prefix("MemAvailable:"));
+    let kib = line.and_then(|l| l.trim().trim_end_matches(" kB").parse::<u64>().ok());
+    kib.map_or(u64::MAX, |k| k * 1024)
+}
+
+/// One pair with all that is known of it.
+struct Subject<'a> {
+    pair: &'a Pair,
+    analysis: Analysis<'a>,
+    model_plan: ModelPlan,
+    plan: Plan,
+    layout: Layout,
+}
+
+impl<'a> Subject<'a> {
+    fn new(
+        pair: &'a Pair,
+        source: &'a Model,
+        compiled: &Model,
+        settings: &Settings,
+    ) -> Result<Self, MeasureError> {
+        let file = pair.rewritten.display().to_string();
+        let plan = rewrite::compiled_plan(&compiled.proto)
+            .map_err(|source| MeasureError::NotCompiled { file: file.clone(), source })?;
+        let model_plan = plan.models.iter().find(|m| m.name == pair.name).cloned();
+        let model_plan = model_plan.ok_or_else(|| MeasureError::MissingFile {
+            rewritten: file.clone(),
+            name: pair.name.clone(),
+        })?;
+        let analysis = Analysis::of(&source.proto, settings.sizes).map_err(|source| {
+            MeasureError::Analysis { file: pair.original.display().to_string(), source }
+        })?;
+        let layout = Layout::new(&analysis, &plan, &model_plan)
+            .map_err(|source| MeasureError::Layout { file, source })?;
+        Ok(Self { pair, analysis, model_plan, plan, layout })
+    }
+}
+
+fn options(settings: &Settings, optimization: Optimization) -> SessionOptions {
+    SessionOptions {
+        optimization,
+        provider: settings.provider,
+        provider_options: settings.provider_options.clone(),
+        threads: None,
+        profile: None,
+    }
+}
+
+fn measure(
+    engine: &'static Engine,
+    subjects: &mut [Subject<'_>],
+    settings: &Settings,
+    report: &mut Report,
+    progress: Progress<'_>,
+) -> Result<(), MeasureError> {
+    let timed = options(settings, Optimization::Default);
+    let mut sessions = Vec::new();
+    for subject in subjects.iter() {
+        let original = Session::load(engine, &subject.pair.original, &timed)?;
+        let cached = CachedSession::open(engine, &subject.pair.rewritten, &timed)?;
+        sessions.push((original, cached));
+    }
+    let planned = subjects.first().map_or(0, |s| s.plan.steps);
+    let steps = settings.steps.unwrap_or(planned).min(planned);
+    report.steps = steps;
+    let total = (steps * subjects.len() * 2) as u64;
+    let mut done = 0;
+    let mut files: Vec<FileReport> = Vec::new();
+    for subject in subjects.iter() {
+        let cost = Cost::new(&subject.analysis, &subject.plan, &subject.model_plan, &subject.layout);
+        files.push(FileReport {
+            name: subject.pair.name.clone(),
+            steps: Vec::new(),
+            macs_original: cost.original.all,
+        });
+    }
+    for step in 0..steps {
+        for (i, subject) in subjects.iter().enumerate() {
+            let inputs = Feeds::new(&subject.analysis, settings.seed, steps).step(step)?;
+            let (original, cached) = &mut sessions[i];
+            let cost =
+                Cost::new(&subject.analysis, &subject.plan, &subject.model_plan, &subject.layout);
+            // Turn and turn about, so that a slow spell hits both.
+            let mut seconds = [0.0, 0.0];
+            for turn in 0..2 {
+                let which = (turn + step) % 2;
+                seconds[which] = if which == 0 {
+                    time(&inputs, |given| Ok(original.run(given, None).map(drop)?))?
+                } else {
+                    time(&inputs, |given| Ok(cached.run(given).map(drop)?))?
+                };
+                done += 1;
+                progress(done, total, &subject.pair.name);
+            }
+            files[i].steps.push(StepTimes {
+                step,
+                original: seconds[0],
+                rewritten: seconds[1],
+                macs_planned: cost.steps.get(step).map_or(0, |m| m.all),
+                macs_executed: None,
+            });
+        }
+    }
+    drop(sessions);
+    for (subject, file) in subjects.iter().zip(&mut files) {
+        executed(engine, subject, settings, file)?;
+    }
+    report.files.extend(files);
+    Ok(())
+}
+
+fn time(
+    inputs: &[(String, Tensor)],
+    run: impl FnOnce(&[(&str, &Tensor)]) -> Result<(), MeasureError>,
+) -> Result<f64, MeasureError> {
+    let given = borrowed(inputs);
+    let start = Instant::now();
+    run(&given)?;
+    Ok(start.elapsed().as_secs_f64())
+}
+
+/// Runs the rewritten model once more with a profile, unfused, and counts what ran.
+fn executed(
+    engine: &'static Engine,
+    subject: &Subject<'_>,
+    settings: &Settings,
+    file: &mut FileReport,
+) -> Result<(), MeasureError> {
+    if engine.kind() != EngineKind::OnnxRuntime || settings.provider != Provider::Cpu {
+        return Ok(());
+    }
+    let unique = format!("hgc-bench-{}-{}", std::process::id(), subject.pair.name);
+    let profile = Some(std::env::temp_dir().join(unique));
+    let traced = SessionOptions { profile, ..options(settings, Optimization::Off) };
+    let mut cached = CachedSession::open(engine, &subject.pair.rewritten, &traced)?;
+    for step in &file.steps {
+        let feeds = Feeds::new(&subject.analysis, settings.seed, file.steps.len());
+        cached.run(&borrowed(&feeds.step(step.step)?))?;
+    }
+    let path = cached.end_profiling()?;
+    let runs = profile::read(&path)?;
+    let _ = std::fs::remove_file(path);
+    let ledger = Ledger::new(&subject.analysis);
+    for (step, run) in file.steps.iter_mut().zip(&runs) {
+        let macs: Macs = ledger.macs(run);
+        step.macs_executed = Some(macs.all);
+    }
+    Ok(())
+}
+
+#[allow(clippy::cast_precision_loss)]
+fn summarise(report: &mut Report) {
+    let steps = || report.files.iter().flat_map(|f| &f.steps);
+    let original: f64 = steps().map(|s| s.original).sum();
+    let rewritten: f64 = steps().map(|s| s.rewritten).sum();
+    let planned: u64 = steps().map(|s| s.macs_planned).sum();
+    let before: u64 = report.files.iter().map(|f| f.macs_original * f.steps.len() as u64).sum();
+    let all_counted = steps().all(|s| s.macs_executed.is_some());
+    let matches = steps().all(|s| s.macs_executed == Some(s.macs_planned));
+    report.macs_match = all_counted.then_some(matches);
+    report.seconds_original = original;
+    report.seconds_rewritten = rewritten;
+    report.speed_up = original / rewritten.max(1e-9);
+    report.speed_up_macs = before as f64 / (planned as f64).max(1.0);
+    report.efficiency = report.speed_up / report.speed_up_macs.max(1e-9);
+}

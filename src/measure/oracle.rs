@@ -44,9 +44,9 @@ pub struct Oracle<'a, 'm> {
 
 /// The original with some values given, and others shown.
 struct Variant {
-    session: Session,
+    /// None where every output is given.
+    session: Option<Session>,
     inputs: HashSet<String>,
-    probes: Vec<ValueId>,
 }
 
 impl<'a, 'm> Oracle<'a, 'm> {
@@ -254,8 +254,10 @@ impl<'a, 'm> Oracle<'a, 'm> {
             .filter(|(n, _)| variant.inputs.contains(n))
             .map(|(n, t)| (n.as_str(), t))
             .collect();
-        debug_assert!(variant.probes.len() <= self.analysis.graph.value_count());
-        Ok(variant.session.run(&given, None)?.into_iter().collect())
+        match &mut variant.session {
+            Some(session) => Ok(session.run(&given, None)?.into_iter().collect()),
+            None => Ok(HashMap::new()),
+        }
     }
 
     /// The part of the original that is left when the reused sites' values are given.
@@ -277,8 +279,13 @@ impl<'a, 'm> Oracle<'a, 'm> {
         let part = cut(self.model, self.analysis, &needed, &given, &probes);
         let names = part.graph.iter().flat_map(|g| &g.input).map(|i| i.name().to_owned());
         let inputs: HashSet<String> = names.collect();
-        let session = Session::load(self.engine, self.source(part)?, &self.options)?;
-        Ok(Variant { session, inputs, probes })
+        let empty = part.graph.as_ref().is_none_or(|g| g.output.is_empty());
+        let session = if empty {
+            None
+        } else {
+            Some(Session::load(self.engine, self.source(part)?, &self.options)?)
+        };
+        Ok(Variant { session, inputs })
     }
 
     /// A source that the engine can read: in memory beside the original's data, or a

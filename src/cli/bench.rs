@@ -1,0 +1,134 @@
+//! `hgc bench`: time the denoising loop of original and compiled models.
+
+use std::io::{IsTerminal, Write as _};
+use std::path::PathBuf;
+
+use anyhow::bail;
+use hgc::measure::bench::{Report, Settings, bench};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::Outcome;
+use super::args::{Format, SizeArgs, macs, table};
+use super::engine::EngineArgs;
+
+/// Options of `hgc bench`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Original models (files, or one pipeline folder), then the folder that `hgc compile` wrote
+    #[arg(required = true, num_args = 2.., value_name = "ORIGINAL... REWRITTEN_DIR")]
+    paths: Vec<PathBuf>,
+    /// Steps to run; all of the plan where not given
+    #[arg(long)]
+    steps: Option<usize>,
+    /// Seed of the made-up inputs
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    #[command(flatten)]
+    sizes: SizeArgs,
+    #[command(flatten)]
+    engine: EngineArgs,
+    /// Memory in GB that sessions may take; more than that runs file by file
+    #[arg(long, value_name = "GB")]
+    memory: Option<f64>,
+    /// How to print the result
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+/// Runs `hgc bench`.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+pub fn run(args: &Args) -> anyhow::Result<Outcome> {
+    let Some((folder, originals)) = args.paths.split_last() else { bail!("no models given") };
+    let originals = expand(originals)?;
+    let engine = args.engine.start()?;
+    let settings = Settings {
+        sizes: args.sizes.into(),
+        steps: args.steps,
+        seed: args.seed,
+        provider: args.engine.ep,
+        provider_options: args.engine.ep_option.clone(),
+        memory: args.memory.map(|gb| (gb * 1e9) as u64),
+    };
+    let bar = progress_bar();
+    let report = bench(engine, &originals, folder, &settings, &mut |done, total, name| {
+        bar.set_length(total);
+        bar.set_position(done);
+        bar.set_message(name.to_owned());
+    })?;
+    bar.finish_and_clear();
+    let mut out = std::io::stdout().lock();
+    match args.format {
+        Format::Json => writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?,
+        Format::Table => write!(out, "{}", render(&report))?,
+    }
+    Ok(if report.macs_match == Some(false) { Outcome::No } else { Outcome::Done })
+}
+
+/// A pipeline folder stands for the models in it.
+fn expand(originals: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for path in originals {
+        if path.is_dir() {
+            let inputs = hgc::compile::Inputs::read(path, &[])?;
+            files.extend(inputs.sources.iter().map(|s| s.model.path.clone()));
+        } else {
+            files.push(path.clone());
+        }
+    }
+    Ok(files)
+}
+
+fn progress_bar() -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new(0);
+    if let Ok(style) = ProgressStyle::with_template("{msg:12} {bar:30} {pos}/{len} runs {eta}") {
+        bar.set_style(style);
+    }
+    bar
+}
+
+fn render(report: &Report) -> String {
+    let mut text = String::new();
+    for file in &report.files {
+        text.push_str(&format!("{}\n", file.name));
+        let header = ["step", "original", "compiled", "ratio", "MACs", "of original", "executed"];
+        let mut rows = table(&header, &[0, 1, 2, 3, 4, 5, 6]);
+        for step in &file.steps {
+            #[allow(clippy::cast_precision_loss)]
+            let share = step.macs_planned as f64 / (file.macs_original as f64).max(1.0);
+            let executed = match step.macs_executed {
+                Some(n) if n == step.macs_planned => "as planned".to_owned(),
+                Some(n) => macs(n),
+                None => "-".to_owned(),
+            };
+            rows.add_row([
+                step.step.to_string(),
+                format!("{:.3} s", step.original),
+                format!("{:.3} s", step.rewritten),
+                format!("{:.2}", step.rewritten / step.original.max(1e-9)),
+                macs(step.macs_planned),
+                format!("{:.1} %", 100.0 * share),
+                executed,
+            ]);
+        }
+        text.push_str(&format!("{rows}\n\n"));
+    }
+    if !report.interleaved {
+        text.push_str("the models do not fit in memory together; each file ran by itself\n");
+    }
+    text.push_str(&format!(
+        "{} steps: {:.2} s -> {:.2} s, {:.2} times faster; MACs predict {:.2} times ({:.0} % of it reached)\n",
+        report.steps,
+        report.seconds_original,
+        report.seconds_rewritten,
+        report.speed_up,
+        report.speed_up_macs,
+        100.0 * report.efficiency
+    ));
+    if report.macs_match == Some(false) {
+        text.push_str("the MACs that ran are NOT those of the plan\n");
+    }
+    text
+}
