@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 
 use hgc::analysis::shapes::Sizes;
+use hgc::measure::pairs::find_pairs;
 use hgc::measure::verify::{Settings, Verdict, verify};
 
 use super::Outcome;
@@ -13,9 +14,9 @@ use super::engine::EngineArgs;
 /// Options of `hgc verify`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Original model
+    /// Original model, or pipeline folder
     original: PathBuf,
-    /// Model that `hgc compile` made of it
+    /// What `hgc compile` made of it: a file, or the folder with plan.toml
     rewritten: PathBuf,
     /// Rows of the made-up latent
     #[arg(long, default_value_t = 2)]
@@ -50,13 +51,50 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         provider: args.engine.ep,
         provider_options: args.engine.ep_option.clone(),
     };
-    let verdict = verify(engine, &args.original, &args.rewritten, &settings)?;
+    let mut verdicts = Vec::new();
+    for (original, rewritten) in files(args)? {
+        verdicts.push(verify(engine, &original, &rewritten, &settings)?);
+    }
+    let pass = verdicts.iter().all(|v| v.pass);
     let mut out = std::io::stdout().lock();
     match args.format {
-        Format::Json => writeln!(out, "{}", serde_json::to_string_pretty(&verdict)?)?,
-        Format::Table => write!(out, "{}", render(&verdict))?,
+        Format::Json => writeln!(out, "{}", json(&verdicts, pass)?)?,
+        Format::Table => verdicts.iter().try_for_each(|v| write!(out, "{}", render(v)))?,
     }
-    Ok(if verdict.pass { Outcome::Done } else { Outcome::No })
+    Ok(if pass { Outcome::Done } else { Outcome::No })
+}
+
+/// The pairs to verify.
+fn files(args: &Args) -> anyhow::Result<Vec<(PathBuf, PathBuf)>> {
+    if !args.rewritten.is_dir() {
+        return Ok(vec![(args.original.clone(), args.rewritten.clone())]);
+    }
+    let originals = if args.original.is_dir() {
+        let inputs = hgc::compile::Inputs::read(&args.original, &[])?;
+        inputs.sources.into_iter().map(|s| s.model.path).collect()
+    } else {
+        vec![args.original.clone()]
+    };
+    let pairs = find_pairs(&originals, &args.rewritten)?;
+    Ok(pairs.into_iter().map(|p| (p.original, p.rewritten)).collect())
+}
+
+/// One file: its verdict. Several: the same fields over all of them, and `files`.
+fn json(verdicts: &[Verdict], pass: bool) -> anyhow::Result<String> {
+    if let [one] = verdicts {
+        return Ok(serde_json::to_string_pretty(one)?);
+    }
+    let all = |pick: &dyn Fn(&Verdict) -> Option<bool>| -> Option<bool> {
+        verdicts.iter().map(pick).collect::<Option<Vec<_>>>().map(|v| v.into_iter().all(|b| b))
+    };
+    let largest = verdicts.iter().map(|v| v.max_abs_diff).fold(0.0, f64::max);
+    Ok(serde_json::to_string_pretty(&serde_json::json!({
+        "pass": pass,
+        "refresh_bitwise": all(&|v| v.refresh_bitwise),
+        "reuse_bitwise": all(&|v| v.reuse_bitwise),
+        "max_abs_diff": largest,
+        "files": verdicts,
+    }))?)
 }
 
 fn render(verdict: &Verdict) -> String {

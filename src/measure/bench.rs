@@ -6,6 +6,7 @@ use std::time::Instant;
 use serde::Serialize;
 
 use super::profile::{self, Ledger};
+use super::pairs::{Pair, find_pairs};
 use super::verify::borrowed;
 use super::{Feeds, MeasureError};
 use crate::analysis::Analysis;
@@ -14,7 +15,7 @@ use crate::analysis::shapes::Sizes;
 use crate::engine::{
     CachedSession, Engine, EngineKind, Optimization, Provider, Session, SessionOptions, Tensor,
 };
-use crate::onnx::{Model, graph_hash};
+use crate::onnx::Model;
 use crate::plan::cost::Cost;
 use crate::plan::layout::Layout;
 use crate::plan::{ModelPlan, Plan};
@@ -90,13 +91,6 @@ pub struct Report {
 /// Told of runs done so far and in all.
 pub type Progress<'p> = &'p mut dyn FnMut(u64, u64, &str);
 
-/// A pair of files to compare.
-struct Pair {
-    name: String,
-    original: PathBuf,
-    rewritten: PathBuf,
-}
-
 /// Benches `originals` against the files in `folder` that were compiled from them.
 ///
 /// # Errors
@@ -137,32 +131,6 @@ pub fn bench(
     }
     summarise(&mut report);
     Ok(report)
-}
-
-fn find_pairs(originals: &[PathBuf], folder: &Path) -> Result<Vec<Pair>, MeasureError> {
-    let missing = |name: String| MeasureError::MissingFile {
-        rewritten: folder.display().to_string(),
-        name,
-    };
-    let mut pairs: Vec<Pair> = Vec::new();
-    for original in originals {
-        let hash = graph_hash(&Model::read(original)?.proto);
-        let plan_file = folder.join(crate::compile::output::PLAN_FILE);
-        let text = std::fs::read_to_string(&plan_file)
-            .map_err(|_| missing(crate::compile::output::PLAN_FILE.to_owned()))?;
-        let plan: Plan = toml::from_str(&text).map_err(|_| missing("readable plan.toml".into()))?;
-        let taken = |m: &&ModelPlan| !pairs.iter().any(|p| p.name == m.name);
-        let of_hash = plan.models.iter().filter(|m| m.hash == hash);
-        let model = of_hash.clone().find(taken);
-        let model = model.ok_or_else(|| missing(format!("model for {}", original.display())))?;
-        let bare = folder.join(format!("{}.onnx", model.name));
-        let nested = folder.join(&model.name).join("model.onnx");
-        let merged = folder.join("unet").join("model.onnx");
-        let rewritten = [bare, nested, merged].into_iter().find(|p| p.is_file());
-        let rewritten = rewritten.ok_or_else(|| missing(format!("{}.onnx", model.name)))?;
-        pairs.push(Pair { name: model.name.clone(), original: original.clone(), rewritten });
-    }
-    Ok(pairs)
 }
 
 /// Memory that both sessions of a pair need, from the size of the weights: a session

@@ -3,6 +3,7 @@
 pub mod bench;
 mod feeds;
 mod oracle;
+pub mod pairs;
 pub mod profile;
 mod rows;
 pub mod verify;

@@ -1,0 +1,49 @@
+//! Originals and the files that were compiled from them.
+
+use std::path::{Path, PathBuf};
+
+use super::MeasureError;
+use crate::compile::output::PLAN_FILE;
+use crate::onnx::{Model, graph_hash};
+use crate::plan::{ModelPlan, Plan};
+
+/// An original and what was compiled from it.
+#[derive(Clone, Debug)]
+pub struct Pair {
+    /// Name in the plan.
+    pub name: String,
+    /// The original file.
+    pub original: PathBuf,
+    /// The compiled file.
+    pub rewritten: PathBuf,
+}
+
+/// Finds for each original its compiled file in `folder`, by graph hash.
+///
+/// # Errors
+/// [`MeasureError::MissingFile`] naming what the folder lacks.
+pub fn find_pairs(originals: &[PathBuf], folder: &Path) -> Result<Vec<Pair>, MeasureError> {
+    let missing = |name: String| MeasureError::MissingFile {
+        rewritten: folder.display().to_string(),
+        name,
+    };
+    let text = std::fs::read_to_string(folder.join(PLAN_FILE))
+        .map_err(|_| missing(PLAN_FILE.to_owned()))?;
+    let plan: Plan =
+        toml::from_str(&text).map_err(|e| missing(format!("readable {PLAN_FILE} ({e})")))?;
+    let mut pairs: Vec<Pair> = Vec::new();
+    for original in originals {
+        let hash = graph_hash(&Model::read(original)?.proto);
+        let free = |m: &&ModelPlan| m.hash == hash && !pairs.iter().any(|p| p.name == m.name);
+        let model = plan.models.iter().find(free);
+        let model = model.ok_or_else(|| missing(format!("model for {}", original.display())))?;
+        let bare = folder.join(format!("{}.onnx", model.name));
+        let nested = folder.join(&model.name).join("model.onnx");
+        let in_unet = folder.join("unet").join("model.onnx");
+        let rewritten = [bare, nested, in_unet].into_iter().find(|p| p.is_file());
+        let rewritten = rewritten.ok_or_else(|| missing(format!("{}.onnx", model.name)))?;
+        let name = model.name.clone();
+        pairs.push(Pair { name, original: original.clone(), rewritten });
+    }
+    Ok(pairs)
+}
