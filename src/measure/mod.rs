@@ -37,6 +37,8 @@ pub enum MeasureError {
     Analysis { file: String, source: AnalysisError },
     #[error("{file}: the embedded plan does not fit")]
     Layout { file: String, source: LayoutError },
+    #[error("{file}: the model behind barriers could not be made")]
+    Barriers { file: String, source: crate::rewrite::RewriteError },
     #[error("input {name:?}: its shape is not known; give --height, --width and --tokens, or an \
              export that declares it")]
     UnknownInput { name: String },

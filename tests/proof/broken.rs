@@ -1,0 +1,118 @@
+//! Rewrites that are wrong on purpose must be caught.
+
+use std::path::Path;
+
+use hgc::measure::verify::Verdict;
+use hgc::onnx::proto::{GraphProto, ModelProto, NodeProto};
+use hgc::onnx::{Model, Transaction, folder_of};
+use hgc::plan::policy::{Options, Policy};
+
+use crate::fixtures::fixture;
+use crate::support::{compile, prove};
+
+fn branch<'n>(node: &'n mut NodeProto, name: &str) -> &'n mut GraphProto {
+    let attribute = node.attribute.iter_mut().find(|a| a.name() == name);
+    attribute.and_then(|a| a.g.as_mut()).unwrap()
+}
+
+fn site<'g>(graph: &'g mut GraphProto, name: &str) -> &'g mut NodeProto {
+    graph.node.iter_mut().find(|n| n.name() == name).unwrap()
+}
+
+/// Compiles the fixture's UNet, breaks it, and verifies the result.
+fn verify_broken(policy: Policy, break_it: impl Fn(&mut ModelProto)) -> Verdict {
+    let folder = tempfile::tempdir().unwrap();
+    let source = fixture("sd15-unet-only");
+    let files = compile(&source, policy, &Options::new(8), folder.path());
+    let (original, rewritten) = &files[0];
+    assert!(prove(original, rewritten).pass, "the unbroken rewrite must pass");
+    let mut proto = Model::read(rewritten).unwrap().proto;
+    break_it(&mut proto);
+    let broken = rewritten.with_file_name("broken.onnx");
+    store(proto, rewritten, &broken);
+    prove(original, &broken)
+}
+
+fn store(proto: ModelProto, beside: &Path, file: &Path) {
+    let mut transaction = Transaction::new(false);
+    transaction.add_model(proto, &folder_of(beside), file, &mut |_, _| {}).unwrap();
+    transaction.commit().unwrap();
+}
+
+fn fails(verdict: &Verdict, check: &str) {
+    let found = verdict.checks.iter().find(|c| c.name == check).unwrap();
+    assert!(!found.pass, "{check} passed a broken rewrite: {verdict:#?}");
+    assert!(!verdict.pass);
+}
+
+/// Two sites read each other's caches: right shapes, wrong values.
+#[test]
+fn wrong_value_captured() {
+    let verdict = verify_broken(Policy::TGate, |model| {
+        let graph = model.graph.as_mut().unwrap();
+        let names = ["cross.up.3.transformer.0-0", "cross.up.3.transformer.1-0"];
+        for (own, other) in [(names[0], names[1]), (names[1], names[0])] {
+            let node = site(graph, &format!("hgc.site.{own}"));
+            for inner in &mut branch(node, "else_branch").node {
+                for input in &mut inner.input {
+                    if *input == format!("hgc.past.{own}") {
+                        *input = format!("hgc.past.{other}");
+                    }
+                }
+            }
+        }
+    });
+    fails(&verdict, "generation");
+}
+
+/// A node of the region stands outside of the branch: same results, but it runs on
+/// every step.
+#[test]
+fn region_one_node_short() {
+    let verdict = verify_broken(Policy::DeepCache, |model| {
+        let graph = model.graph.as_mut().unwrap();
+        let position = graph.node.iter().position(|n| n.name() == "hgc.site.deep").unwrap();
+        let inside = branch(&mut graph.node[position], "then_branch");
+        let made: Vec<String> = inside.node.iter().flat_map(|n| n.output.clone()).collect();
+        let weights: Vec<String> =
+            inside.initializer.iter().map(|t| t.name().to_owned()).collect();
+        let free = inside.node.iter().position(|n| {
+            !matches!(n.op_type(), "Constant" | "Cast")
+                && n.input.iter().all(|i| !made.contains(i) && !weights.contains(i))
+        });
+        let node = inside.node.remove(free.unwrap());
+        graph.node.insert(position, node);
+    });
+    fails(&verdict, "executed");
+}
+
+/// The slope is not renewed at a refresh.
+#[test]
+fn stale_slope() {
+    let verdict = verify_broken(Policy::Hgc, |model| {
+        let graph = model.graph.as_mut().unwrap();
+        let refresh = branch(site(graph, "hgc.site.deep"), "then_branch");
+        let slope = refresh.node.iter_mut().find(|n| n.name() == "hgc.slope.deep.if").unwrap();
+        let again = branch(slope, "else_branch");
+        let last = again.node.iter_mut().find(|n| n.op_type() == "Div").unwrap();
+        last.op_type = Some("Identity".to_owned());
+        last.input = vec!["hgc.past.deep.slope".to_owned()];
+    });
+    fails(&verdict, "generation");
+}
+
+/// A refresh that keeps its old value instead of the new one.
+#[test]
+fn cache_not_renewed() {
+    let verdict = verify_broken(Policy::DeepCache, |model| {
+        let graph = model.graph.as_mut().unwrap();
+        // The schedule says reuse where the plan says refresh.
+        let table = graph.initializer.iter_mut().find(|t| t.name() == "hgc.refresh.deep.table");
+        let table = table.unwrap();
+        let mut bytes = table.raw_data.clone().unwrap().to_vec();
+        bytes[4] = 0;
+        table.raw_data = Some(bytes.into());
+    });
+    fails(&verdict, "executed");
+    fails(&verdict, "generation");
+}

@@ -1,0 +1,9 @@
+//! The proofs of the rewrite, run on every fixture and every policy; and proof that
+//! they catch a rewrite that is wrong.
+
+#[path = "../common/fixtures.rs"]
+mod fixtures;
+
+mod broken;
+mod policies;
+mod support;

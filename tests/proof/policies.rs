@@ -1,0 +1,110 @@
+//! Every fixture under every policy.
+
+use hgc::engine::EngineKind;
+use hgc::onnx::Model;
+use hgc::plan::policy::{Options, Policy};
+use hgc::rewrite;
+
+use crate::fixtures::fixture;
+use crate::support::{compile, engine, prove};
+
+const POLICIES: [Policy; 6] = [
+    Policy::Lossless,
+    Policy::DeepCache,
+    Policy::FasterDiffusion,
+    Policy::TGate,
+    Policy::HgcPaper,
+    Policy::Hgc,
+];
+
+fn options() -> Options {
+    Options::new(8)
+}
+
+/// fp32 results must be bit-identical where DESIGN says so.
+fn check(name: &str, half_precision: bool) {
+    for policy in POLICIES {
+        let folder = tempfile::tempdir().unwrap();
+        for (original, rewritten) in compile(&fixture(name), policy, &options(), folder.path()) {
+            let verdict = prove(&original, &rewritten);
+            assert!(verdict.pass, "{name} {policy}: {verdict:#?}");
+            if half_precision || engine().kind() == EngineKind::Embedded {
+                continue;
+            }
+            assert_eq!(verdict.refresh_bitwise, Some(true), "{name} {policy}");
+            let held = matches!(
+                policy,
+                Policy::Lossless | Policy::DeepCache | Policy::FasterDiffusion
+            );
+            assert_eq!(verdict.reuse_bitwise, held.then_some(true), "{name} {policy}");
+        }
+    }
+}
+
+macro_rules! proofs {
+    ($($test:ident: $fixture:literal, $half:literal;)*) => {
+        $(#[test] fn $test() { check($fixture, $half); })*
+    };
+}
+
+proofs! {
+    sd15_torchscript_14: "sd15-ts14", false;
+    sd15_torchscript_17: "sd15-ts17", false;
+    sd15_fp16: "sd15-fp16", true;
+    sd15_dynamo_18: "sd15-dynamo18", false;
+    sd15_dynamo_23: "sd15-dynamo23", false;
+    sd15_without_controlnet: "sd15-unet-only", false;
+    sd15_merged: "sd15-merged", false;
+    sd15_two_controlnets: "sd15-two-controlnets", false;
+    sd15_lcm: "sd15-lcm", false;
+    sd15_static_batch: "sd15-static-batch", false;
+    sd15_static: "sd15-static", false;
+    sd15_onnxslim: "sd15-onnxslim", false;
+    sd15_runtime_optimised: "sd15-ort-extended", false;
+    sd15_multi_head_attention: "sd15-ort-mha", false;
+    sd15_renamed: "sd15-renamed", false;
+    sd21: "sd21-ts17", false;
+    sdxl: "sdxl-ts17", false;
+    inpaint: "inpaint-ts17", false;
+    distilled: "distilled-ts17", false;
+}
+
+/// The operators of this fixture run on a GPU only; what does not need running is
+/// proved: it compiles, is a valid graph, and strips to the original.
+#[test]
+fn gpu_operators_compile_and_strip() {
+    let folder = tempfile::tempdir().unwrap();
+    for policy in [Policy::DeepCache, Policy::TGate, Policy::Hgc] {
+        let out = folder.path().join(policy.name());
+        for (original, rewritten) in compile(&fixture("sd15-ort-gpu"), policy, &options(), &out) {
+            let (original, rewritten) =
+                (Model::read(&original).unwrap(), Model::read(&rewritten).unwrap());
+            let stripped = rewrite::strip(&rewritten.proto).unwrap();
+            assert_eq!(stripped.graph.unwrap().node, original.proto.graph.unwrap().node);
+        }
+    }
+}
+
+/// Control that switches off mid-generation, the other order of halves, a gate step, a
+/// sparser ControlNet: each changes what the graph must do.
+#[test]
+fn options_of_hgc() {
+    let variants: [(&str, fn(&mut Options)); 4] = [
+        ("control", |o| (o.control_start, o.control_end) = (0.25, 0.7)),
+        ("first", |o| o.prompted = hgc::plan::Prompted::First),
+        ("gate", |o| o.gate_step = Some(5)),
+        ("interval", |o| (o.control_interval, o.lambda_inter) = (2, 0.6)),
+    ];
+    for (name, change) in variants {
+        for source in ["sd15-ts17", "sd15-merged"] {
+            let folder = tempfile::tempdir().unwrap();
+            let mut options = options();
+            change(&mut options);
+            let files = compile(&fixture(source), Policy::Hgc, &options, folder.path());
+            for (original, rewritten) in files {
+                let verdict = prove(&original, &rewritten);
+                assert!(verdict.pass, "{source} {name}: {verdict:#?}");
+            }
+        }
+    }
+}

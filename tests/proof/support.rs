@@ -1,0 +1,38 @@
+//! Compiling and verifying fixtures.
+
+use std::path::{Path, PathBuf};
+
+use hgc::analysis::shapes::Sizes;
+use hgc::compile::{Inputs, Session, output};
+use hgc::engine::{Engine, EngineRequest, Provider};
+use hgc::measure::verify::{Settings, Verdict, verify};
+use hgc::plan::policy::{Options, Policy};
+
+/// Latents of the reduced-width fixtures.
+pub const SIZES: Sizes = Sizes { batch: 2, height: 16, width: 16, tokens: 77 };
+
+pub fn engine() -> &'static Engine {
+    Engine::start(&EngineRequest::from_env(None).unwrap()).unwrap()
+}
+
+/// Compiles all models of a restored fixture; gives original and rewritten files.
+pub fn compile(
+    fixture: &Path,
+    policy: Policy,
+    options: &Options,
+    folder: &Path,
+) -> Vec<(PathBuf, PathBuf)> {
+    let inputs = Inputs::read(fixture, &[]).unwrap();
+    let session = Session::new(&inputs, SIZES).unwrap();
+    let planned = session.plan(policy, options).unwrap();
+    assert!(planned.plan.changes_anything(), "{policy} found nothing to cache");
+    output::write(&inputs, &session, &planned, folder, false, &mut |_, _| {}).unwrap();
+    let relative = inputs.sources.iter().filter_map(|s| s.relative.clone());
+    relative.map(|r| (fixture.join(&r), folder.join(&r))).collect()
+}
+
+pub fn prove(original: &Path, rewritten: &Path) -> Verdict {
+    let settings =
+        Settings { sizes: SIZES, seed: 7, provider: Provider::Cpu, provider_options: Vec::new() };
+    verify(engine(), original, rewritten, &settings).unwrap()
+}
