@@ -1,4 +1,83 @@
-//! hgc
+//! A compiler that inserts caches into exported diffusion graphs.
+//!
+//! A diffusion model is evaluated many times for one picture, and much of what it
+//! computes hardly changes from one evaluation to the next. This crate reads the ONNX
+//! files of a UNet and its ControlNets, decides which values to keep, and writes graphs
+//! that compute them on some steps and read them on the others.
+//!
+//! # What the words mean
+//!
+//! A **site** is a set of values that separates a part of the graph from the rest: with
+//! them given, nothing in that part has to run. Their value is what is cached.
+//!
+//! A **region** is that part: the nodes needed only to compute a site. It is derived from
+//! the site by [`plan::region::derive`] and never listed by hand. A node that something
+//! else needs as well is not in the region; a value that is needed outside only for its
+//! shape does not hold its node back. Regions of two sites nest or are disjoint, so sites
+//! form a forest.
+//!
+//! A **gate** is the boolean that says whether, on this step, regions run (*refresh*) or
+//! their sites are read (*reuse*). Several sites may share one. It is a **schedule**: fixed
+//! when the model is compiled, one entry a step, and stored in the graph as a small table
+//! that the new input `hgc.step` indexes. A gate inside another one refreshes only where
+//! the outer one does.
+//!
+//! A reuse gives the **held** value of the last refresh, or a **linear** forecast from the
+//! last two.
+//!
+//! **Guidance** by step is full (both halves of the batch run), held (the prompted half
+//! runs and the difference to the other is reused) or fused (the prompted half stands for
+//! both). The graph itself slices the batch and restores it, so callers see old shapes.
+//!
+//! A [`Plan`](plan::Plan) is all of this as data: sites, gates, guidance, and for each
+//! candidate that was refused the reason. It is a TOML file that a person can edit, and it
+//! is stored in the metadata of every model compiled from it. A **policy** is a named way
+//! to make one.
+//!
+//! # The pipeline
+//!
+//! 1. [`onnx`] maps and decodes the files, and checks them. Weights stay in the map.
+//! 2. [`graph`] indexes nodes and values under typed ids.
+//! 3. [`analysis`] finds shapes, MACs, blocks, attention and skip connections, what each
+//!    value depends on, and whether the file is a UNet, a ControlNet or both merged. It
+//!    goes by data flow and operators; names only make labels.
+//! 4. [`plan`] makes a plan by a [policy](plan::policy), or takes one that was edited, and
+//!    [places](plan::layout::Layout) it on the graph, where every rule is checked.
+//! 5. [`rewrite`](mod@rewrite) turns each region into the then-branch of an `If` whose
+//!    else-branch returns the caches. It is the only code that changes a graph, and
+//!    [`rewrite::strip`] undoes it.
+//! 6. [`onnx::Transaction`] writes all files or none.
+//!
+//! [`compile`] is the pipeline as one call:
+//!
+//! ```no_run
+//! use std::path::Path;
+//!
+//! use hgc::analysis::shapes::Sizes;
+//! use hgc::compile::{Inputs, Session, output};
+//! use hgc::plan::policy::{Options, Policy};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let inputs = Inputs::read(Path::new("unet.onnx"), &["controlnet.onnx".into()])?;
+//! let sizes = Sizes { batch: 2, height: 64, width: 64, tokens: 77 };
+//! let session = Session::new(&inputs, sizes)?;
+//! let planned = session.plan(Policy::Hgc, &Options::new(20))?;
+//! for (model, cost) in planned.plan.models.iter().zip(&planned.costs) {
+//!     println!("{}: {} -> {} MACs", model.name, cost.before().weights, cost.after().weights);
+//! }
+//! let folder = Path::new("compiled");
+//! let files = output::write(&inputs, &session, &planned, folder, false, &mut |_, _| {})?;
+//! println!("wrote {} files", files.len());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What a rewrite keeps
+//!
+//! Old inputs and outputs keep names, order, types and dynamic dimensions; `hgc.step`, the
+//! `hgc.past.*` inputs and the `hgc.present.*` outputs come after them. No weight and no
+//! operator that multiplies is duplicated. What the compiler does not understand it leaves
+//! as it is.
 
 pub mod analysis;
 pub mod compile;
