@@ -5,6 +5,7 @@
 
 pub mod attention;
 pub mod blocks;
+mod contrib;
 pub mod depends;
 pub mod dims;
 pub mod inputs;

@@ -218,7 +218,7 @@ fn run(
 
 /// Parses, replacing nodes that tract cannot build by unknown operators.
 fn parse(mut proto: pb::ModelProto) -> Result<tract_onnx::model::ParseResult, ShapeError> {
-    let onnx = tract_onnx::onnx().with_ignore_output_shapes(true).with_ignore_value_info(true);
+    let onnx = super::contrib::reader().with_ignore_output_shapes(true).with_ignore_value_info(true);
     let refused = |e: TractError| ShapeError::Refused(format!("{e:#}"));
     let error = match onnx.parse(&proto, None) {
         Ok(parsed) => return Ok(parsed),
