@@ -111,6 +111,7 @@ pub fn classify(graph: &Graph<'_>) -> Vec<InputKind> {
     let float = |v: ValueId| {
         graph.input_info(v).is_some_and(|i| FLOAT_TYPES.contains(&declared_type(i)))
     };
+    let columns = |v: ValueId| fixed_dim(graph.input_info(v).and_then(declared_shape)?, 1);
     let flow = Flow { graph };
     let mut kinds: Vec<InputKind> = graph
         .inputs()
@@ -118,9 +119,14 @@ pub fn classify(graph: &Graph<'_>) -> Vec<InputKind> {
         .map(|&v| match (rank_of(v), float(v)) {
             (Some(0 | 1), _) if flow.reaches_sinusoid(v) => InputKind::Timestep,
             (Some(0 | 1), true) if flow.scales_data(v) => InputKind::ControlScale,
+            // One column: a scale for each ControlNet.
+            (Some(2), true) if columns(v) == Some(1) && flow.scales_data(v) => {
+                InputKind::ControlScale
+            }
             (Some(2), true) => flow.vector_kind(v),
             (Some(3), true) => InputKind::Text,
-            (Some(4), true) if flow.first_ops(v).iter().any(|n| is_conv(graph, *n)) => {
+            // Control images may be stacked on a leading axis.
+            (Some(4 | 5), true) if flow.first_ops(v).iter().any(|n| is_conv(graph, *n)) => {
                 InputKind::Latent
             }
             (Some(4), true) => InputKind::Residual,
@@ -137,8 +143,8 @@ fn is_conv(graph: &Graph<'_>, node: NodeId) -> bool {
 }
 
 /// Walks from an input through operators that only recast or regroup it.
-struct Flow<'a, 'm> {
-    graph: &'a Graph<'m>,
+pub(super) struct Flow<'a, 'm> {
+    pub(super) graph: &'a Graph<'m>,
 }
 
 impl Flow<'_, '_> {
@@ -150,8 +156,15 @@ impl Flow<'_, '_> {
         )
     }
 
+    /// Whether the node takes parts out of `value` at constant places.
+    fn takes_apart(&self, node: NodeId, value: ValueId) -> bool {
+        matches!(self.graph.op(node), "Split" | "Gather" | "Slice")
+            && self.graph.input_at(node, 0) == Some(value)
+            && self.other_operand_constant(node, value)
+    }
+
     /// The first nodes that compute with the value.
-    fn first_ops(&self, input: ValueId) -> Vec<NodeId> {
+    pub(super) fn first_ops(&self, input: ValueId) -> Vec<NodeId> {
         let mut found = Vec::new();
         let mut seen = BitSet::new(self.graph.node_count());
         let mut todo = vec![input];
@@ -162,7 +175,7 @@ impl Flow<'_, '_> {
                 }
                 let scaling = matches!(self.graph.op(node), "Mul" | "Div" | "Sub" | "Add")
                     && self.other_operand_constant(node, value);
-                if self.passes(node) || scaling {
+                if self.passes(node) || self.takes_apart(node, value) || scaling {
                     todo.extend_from_slice(self.graph.outputs_of(node));
                 } else {
                     found.push(node);
@@ -184,7 +197,7 @@ impl Flow<'_, '_> {
     fn scales_data(&self, input: ValueId) -> bool {
         let first = self.first_ops(input);
         !first.is_empty()
-            && first.iter().all(|&n| matches!(self.graph.op(n), "Mul" | "Gather" | "Split"))
+            && first.iter().all(|&n| self.graph.op(n) == "Mul")
     }
 
     fn vector_kind(&self, input: ValueId) -> InputKind {
@@ -241,7 +254,14 @@ impl Flow<'_, '_> {
     fn split_images(&self, kinds: &mut [InputKind]) {
         let images: Vec<usize> =
             (0..kinds.len()).filter(|&i| kinds[i] == InputKind::Latent).collect();
+        let stacked = |i: usize| {
+            let info = self.graph.input_info(self.graph.inputs()[i]);
+            info.and_then(declared_shape).is_some_and(|s| s.dim.len() == 5)
+        };
         if images.len() < 2 {
+            for &i in images.iter().filter(|i| stacked(**i)) {
+                kinds[i] = InputKind::Other;
+            }
             return;
         }
         let reach: Vec<BitSet> = images
@@ -262,9 +282,9 @@ impl Flow<'_, '_> {
             .collect();
         for (&i, stride) in images.iter().zip(&strides) {
             kinds[i] = match stride {
-                Some(1) => InputKind::Latent,
-                Some(_) => InputKind::ControlImage,
-                None => InputKind::Other,
+                Some(1) if !stacked(i) => InputKind::Latent,
+                Some(2..) => InputKind::ControlImage,
+                _ => InputKind::Other,
             };
         }
         // Only one input is denoised; several candidates cannot be told apart.
@@ -312,6 +332,22 @@ fn join_stride(
 pub fn conv_stride(graph: &Graph<'_>, node: NodeId) -> i64 {
     let attribute = graph.node(node).attribute.iter().find(|a| a.name() == "strides");
     attribute.and_then(|a| a.ints.first().copied()).unwrap_or(1).max(1)
+}
+
+/// By value the product of convolution strides on the way from `latent`, the largest
+/// where ways join; 0 where none leads. Holds up to the first resize.
+pub(super) fn strides(graph: &Graph<'_>, latent: ValueId) -> Vec<i64> {
+    let mut stride = vec![0i64; graph.value_count()];
+    stride[latent.index()] = 1;
+    for node in graph.nodes().filter(|n| graph.op(*n) != "Shape") {
+        let before = graph.inputs_of(node).iter().map(|v| stride[v.index()]).max().unwrap_or(0);
+        let shrinks = is_conv(graph, node) || matches!(graph.op(node), "AveragePool" | "MaxPool");
+        let own = if shrinks { conv_stride(graph, node) } else { 1 };
+        for &out in graph.outputs_of(node) {
+            stride[out.index()] = before.saturating_mul(own);
+        }
+    }
+    stride
 }
 
 /// Product of the strides from a control image to where it meets the latent.

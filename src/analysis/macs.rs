@@ -72,7 +72,7 @@ impl<'a, 'm> Counter<'a, 'm> {
             Operator::MatMul => matmul(shape(0)?, output, self.transposed(node))?,
             Operator::QuantMatMul => matmul(shape(0)?, output, false)?,
             Operator::Attention => self.attention(node, &shape)?,
-            Operator::PackedAttention => packed_attention(shape(0)?, shape(1)?)?,
+            Operator::PackedAttention => return packed_attention(shape(0)?, shape(1)?, output),
         };
         let weighted = self.is_weight_operator(node, operator);
         Some(Macs { all, weights: if weighted { all } else { 0 } })
@@ -184,11 +184,14 @@ fn matmul(left: At<'_>, output: At<'_>, transposed: bool) -> Option<u64> {
 }
 
 /// `com.microsoft.Attention` with the projection inside: input `[B, L, C]`, weight
-/// `[C, 3C']`.
-fn packed_attention(input: At<'_>, weight: At<'_>) -> Option<u64> {
+/// `[C, q + k + v]`. Only the projection has weights.
+fn packed_attention(input: At<'_>, weight: At<'_>, output: At<'_>) -> Option<Macs> {
     let (rows, length) = (input.dim(0)?, input.dim(1)?);
     let (depth, width) = (weight.dim(0)?, weight.dim(1)?);
-    let project = rows.checked_mul(length)?.checked_mul(depth)?.checked_mul(width)?;
-    let pairs = rows.checked_mul(length)?.checked_mul(length)?.checked_mul(width / 3 * 2)?;
-    project.checked_add(pairs)
+    let weights = rows.checked_mul(length)?.checked_mul(depth)?.checked_mul(width)?;
+    // Queries are as wide as keys; what is left of the weight makes the values.
+    let values = output.dim(2)?;
+    let per_pair = (width.checked_sub(values)? / 2).checked_add(values)?;
+    let pairs = rows.checked_mul(length)?.checked_mul(length)?.checked_mul(per_pair)?;
+    Some(Macs { all: weights.checked_add(pairs)?, weights })
 }

@@ -12,6 +12,7 @@ pub mod inputs;
 pub mod invariant;
 pub mod macs;
 pub mod shapes;
+mod sizes;
 pub mod trunk;
 
 use crate::graph::{BitSet, Graph, NodeId, ValueId};

@@ -84,12 +84,19 @@ impl Trunk {
 #[must_use]
 pub fn find_skips(graph: &Graph<'_>, shapes: &Shapes, depends: &[Kinds]) -> Vec<Skip> {
     let latent = |v: ValueId| depends[v.index()].has(InputKind::Latent);
-    let is_map = |v: ValueId| shapes.get(v).is_none_or(|s| s.dims.len() == 4);
+    let rank = |v: ValueId| shapes.get(v).map(|s| s.dims.len());
+    let is_map = |v: ValueId| rank(v).is_none_or(|r| r == 4);
     let mut skips = Vec::new();
     for concat in graph.nodes().filter(|n| graph.op(*n) == "Concat") {
         let &[left, right] = graph.inputs_of(concat) else { continue };
         let axis = graph.node(concat).attribute.iter().find(|a| a.name() == "axis");
-        let channels = axis.is_some_and(|a| matches!(a.i(), 1 | -3));
+        // The last axis holds the channels in the layout of some accelerators; short of
+        // a known rank it is more likely a concatenation of embeddings.
+        let channels = axis.is_some_and(|a| match a.i() {
+            1 | -3 => true,
+            3 | -1 => rank(left) == Some(4),
+            _ => false,
+        });
         if !channels || !latent(left) || !latent(right) || !is_map(left) || !is_map(right) {
             continue;
         }
@@ -109,8 +116,19 @@ fn skip_of(
     operand: ValueId,
 ) -> Option<Skip> {
     let above = graph.ancestors(&[main], &BitSet::default());
+    // The operand may be the encoder value in another layout or type.
     let reaches_main = |v: ValueId| {
-        v == main || graph.producer(v).is_some_and(|p| above.contains(p.index()))
+        let mut value = v;
+        loop {
+            let Some(node) = graph.producer(value) else { return value == main };
+            if value == main || above.contains(node.index()) {
+                return true;
+            }
+            match (graph.op(node), graph.inputs_of(node)) {
+                ("Transpose" | "Cast" | "Identity", &[before]) => value = before,
+                _ => return false,
+            }
+        }
     };
     let mut residuals = Vec::new();
     let mut value = operand;
@@ -119,7 +137,7 @@ fn skip_of(
             return Some(Skip { concat, main, operand, source: value, residuals });
         }
         let node = graph.producer(value)?;
-        if !matches!(graph.op(node), "Add" | "Sum" | "Cast" | "Identity") {
+        if !matches!(graph.op(node), "Add" | "Sum" | "Cast" | "Identity" | "Transpose") {
             return None;
         }
         let inputs = graph.inputs_of(node);
@@ -143,7 +161,7 @@ fn sum_reaches(
     }
     let Some(node) = graph.producer(value) else { return false };
     depth < MAX_CONTROLNETS
-        && matches!(graph.op(node), "Add" | "Sum" | "Cast" | "Identity")
+        && matches!(graph.op(node), "Add" | "Sum" | "Cast" | "Identity" | "Transpose")
         && graph.inputs_of(node).iter().any(|v| sum_reaches(graph, *v, reaches_main, depth + 1))
 }
 
