@@ -1,8 +1,9 @@
 //! Shape rules of `com.microsoft` operators, for tract's inference.
 //!
 //! tract finds an operator by its name and ignores the domain; the rules here take
-//! the nodes of the contrib domain and leave the others to tract. They state shapes
-//! only: a model that holds one of these operators is never run by tract.
+//! the nodes of the contrib domain and leave the others to tract, except `Attention`
+//! of ai.onnx, whose output shape tract leaves open. Rules state shapes only: tract
+//! never runs these.
 
 use std::sync::LazyLock;
 
@@ -58,7 +59,9 @@ fn build(context: &ParsingContext<'_>, node: &pb::NodeProto) -> Built {
     // ONNX Runtime keeps some of its own operators in the default domain.
     let known = TRACT.op_register.0.get(&node.op_type);
     match known {
-        Some(builder) if node.domain != "com.microsoft" => builder(context, node),
+        Some(builder) if node.domain != "com.microsoft" && node.op_type != "Attention" => {
+            builder(context, node)
+        }
         _ => Ok((expand(ShapeOnly::new(node)?), Vec::new())),
     }
 }
@@ -86,6 +89,8 @@ enum Rule {
     /// Projection to query, key and value inside; width of the values if it differs.
     PackedAttention { value_width: Option<i64> },
     Attention,
+    /// `Attention` of ai.onnx; query heads that share a head of key and value.
+    Grouped { shared: i64 },
 }
 
 impl Rule {
@@ -98,6 +103,14 @@ impl Rule {
             "FusedMatMul" | "FusedMatMulActivation" | "FusedGemm" | "GemmFastGelu"
             | "TransposeMatMul" => {
                 Self::MatMul { trans_left: flag("transA")?, trans_right: flag("transB")? }
+            }
+            "Attention" if node.domain != "com.microsoft" => {
+                let heads = |name: &str| node.get_attr_opt::<i64>(name);
+                let shared = match (heads("q_num_heads")?, heads("kv_num_heads")?) {
+                    (Some(q), Some(kv)) if kv > 0 => q / kv,
+                    _ => 1,
+                };
+                Self::Grouped { shared }
             }
             "Attention" => {
                 let sizes = node.get_attr_opt_vec::<i64>("qkv_hidden_sizes")?;
@@ -112,7 +125,7 @@ impl Rule {
         match self {
             Self::Same | Self::HalveLast => 1,
             Self::Conv(_) | Self::MatMul { .. } | Self::PackedAttention { .. } => 2,
-            Self::Attention => 3,
+            Self::Attention | Self::Grouped { .. } => 3,
         }
     }
 
@@ -137,6 +150,11 @@ impl Rule {
                 Ok(with_last(first, width))
             }
             Self::Attention => attention(inputs),
+            // Heads are part of the width in rank 3 and an axis in rank 4.
+            Self::Grouped { shared } => {
+                let width = last(inputs.get(2).context("no value")?)?;
+                Ok(with_last(first, if first.len() == 3 { width * *shared } else { width }))
+            }
         }
     }
 }

@@ -80,6 +80,8 @@ pub struct Analysis<'m> {
     pub attention: Vec<Attention>,
     /// Skip connections, deepest first.
     pub skips: Vec<Skip>,
+    /// What merged ControlNets add to the value of the mid block.
+    pub mid_residuals: Vec<ValueId>,
     /// Blocks: conditioning first, then in data-flow order.
     pub blocks: Vec<Block>,
     /// What the file is.
@@ -108,7 +110,8 @@ impl<'m> Analysis<'m> {
             attention = attention::find(&graph, &depends);
         }
         let skips = trunk::find_skips(&graph, &shapes, &depends);
-        let control = trunk::control_nodes(&graph, &skips);
+        let mid_residuals = trunk::mid_residuals(&graph, &skips, &depends);
+        let control = trunk::control_nodes(&graph, &skips, &mid_residuals);
         let mut analysis = Self {
             block_of: vec![None; graph.node_count()],
             graph,
@@ -118,6 +121,7 @@ impl<'m> Analysis<'m> {
             depends,
             attention,
             skips,
+            mid_residuals,
             blocks: Vec::new(),
             role: Role::Other,
             trunk: None,
@@ -228,6 +232,7 @@ impl<'m> Analysis<'m> {
             blocks = self.unet_or_control_blocks();
             if self.role == Role::Merged {
                 blocks.extend(self.merged_control_blocks());
+                blocks.extend(self.merged_residuals(&blocks));
             }
             blocks.extend(self.hint_block());
         }
@@ -258,7 +263,8 @@ impl<'m> Analysis<'m> {
         };
         let made = nodes.iter().flat_map(|n| self.graph.outputs_of(*n)).copied();
         let outputs = made.filter(read_by_others).collect();
-        let (id, stage, kind) = ("hint".to_owned(), Stage::Stem, BlockKind::Hint);
+        let id = if self.role == Role::Merged { "control.hint" } else { "hint" }.to_owned();
+        let (stage, kind) = (Stage::Stem, BlockKind::Hint);
         (!nodes.is_empty()).then_some(Block { id, stage, kind, nodes, outputs })
     }
 
@@ -271,9 +277,7 @@ impl<'m> Analysis<'m> {
             .unwrap_or_default();
         if set.has(InputKind::Latent) {
             match self.role {
-                Role::Controlnet | Role::Merged => {
-                    ("residuals", Stage::Head, BlockKind::Residuals)
-                }
+                Role::Controlnet => ("residuals", Stage::Head, BlockKind::Residuals),
                 _ => ("other", Stage::Conditioning, BlockKind::Other),
             }
         } else {
@@ -308,8 +312,7 @@ impl<'m> Analysis<'m> {
         let Some(latent) = self.input(InputKind::Latent) else { return Vec::new() };
         let latent_nodes = self.latent_nodes();
         let keep: BitSet = self.control.iter().filter(|n| latent_nodes.contains(*n)).collect();
-        let residuals: Vec<ValueId> =
-            self.skips.iter().flat_map(|s| s.residuals.clone()).collect();
+        let residuals = self.merged_outputs();
         let none = BitSet::default();
         let Some(deepest) = residuals
             .iter()
@@ -329,6 +332,31 @@ impl<'m> Analysis<'m> {
         members = members.iter().filter(|n| keep.contains(*n)).collect();
         let bounds = self.control_bounds(&trunk, &residuals);
         blocks::along(&self.graph, &trunk, &self.attention, bounds, &members, "control.")
+    }
+
+    /// What merged ControlNets give the UNet.
+    fn merged_outputs(&self) -> Vec<ValueId> {
+        let skips = self.skips.iter().flat_map(|s| &s.residuals);
+        let inside = |v: &&ValueId| {
+            self.graph.producer(**v).is_some_and(|n| self.control.contains(n.index()))
+        };
+        skips.chain(&self.mid_residuals).filter(inside).copied().collect()
+    }
+
+    /// Projections and scales of merged residuals, that no other control block has.
+    fn merged_residuals(&self, blocks: &[Block]) -> Option<Block> {
+        let taken: BitSet = blocks.iter().flat_map(|b| &b.nodes).map(|n| n.index()).collect();
+        let mut free = self.latent_nodes();
+        free.subtract(&taken);
+        let nodes: Vec<NodeId> =
+            free.iter().filter(|n| self.control.contains(*n)).map(NodeId::new).collect();
+        let made = |v: &ValueId| {
+            self.graph.producer(*v).is_some_and(|n| nodes.binary_search(&n).is_ok())
+        };
+        let outputs = self.merged_outputs().into_iter().filter(made).collect();
+        let (id, stage) = ("control.residuals".to_owned(), Stage::Head);
+        let kind = BlockKind::Residuals;
+        (!nodes.is_empty()).then_some(Block { id, stage, kind, nodes, outputs })
     }
 
     fn latent_nodes(&self) -> BitSet {

@@ -137,7 +137,7 @@ fn skip_of(
             return Some(Skip { concat, main, operand, source: value, residuals });
         }
         let node = graph.producer(value)?;
-        if !matches!(graph.op(node), "Add" | "Sum" | "Cast" | "Identity" | "Transpose") {
+        if !is_sum(graph, node) {
             return None;
         }
         let inputs = graph.inputs_of(node);
@@ -161,15 +161,45 @@ fn sum_reaches(
     }
     let Some(node) = graph.producer(value) else { return false };
     depth < MAX_CONTROLNETS
-        && matches!(graph.op(node), "Add" | "Sum" | "Cast" | "Identity" | "Transpose")
+        && is_sum(graph, node)
         && graph.inputs_of(node).iter().any(|v| sum_reaches(graph, *v, reaches_main, depth + 1))
 }
 
-/// Nodes of ControlNets that are merged into the graph: those that make residuals
-/// and are not part of the UNet's own encoder.
+/// What merged ControlNets give the mid block: what is added to its value, which no
+/// control image reaches, on the way to the first decoder `Concat`.
 #[must_use]
-pub fn control_nodes(graph: &Graph<'_>, skips: &[Skip]) -> BitSet {
-    let residuals: Vec<ValueId> = skips.iter().flat_map(|s| s.residuals.clone()).collect();
+pub fn mid_residuals(graph: &Graph<'_>, skips: &[Skip], depends: &[Kinds]) -> Vec<ValueId> {
+    let own = |v: ValueId| {
+        let set = depends[v.index()];
+        set.has(InputKind::Latent) && !set.has(InputKind::ControlImage)
+    };
+    let mut found = Vec::new();
+    let Some(mut value) = skips.first().map(|s| s.main) else { return found };
+    while !own(value) {
+        let Some(node) = graph.producer(value) else { return Vec::new() };
+        let inputs = graph.inputs_of(node);
+        let towards = |v: &ValueId| sum_reaches(graph, *v, &own, 0);
+        match inputs.iter().copied().find(towards) {
+            Some(next) if is_sum(graph, node) => {
+                found.extend(inputs.iter().copied().filter(|v| *v != next));
+                value = next;
+            }
+            _ => return Vec::new(),
+        }
+    }
+    found
+}
+
+fn is_sum(graph: &Graph<'_>, node: NodeId) -> bool {
+    matches!(graph.op(node), "Add" | "Sum" | "Cast" | "Identity" | "Transpose")
+}
+
+/// Nodes of ControlNets that are merged into the graph: those that make residuals
+/// and are not part of the UNet's own encoder or mid block.
+#[must_use]
+pub fn control_nodes(graph: &Graph<'_>, skips: &[Skip], mid: &[ValueId]) -> BitSet {
+    let mut residuals: Vec<ValueId> = skips.iter().flat_map(|s| s.residuals.clone()).collect();
+    residuals.extend_from_slice(mid);
     let sources: Vec<ValueId> = skips.iter().map(|s| s.source).collect();
     let mut nodes = graph.ancestors(&residuals, &BitSet::default());
     nodes.subtract(&graph.ancestors(&sources, &BitSet::default()));
