@@ -85,12 +85,19 @@ enum Rule {
     /// The last axis is halved: a gate and what it gates.
     HalveLast,
     Conv(Window),
-    MatMul { trans_left: bool, trans_right: bool },
+    MatMul {
+        trans_left: bool,
+        trans_right: bool,
+    },
     /// Projection to query, key and value inside; width of the values if it differs.
-    PackedAttention { value_width: Option<i64> },
+    PackedAttention {
+        value_width: Option<i64>,
+    },
     Attention,
     /// `Attention` of ai.onnx; query heads that share a head of key and value.
-    Grouped { shared: i64 },
+    Grouped {
+        shared: i64,
+    },
 }
 
 impl Rule {
@@ -100,10 +107,14 @@ impl Rule {
             "BiasSplitGelu" => Self::HalveLast,
             "FusedConv" => Self::Conv(Window::of(node, false)?),
             "NhwcConv" | "NhwcFusedConv" => Self::Conv(Window::of(node, true)?),
-            "FusedMatMul" | "FusedMatMulActivation" | "FusedGemm" | "GemmFastGelu"
-            | "TransposeMatMul" => {
-                Self::MatMul { trans_left: flag("transA")?, trans_right: flag("transB")? }
-            }
+            "FusedMatMul"
+            | "FusedMatMulActivation"
+            | "FusedGemm"
+            | "GemmFastGelu"
+            | "TransposeMatMul" => Self::MatMul {
+                trans_left: flag("transA")?,
+                trans_right: flag("transB")?,
+            },
             "Attention" if node.domain != "com.microsoft" => {
                 let heads = |name: &str| node.get_attr_opt::<i64>(name);
                 let shared = match (heads("q_num_heads")?, heads("kv_num_heads")?) {
@@ -114,7 +125,9 @@ impl Rule {
             }
             "Attention" => {
                 let sizes = node.get_attr_opt_vec::<i64>("qkv_hidden_sizes")?;
-                Self::PackedAttention { value_width: sizes.and_then(|s| s.get(2).copied()) }
+                Self::PackedAttention {
+                    value_width: sizes.and_then(|s| s.get(2).copied()),
+                }
             }
             "MultiHeadAttention" | "DecoderMaskedMultiHeadAttention" => Self::Attention,
             _ => Self::Same,
@@ -139,9 +152,15 @@ impl Rule {
                 Ok(with_last(first, last))
             }
             Self::Conv(window) => window.shape(first, inputs.get(1).context("no weight")?),
-            Self::MatMul { trans_left, trans_right } => {
-                matmul(first, inputs.get(1).context("one operand")?, *trans_left, *trans_right)
-            }
+            Self::MatMul {
+                trans_left,
+                trans_right,
+            } => matmul(
+                first,
+                inputs.get(1).context("one operand")?,
+                *trans_left,
+                *trans_right,
+            ),
             Self::PackedAttention { value_width } => {
                 let width = match value_width {
                     Some(width) => width.to_dim(),
@@ -153,7 +172,14 @@ impl Rule {
             // Heads are part of the width in rank 3 and an axis in rank 4.
             Self::Grouped { shared } => {
                 let width = last(inputs.get(2).context("no value")?)?;
-                Ok(with_last(first, if first.len() == 3 { width * *shared } else { width }))
+                Ok(with_last(
+                    first,
+                    if first.len() == 3 {
+                        width * *shared
+                    } else {
+                        width
+                    },
+                ))
             }
         }
     }
@@ -182,7 +208,11 @@ impl ShapeOnly {
             (Rule::Same, _) => Some(main.clone()),
             _ => None,
         };
-        let exists = self.outputs.iter().enumerate().filter(|(_, exists)| **exists);
+        let exists = self
+            .outputs
+            .iter()
+            .enumerate()
+            .filter(|(_, exists)| **exists);
         Ok(exists.map(|(position, _)| shape(position)).collect())
     }
 }
@@ -207,7 +237,11 @@ impl Expansion for ShapeOnly {
         for output in outputs {
             solver.equals(&first.datum_type, &output.datum_type)?;
         }
-        let read = self.reads.iter().filter_map(|&i| inputs.get(i)).map(|i| &i.shape);
+        let read = self
+            .reads
+            .iter()
+            .filter_map(|&i| inputs.get(i))
+            .map(|i| &i.shape);
         solver.given_all(read, move |solver, shapes| {
             for (output, shape) in outputs.iter().zip(self.shapes(&shapes)?) {
                 if let Some(shape) = shape {
@@ -253,7 +287,10 @@ impl Window {
     }
 
     fn shape(&self, input: &Dims, weight: &Dims) -> TractResult<Dims> {
-        ensure!(input.len() == weight.len() && input.len() > 2, "ranks of a convolution");
+        ensure!(
+            input.len() == weight.len() && input.len() > 2,
+            "ranks of a convolution"
+        );
         let axes = input.len() - 2;
         let first = if self.channels_last { 1 } else { 2 };
         let mut shape = input.clone();
@@ -287,7 +324,10 @@ fn with_last(shape: &Dims, dim: TDim) -> Dims {
 }
 
 fn matmul(left: &Dims, right: &Dims, trans_left: bool, trans_right: bool) -> TractResult<Dims> {
-    ensure!(left.len() >= 2 && right.len() >= 2, "ranks of a matrix product");
+    ensure!(
+        left.len() >= 2 && right.len() >= 2,
+        "ranks of a matrix product"
+    );
     let (l, r) = (left.len() - 2, right.len() - 2);
     let mut shape = multi_broadcast(&[&left[..l], &right[..r]])?;
     shape.push(left[l + usize::from(trans_left)].clone());

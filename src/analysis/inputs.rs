@@ -1,5 +1,6 @@
 //! What each graph input is, told by rank, type and data flow, never by name.
 
+use super::strides::{is_conv, join_stride};
 use crate::graph::{BitSet, Graph, NodeId, ValueId};
 use crate::onnx::proto::{TensorShapeProto, ValueInfoProto, tensor_shape_proto, type_proto};
 
@@ -106,10 +107,15 @@ const FLOAT_TYPES: [i32; 4] = [1, 10, 11, 16];
 #[must_use]
 pub fn classify(graph: &Graph<'_>) -> Vec<InputKind> {
     let rank_of = |v: ValueId| {
-        graph.input_info(v).and_then(declared_shape).map(|s| s.dim.len())
+        graph
+            .input_info(v)
+            .and_then(declared_shape)
+            .map(|s| s.dim.len())
     };
     let float = |v: ValueId| {
-        graph.input_info(v).is_some_and(|i| FLOAT_TYPES.contains(&declared_type(i)))
+        graph
+            .input_info(v)
+            .is_some_and(|i| FLOAT_TYPES.contains(&declared_type(i)))
     };
     let columns = |v: ValueId| fixed_dim(graph.input_info(v).and_then(declared_shape)?, 1);
     let flow = Flow { graph };
@@ -135,11 +141,8 @@ pub fn classify(graph: &Graph<'_>) -> Vec<InputKind> {
         .collect();
     flow.split_images(&mut kinds);
     flow.confirm_vectors(&mut kinds);
+    flow.confirm_residuals(&mut kinds);
     kinds
-}
-
-fn is_conv(graph: &Graph<'_>, node: NodeId) -> bool {
-    matches!(graph.op(node), "Conv" | "FusedConv" | "NhwcConv")
 }
 
 /// Walks from an input through operators that only recast or regroup it.
@@ -151,8 +154,15 @@ impl Flow<'_, '_> {
     fn passes(&self, node: NodeId) -> bool {
         matches!(
             self.graph.op(node),
-            "Cast" | "Identity" | "Reshape" | "Squeeze" | "Unsqueeze" | "Expand" | "Flatten"
-                | "Transpose" | "Dropout"
+            "Cast"
+                | "Identity"
+                | "Reshape"
+                | "Squeeze"
+                | "Unsqueeze"
+                | "Expand"
+                | "Flatten"
+                | "Transpose"
+                | "Dropout"
         )
     }
 
@@ -186,18 +196,22 @@ impl Flow<'_, '_> {
     }
 
     fn other_operand_constant(&self, node: NodeId, value: ValueId) -> bool {
-        self.graph.inputs_of(node).iter().all(|&v| v == value || self.graph.is_constant(v))
+        self.graph
+            .inputs_of(node)
+            .iter()
+            .all(|&v| v == value || self.graph.is_constant(v))
     }
 
     fn reaches_sinusoid(&self, input: ValueId) -> bool {
-        self.first_ops(input).iter().any(|&n| matches!(self.graph.op(n), "Sin" | "Cos"))
+        self.first_ops(input)
+            .iter()
+            .any(|&n| matches!(self.graph.op(n), "Sin" | "Cos"))
     }
 
     /// Whether a scalar multiplies something else.
     fn scales_data(&self, input: ValueId) -> bool {
         let first = self.first_ops(input);
-        !first.is_empty()
-            && first.iter().all(|&n| self.graph.op(n) == "Mul")
+        !first.is_empty() && first.iter().all(|&n| self.graph.op(n) == "Mul")
     }
 
     fn vector_kind(&self, input: ValueId) -> InputKind {
@@ -220,7 +234,10 @@ impl Flow<'_, '_> {
         let graph = self.graph;
         let of = |kind: InputKind, kinds: &[InputKind]| -> Vec<ValueId> {
             let inputs = graph.inputs().iter().zip(kinds);
-            inputs.filter(|(_, k)| **k == kind).map(|(v, _)| *v).collect()
+            inputs
+                .filter(|(_, k)| **k == kind)
+                .map(|(v, _)| *v)
+                .collect()
         };
         let from_ids = graph.descendants(&of(InputKind::TimeIds, kinds));
         let from_time = graph.descendants(&of(InputKind::Timestep, kinds));
@@ -249,14 +266,40 @@ impl Flow<'_, '_> {
         }
     }
 
+    /// A residual is added to what comes from the latent and does nothing else.
+    fn confirm_residuals(&self, kinds: &mut [InputKind]) {
+        let inputs = self.graph.inputs();
+        let latents: Vec<ValueId> = (0..kinds.len())
+            .filter(|&i| kinds[i] == InputKind::Latent)
+            .map(|i| inputs[i])
+            .collect();
+        let from_latent = self.graph.descendants(&latents);
+        let joins = |node: &NodeId| {
+            matches!(self.graph.op(*node), "Add" | "Sum" | "SkipGroupNorm")
+                && from_latent.contains(node.index())
+        };
+        for (&value, kind) in inputs.iter().zip(kinds.iter_mut()) {
+            let first = if *kind == InputKind::Residual {
+                self.first_ops(value)
+            } else {
+                continue;
+            };
+            if first.is_empty() || !first.iter().all(joins) {
+                *kind = InputKind::Other;
+            }
+        }
+    }
+
     /// Tells the latent from control images: a control image is brought down to
     /// latent size by strided convolutions before it meets the latent.
     fn split_images(&self, kinds: &mut [InputKind]) {
-        let images: Vec<usize> =
-            (0..kinds.len()).filter(|&i| kinds[i] == InputKind::Latent).collect();
+        let images: Vec<usize> = (0..kinds.len())
+            .filter(|&i| kinds[i] == InputKind::Latent)
+            .collect();
         let stacked = |i: usize| {
             let info = self.graph.input_info(self.graph.inputs()[i]);
-            info.and_then(declared_shape).is_some_and(|s| s.dim.len() == 5)
+            info.and_then(declared_shape)
+                .is_some_and(|s| s.dim.len() == 5)
         };
         if images.len() < 2 {
             for &i in images.iter().filter(|i| stacked(**i)) {
@@ -294,65 +337,4 @@ impl Flow<'_, '_> {
             }
         }
     }
-}
-
-/// Smallest product of convolution strides from `input` to a node that also
-/// depends on another image.
-fn join_stride(
-    graph: &Graph<'_>,
-    input: ValueId,
-    reach: &BitSet,
-    others: &BitSet,
-) -> Option<i64> {
-    let mut stride = vec![0i64; graph.value_count()];
-    stride[input.index()] = 1;
-    let mut best: Option<i64> = None;
-    for node in reach.iter().map(NodeId::new) {
-        if graph.op(node) == "Shape" {
-            continue;
-        }
-        let before = graph.inputs_of(node).iter().map(|v| stride[v.index()]).max().unwrap_or(0);
-        if before == 0 {
-            continue;
-        }
-        if others.contains(node.index()) {
-            best = Some(best.map_or(before, |b| b.min(before)));
-            continue;
-        }
-        let own = if is_conv(graph, node) { conv_stride(graph, node) } else { 1 };
-        for &out in graph.outputs_of(node) {
-            stride[out.index()] = before.saturating_mul(own);
-        }
-    }
-    best
-}
-
-/// Stride of a convolution along its first spatial axis.
-#[must_use]
-pub fn conv_stride(graph: &Graph<'_>, node: NodeId) -> i64 {
-    let attribute = graph.node(node).attribute.iter().find(|a| a.name() == "strides");
-    attribute.and_then(|a| a.ints.first().copied()).unwrap_or(1).max(1)
-}
-
-/// By value the product of convolution strides on the way from `latent`, the largest
-/// where ways join; 0 where none leads. Holds up to the first resize.
-pub(super) fn strides(graph: &Graph<'_>, latent: ValueId) -> Vec<i64> {
-    let mut stride = vec![0i64; graph.value_count()];
-    stride[latent.index()] = 1;
-    for node in graph.nodes().filter(|n| graph.op(*n) != "Shape") {
-        let before = graph.inputs_of(node).iter().map(|v| stride[v.index()]).max().unwrap_or(0);
-        let shrinks = is_conv(graph, node) || matches!(graph.op(node), "AveragePool" | "MaxPool");
-        let own = if shrinks { conv_stride(graph, node) } else { 1 };
-        for &out in graph.outputs_of(node) {
-            stride[out.index()] = before.saturating_mul(own);
-        }
-    }
-    stride
-}
-
-/// Product of the strides from a control image to where it meets the latent.
-#[must_use]
-pub fn control_factor(graph: &Graph<'_>, control: ValueId, latent: ValueId) -> Option<i64> {
-    let reach = graph.descendants(&[control]);
-    join_stride(graph, control, &reach, &graph.descendants(&[latent]))
 }

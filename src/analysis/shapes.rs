@@ -75,9 +75,15 @@ pub fn infer(
         .collect();
     let symbolic_batch = plan.symbolic
         && graph.outputs().iter().all(|o| {
-            found[o.index()].as_ref().is_none_or(|s| s.dims.iter().any(|d| d.follows_batch()))
+            found[o.index()]
+                .as_ref()
+                .is_none_or(|s| s.dims.iter().any(|d| d.follows_batch()))
         });
-    Ok(Shapes { by_value: found, symbolic_batch, unknown })
+    Ok(Shapes {
+        by_value: found,
+        symbolic_batch,
+        unknown,
+    })
 }
 
 const BATCH: &str = "hgc_batch";
@@ -88,8 +94,8 @@ fn run(
     plan: &InputDims,
 ) -> Result<Vec<Option<Shape>>, ShapeError> {
     let bytes = without_weights(model, graph, plan).encode_to_vec();
-    let proto = pb::ModelProto::decode(bytes.as_slice())
-        .map_err(|e| ShapeError::Refused(e.to_string()))?;
+    let proto =
+        pb::ModelProto::decode(bytes.as_slice()).map_err(|e| ShapeError::Refused(e.to_string()))?;
     drop(bytes);
     let mut parsed = parse(proto)?;
     let symbol = parsed.model.symbols.sym(BATCH);
@@ -108,15 +114,22 @@ fn run(
 
 /// Parses, replacing nodes that tract cannot build by unknown operators.
 fn parse(mut proto: pb::ModelProto) -> Result<tract_onnx::model::ParseResult, ShapeError> {
-    let onnx = super::contrib::reader().with_ignore_output_shapes(true).with_ignore_value_info(true);
+    let onnx = super::contrib::reader()
+        .with_ignore_output_shapes(true)
+        .with_ignore_value_info(true);
     let refused = |e: TractError| ShapeError::Refused(format!("{e:#}"));
     let error = match onnx.parse(&proto, None) {
         Ok(parsed) => return Ok(parsed),
         Err(error) => error,
     };
-    let opset = proto.opset_import.iter().find(|o| o.domain.is_empty() || o.domain == "ai.onnx");
+    let opset = proto
+        .opset_import
+        .iter()
+        .find(|o| o.domain.is_empty() || o.domain == "ai.onnx");
     let version = opset.map_or(0, |o| o.version);
-    let Some(graph) = proto.graph.clone() else { return Err(refused(error)) };
+    let Some(graph) = proto.graph.clone() else {
+        return Err(refused(error));
+    };
     let broken: HashSet<usize> = {
         let context = tract_onnx::model::ParsingContext {
             onnx_operator_set_version: version,
@@ -130,7 +143,9 @@ fn parse(mut proto: pb::ModelProto) -> Result<tract_onnx::model::ParseResult, Sh
             let builder = onnx.op_register.0.get(&node.op_type);
             builder.is_some_and(|build| build(&context, node).is_err())
         };
-        (0..graph.node.len()).filter(|&i| fails(&graph.node[i])).collect()
+        (0..graph.node.len())
+            .filter(|&i| fails(&graph.node[i]))
+            .collect()
     };
     if let Some(graph) = proto.graph.as_mut() {
         for index in broken {
@@ -180,7 +195,10 @@ fn elem_type_of(datum: DatumType) -> i32 {
 /// The model with typed inputs in place of weights and open sizes set.
 fn without_weights(model: &ModelProto, graph: &Graph<'_>, plan: &InputDims) -> ModelProto {
     let source = graph.proto();
-    let mut slim = GraphProto { name: source.name.clone(), ..GraphProto::default() };
+    let mut slim = GraphProto {
+        name: source.name.clone(),
+        ..GraphProto::default()
+    };
     for (&value, dims) in graph.inputs().iter().zip(&plan.dims) {
         if let Some(info) = graph.input_info(value) {
             slim.input.push(with_dims(info, dims.as_deref()));
@@ -216,12 +234,16 @@ fn is_small(tensor: &TensorProto) -> bool {
 }
 
 fn weight_input(tensor: &TensorProto) -> ValueInfoProto {
-    let shape = TensorShapeProto { dim: tensor.dims.iter().map(|d| fixed(*d)).collect() };
+    let shape = TensorShapeProto {
+        dim: tensor.dims.iter().map(|d| fixed(*d)).collect(),
+    };
     declare(tensor.name(), tensor.data_type(), shape)
 }
 
 fn with_dims(info: &ValueInfoProto, dims: Option<&[Option<Dim>]>) -> ValueInfoProto {
-    let Some(dims) = dims else { return info.clone() };
+    let Some(dims) = dims else {
+        return info.clone();
+    };
     let elem_type = super::inputs::declared_type(info);
     let dim = dims.iter().map(|d| match d {
         Some(d) if *d == Dim::batch() => named(BATCH.to_owned()),
@@ -229,27 +251,43 @@ fn with_dims(info: &ValueInfoProto, dims: Option<&[Option<Dim>]>) -> ValueInfoPr
         Some(d) => fixed(d.fixed),
         None => tensor_shape_proto::Dimension::default(),
     });
-    declare(info.name(), elem_type, TensorShapeProto { dim: dim.collect() })
+    declare(
+        info.name(),
+        elem_type,
+        TensorShapeProto { dim: dim.collect() },
+    )
 }
 
 fn fixed(size: i64) -> tensor_shape_proto::Dimension {
     let value = Some(tensor_shape_proto::dimension::Value::DimValue(size));
-    tensor_shape_proto::Dimension { value, ..Default::default() }
+    tensor_shape_proto::Dimension {
+        value,
+        ..Default::default()
+    }
 }
 
 fn named(symbol: String) -> tensor_shape_proto::Dimension {
     let value = Some(tensor_shape_proto::dimension::Value::DimParam(symbol));
-    tensor_shape_proto::Dimension { value, ..Default::default() }
+    tensor_shape_proto::Dimension {
+        value,
+        ..Default::default()
+    }
 }
 
 /// A tensor value declaration.
 #[must_use]
 pub fn declare(name: &str, elem_type: i32, shape: TensorShapeProto) -> ValueInfoProto {
-    let tensor = type_proto::Tensor { elem_type: Some(elem_type), shape: Some(shape) };
+    let tensor = type_proto::Tensor {
+        elem_type: Some(elem_type),
+        shape: Some(shape),
+    };
     let value = Some(type_proto::Value::TensorType(tensor));
     ValueInfoProto {
         name: Some(name.to_owned()),
-        r#type: Some(TypeProto { value, ..Default::default() }),
+        r#type: Some(TypeProto {
+            value,
+            ..Default::default()
+        }),
         ..Default::default()
     }
 }

@@ -6,7 +6,8 @@
 //! its inputs, so inference cannot wait for theirs.
 
 use super::dims::{Dim, Shape};
-use super::inputs::{Flow, InputKind, control_factor, declared_shape, dim_param, fixed_dim, strides};
+use super::inputs::{Flow, InputKind, declared_shape, dim_param, fixed_dim};
+use super::strides::{control_factor, strides};
 use crate::graph::{Graph, ValueId};
 use crate::onnx::proto::TensorShapeProto;
 
@@ -25,7 +26,12 @@ pub struct Sizes {
 
 impl Default for Sizes {
     fn default() -> Self {
-        Self { batch: 2, height: 64, width: 64, tokens: 77 }
+        Self {
+            batch: 2,
+            height: 64,
+            width: 64,
+            tokens: 77,
+        }
     }
 }
 
@@ -73,7 +79,10 @@ impl InputDims {
             let size = match (kind, latent, &strides) {
                 (InputKind::ControlImage, Some(latent), _) => {
                     let factor = control_factor(graph, value, latent).unwrap_or(8);
-                    Some([known.height.saturating_mul(factor), known.width.saturating_mul(factor)])
+                    Some([
+                        known.height.saturating_mul(factor),
+                        known.width.saturating_mul(factor),
+                    ])
                 }
                 (InputKind::Residual, _, Some(strides)) => {
                     let stride = residual_stride(graph, value, strides);
@@ -84,7 +93,10 @@ impl InputDims {
             };
             Some(known.fill(declared, kind, size))
         });
-        Self { dims: dims.collect(), symbolic: known.symbolic }
+        Self {
+            dims: dims.collect(),
+            symbolic: known.symbolic,
+        }
     }
 
     /// Gives residual inputs the inferred shape of what they are added to, where it
@@ -102,8 +114,13 @@ impl InputDims {
             }
             let partner = graph.consumers(value).iter().find_map(|&node| {
                 let joins = matches!(graph.op(node), "Add" | "Sum");
-                let others = graph.inputs_of(node).iter().filter(|v| joins && **v != value);
-                others.filter_map(|v| found[v.index()].as_ref()).find(|s| s.dims.len() == 4)
+                let others = graph
+                    .inputs_of(node)
+                    .iter()
+                    .filter(|v| joins && **v != value);
+                others
+                    .filter_map(|v| found[v.index()].as_ref())
+                    .find(|s| s.dims.len() == 4)
             });
             let Some(shape) = partner else { continue };
             let dims: Vec<Option<Dim>> = shape.dims.iter().copied().map(Some).collect();
@@ -118,10 +135,14 @@ impl InputDims {
 
 impl<'m> Latent<'m> {
     fn of(graph: &Graph<'m>, latent: Option<ValueId>, sizes: Sizes) -> Self {
-        let shape = latent.and_then(|v| graph.input_info(v)).and_then(declared_shape);
+        let shape = latent
+            .and_then(|v| graph.input_info(v))
+            .and_then(declared_shape);
         let limited = |size: u64| i64::try_from(size).unwrap_or(i64::MAX);
         let spatial = |axis: usize, asked: u64| {
-            shape.and_then(|s| fixed_dim(s, axis)).unwrap_or(limited(asked))
+            shape
+                .and_then(|s| fixed_dim(s, axis))
+                .unwrap_or(limited(asked))
         };
         Self {
             batch_name: shape.and_then(|s| dim_param(s, 0)),
@@ -142,7 +163,9 @@ impl<'m> Latent<'m> {
     ) -> Vec<Option<Dim>> {
         let rank = declared.dim.len();
         let open = |axis: usize| -> Option<Dim> {
-            let named_batch = self.batch_name.is_some_and(|b| dim_param(declared, axis) == Some(b));
+            let named_batch = self
+                .batch_name
+                .is_some_and(|b| dim_param(declared, axis) == Some(b));
             // A name is needed off the leading axis, and for a vector, which may as
             // well have one element.
             if self.symbolic && (named_batch || (axis == 0 && (2..5).contains(&rank))) {
@@ -162,7 +185,11 @@ impl<'m> Latent<'m> {
                 _ => None,
             }
         };
-        let dim = |axis| fixed_dim(declared, axis).map(Dim::fixed).or_else(|| open(axis));
+        let dim = |axis| {
+            fixed_dim(declared, axis)
+                .map(Dim::fixed)
+                .or_else(|| open(axis))
+        };
         (0..rank).map(dim).collect()
     }
 }

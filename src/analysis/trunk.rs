@@ -45,7 +45,9 @@ impl Trunk {
         skips: &[Skip],
     ) -> Option<Self> {
         let view = View::new(graph, root, keep, |value, node| {
-            skips.iter().any(|s| s.concat == node && s.operand == value && s.main != value)
+            skips
+                .iter()
+                .any(|s| s.concat == node && s.operand == value && s.main != value)
         });
         let path = dominator_chain(&view, target)?;
         let mut position = vec![None; graph.node_count()];
@@ -64,7 +66,8 @@ impl Trunk {
     /// Position of the path node that a node comes after, or its own.
     #[must_use]
     pub fn nearest(&self, node: NodeId) -> Option<usize> {
-        self.position(node).or_else(|| self.path.nearest[node.index()].flatten())
+        self.position(node)
+            .or_else(|| self.path.nearest[node.index()].flatten())
     }
 
     /// The step of the path that a node works towards: the position of the next path
@@ -88,8 +91,14 @@ pub fn find_skips(graph: &Graph<'_>, shapes: &Shapes, depends: &[Kinds]) -> Vec<
     let is_map = |v: ValueId| rank(v).is_none_or(|r| r == 4);
     let mut skips = Vec::new();
     for concat in graph.nodes().filter(|n| graph.op(*n) == "Concat") {
-        let &[left, right] = graph.inputs_of(concat) else { continue };
-        let axis = graph.node(concat).attribute.iter().find(|a| a.name() == "axis");
+        let &[left, right] = graph.inputs_of(concat) else {
+            continue;
+        };
+        let axis = graph
+            .node(concat)
+            .attribute
+            .iter()
+            .find(|a| a.name() == "axis");
         // The last axis holds the channels in the layout of some accelerators; short of
         // a known rank it is more likely a concatenation of embeddings.
         let channels = axis.is_some_and(|a| match a.i() {
@@ -120,7 +129,9 @@ fn skip_of(
     let reaches_main = |v: ValueId| {
         let mut value = v;
         loop {
-            let Some(node) = graph.producer(value) else { return value == main };
+            let Some(node) = graph.producer(value) else {
+                return value == main;
+            };
             if value == main || above.contains(node.index()) {
                 return true;
             }
@@ -134,7 +145,13 @@ fn skip_of(
     let mut value = operand;
     loop {
         if depends[value.index()].has(InputKind::Latent) && reaches_main(value) {
-            return Some(Skip { concat, main, operand, source: value, residuals });
+            return Some(Skip {
+                concat,
+                main,
+                operand,
+                source: value,
+                residuals,
+            });
         }
         let node = graph.producer(value)?;
         if !is_sum(graph, node) {
@@ -159,10 +176,15 @@ fn sum_reaches(
     if reaches_main(value) {
         return true;
     }
-    let Some(node) = graph.producer(value) else { return false };
+    let Some(node) = graph.producer(value) else {
+        return false;
+    };
     depth < MAX_CONTROLNETS
         && is_sum(graph, node)
-        && graph.inputs_of(node).iter().any(|v| sum_reaches(graph, *v, reaches_main, depth + 1))
+        && graph
+            .inputs_of(node)
+            .iter()
+            .any(|v| sum_reaches(graph, *v, reaches_main, depth + 1))
 }
 
 /// What merged ControlNets give the mid block: what is added to its value, which no
@@ -174,9 +196,13 @@ pub fn mid_residuals(graph: &Graph<'_>, skips: &[Skip], depends: &[Kinds]) -> Ve
         set.has(InputKind::Latent) && !set.has(InputKind::ControlImage)
     };
     let mut found = Vec::new();
-    let Some(mut value) = skips.first().map(|s| s.main) else { return found };
+    let Some(mut value) = skips.first().map(|s| s.main) else {
+        return found;
+    };
     while !own(value) {
-        let Some(node) = graph.producer(value) else { return Vec::new() };
+        let Some(node) = graph.producer(value) else {
+            return Vec::new();
+        };
         let inputs = graph.inputs_of(node);
         let towards = |v: &ValueId| sum_reaches(graph, *v, &own, 0);
         match inputs.iter().copied().find(towards) {
@@ -191,7 +217,10 @@ pub fn mid_residuals(graph: &Graph<'_>, skips: &[Skip], depends: &[Kinds]) -> Ve
 }
 
 fn is_sum(graph: &Graph<'_>, node: NodeId) -> bool {
-    matches!(graph.op(node), "Add" | "Sum" | "Cast" | "Identity" | "Transpose")
+    matches!(
+        graph.op(node),
+        "Add" | "Sum" | "Cast" | "Identity" | "Transpose"
+    )
 }
 
 /// Nodes of ControlNets that are merged into the graph: those that make residuals
