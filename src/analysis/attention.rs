@@ -4,7 +4,7 @@
 //! `com.microsoft.MultiHeadAttention` and `ai.onnx` `Attention`; and
 //! `com.microsoft.Attention` with packed projections (always self-attention).
 
-use crate::graph::{Graph, NodeId, ValueId};
+use crate::graph::{BitSet, Graph, NodeId, ValueId};
 
 use super::depends::Kinds;
 use super::inputs::InputKind;
@@ -62,7 +62,11 @@ impl Finder<'_, '_> {
         let kind = self.kind(&operands)?;
         let last = *operands.core.last()?;
         let output = self.projected(self.graph.output_of(last)?);
-        Some(Attention { kind, core: operands.core, output })
+        Some(Attention {
+            kind,
+            core: operands.core,
+            output,
+        })
     }
 
     fn kind(&self, operands: &Operands) -> Option<AttentionKind> {
@@ -83,11 +87,24 @@ impl Finder<'_, '_> {
 
     fn fused(&self, node: NodeId) -> Option<Operands> {
         let query = self.graph.input_at(node, 0)?;
-        let packed = self.graph.node(node).domain() == "com.microsoft"
-            && self.graph.op(node) == "Attention";
-        let key = if packed { query } else { self.graph.input_at(node, 1).unwrap_or(query) };
-        let value = if packed { query } else { self.graph.input_at(node, 2).unwrap_or(key) };
-        Some(Operands { query, key, value, core: vec![node] })
+        let packed =
+            self.graph.node(node).domain() == "com.microsoft" && self.graph.op(node) == "Attention";
+        let key = if packed {
+            query
+        } else {
+            self.graph.input_at(node, 1).unwrap_or(query)
+        };
+        let value = if packed {
+            query
+        } else {
+            self.graph.input_at(node, 2).unwrap_or(key)
+        };
+        Some(Operands {
+            query,
+            key,
+            value,
+            core: vec![node],
+        })
     }
 
     /// `MatMul(q, k)`, scaled and masked, `Softmax`, `MatMul(p, v)`.
@@ -102,9 +119,9 @@ impl Finder<'_, '_> {
                 "Mul" | "Div" | "Add" | "Sub" | "Cast" | "Reshape" | "Identity" | "Where"
                 | "Transpose" | "Unsqueeze" | "Squeeze" => {
                     let before = self.graph.inputs_of(node).iter().copied();
-                    value = before.into_iter().find(|v| {
-                        self.depends[v.index()].has(InputKind::Latent)
-                    })?;
+                    value = before
+                        .into_iter()
+                        .find(|v| self.depends[v.index()].has(InputKind::Latent))?;
                 }
                 _ => return None,
             }
@@ -126,7 +143,12 @@ impl Finder<'_, '_> {
             }
         };
         let (_, attended) = self.two_operands(sum)?;
-        Some(Operands { query, key, value: attended, core })
+        Some(Operands {
+            query,
+            key,
+            value: attended,
+            core,
+        })
     }
 
     fn two_operands(&self, node: NodeId) -> Option<(ValueId, ValueId)> {
@@ -138,23 +160,102 @@ impl Finder<'_, '_> {
     fn projected(&self, start: ValueId) -> ValueId {
         let mut value = start;
         loop {
-            let mut users =
-                self.graph.consumers(value).iter().filter(|n| self.graph.op(**n) != "Shape");
-            let (Some(&node), None) = (users.next(), users.next()) else { return value };
+            let mut users = self
+                .graph
+                .consumers(value)
+                .iter()
+                .filter(|n| self.graph.op(**n) != "Shape");
+            let (Some(&node), None) = (users.next(), users.next()) else {
+                return value;
+            };
             let continues = matches!(
                 self.graph.op(node),
-                "Transpose" | "Reshape" | "MatMul" | "Gemm" | "FusedMatMul" | "Add" | "Mul"
-                    | "Div" | "Cast" | "Identity" | "Dropout" | "Squeeze" | "Unsqueeze"
-                    | "Conv" | "MatMulNBits" | "MatMulInteger" | "DynamicQuantizeMatMul"
+                "Transpose"
+                    | "Reshape"
+                    | "MatMul"
+                    | "Gemm"
+                    | "FusedMatMul"
+                    | "Add"
+                    | "Mul"
+                    | "Div"
+                    | "Cast"
+                    | "Identity"
+                    | "Dropout"
+                    | "Squeeze"
+                    | "Unsqueeze"
+                    | "Conv"
+                    | "MatMulNBits"
+                    | "MatMulInteger"
+                    | "DynamicQuantizeMatMul"
             );
             // The residual add is the first that joins another latent value.
-            let joins = self.graph.inputs_of(node).iter().any(|v| {
-                *v != value && self.depends[v.index()].has(InputKind::Latent)
-            });
+            let joins = self
+                .graph
+                .inputs_of(node)
+                .iter()
+                .any(|v| *v != value && self.depends[v.index()].has(InputKind::Latent));
             match self.graph.output_of(node) {
                 Some(next) if continues && !joins && !self.graph.is_output(value) => value = next,
                 _ => return value,
             }
         }
     }
+}
+
+/// An input is the text only if it gives key and value of a cross-attention and
+/// nothing else reads it; others of rank 3 are unrecognised. True if one changed.
+pub(super) fn refute_text(
+    graph: &Graph<'_>,
+    kinds: &mut [InputKind],
+    depends: &[Kinds],
+    attention: &[Attention],
+) -> bool {
+    let crossed = attention.iter().any(|a| a.kind == AttentionKind::Cross);
+    let mut changed = false;
+    for (&value, kind) in graph.inputs().iter().zip(kinds.iter_mut()) {
+        if *kind == InputKind::Text
+            && !(crossed && feeds_only_keys(graph, depends, attention, value))
+        {
+            *kind = InputKind::Other;
+            changed = true;
+        }
+    }
+    changed
+}
+
+/// Whether every path from `text` to a latent value goes through an attention core.
+fn feeds_only_keys(
+    graph: &Graph<'_>,
+    depends: &[Kinds],
+    attention: &[Attention],
+    text: ValueId,
+) -> bool {
+    let cores: BitSet = attention
+        .iter()
+        .flat_map(|a| &a.core)
+        .map(|n| n.index())
+        .collect();
+    let mut seen = BitSet::new(graph.node_count());
+    let mut todo = vec![text];
+    let mut used = false;
+    while let Some(value) = todo.pop() {
+        for &node in graph.consumers(value) {
+            if graph.op(node) == "Shape" || !seen.insert(node.index()) {
+                continue;
+            }
+            if cores.contains(node.index()) {
+                used = true;
+                continue;
+            }
+            let outputs = graph.outputs_of(node);
+            if outputs
+                .iter()
+                .any(|v| depends[v.index()].has(InputKind::Latent))
+            {
+                return false;
+            }
+            todo.extend_from_slice(outputs);
+        }
+    }
+    used
 }

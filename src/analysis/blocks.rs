@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use crate::graph::{BitSet, Graph, NodeId, ValueId};
 
 use super::attention::Attention;
-use super::inputs::conv_stride;
+use super::strides::conv_stride;
 use super::trunk::Trunk;
 
 /// Part of the network that a block lies in.
@@ -109,17 +109,33 @@ pub fn along(
     for (group, node) in groups.iter_mut().zip(&trunk.path.chain) {
         group.push(*node);
     }
-    let cores: BitSet = attention.iter().flat_map(|a| &a.core).map(|n| n.index()).collect();
+    let cores: BitSet = attention
+        .iter()
+        .flat_map(|a| &a.core)
+        .map(|n| n.index())
+        .collect();
     let steps: Vec<Step> = groups.iter().map(|g| classify(graph, g, &cores)).collect();
-    let last_block = steps.iter().rposition(|s| !matches!(s, Step::Conv | Step::Small));
-    let mut builder = Builder { graph, prefix, blocks: Vec::new(), counts: HashMap::new(), level: 0 };
+    let last_block = steps
+        .iter()
+        .rposition(|s| !matches!(s, Step::Conv | Step::Small));
+    let mut builder = Builder {
+        graph,
+        prefix,
+        blocks: Vec::new(),
+        counts: HashMap::new(),
+        level: 0,
+    };
     let mut stage = Stage::Stem;
     let mut pending: Vec<NodeId> = Vec::new();
     for (i, group) in groups.into_iter().enumerate() {
         let now = stage_at(i, bounds, last_block);
         if now != stage {
             builder.close(stage, &mut pending);
-            builder.level = if now == Stage::Decoder || now == Stage::Encoder { 0 } else { builder.level };
+            builder.level = if now == Stage::Decoder || now == Stage::Encoder {
+                0
+            } else {
+                builder.level
+            };
             stage = now;
         }
         builder.add(stage, steps[i], group, &mut pending);
@@ -146,14 +162,21 @@ fn classify(graph: &Graph<'_>, group: &[NodeId], cores: &BitSet) -> Step {
     let convs: Vec<NodeId> = group
         .iter()
         .copied()
-        .filter(|n| matches!(graph.op(*n), "Conv" | "FusedConv" | "NhwcConv" | "QLinearConv"))
+        .filter(|n| {
+            matches!(
+                graph.op(*n),
+                "Conv" | "FusedConv" | "NhwcConv" | "QLinearConv"
+            )
+        })
         .collect();
     let any = |ops: &[&str]| group.iter().any(|n| ops.contains(&graph.op(*n)));
     if group.iter().any(|n| cores.contains(n.index())) {
         Step::Transformer
     } else if any(&["Resize", "Upsample", "ConvTranspose", "DepthToSpace"]) {
         Step::Up
-    } else if convs.iter().any(|n| group.last() == Some(n) && conv_stride(graph, *n) > 1)
+    } else if convs
+        .iter()
+        .any(|n| group.last() == Some(n) && conv_stride(graph, *n) > 1)
         || any(&["AveragePool", "MaxPool"])
     {
         Step::Down
@@ -205,7 +228,10 @@ impl Builder<'_, '_> {
     /// A convolution right after a resize belongs to the upsampler.
     fn follows_upsample(&self, stage: Stage, pending: &[NodeId]) -> bool {
         pending.iter().all(|n| self.graph.op(*n) != "Concat")
-            && self.blocks.last().is_some_and(|b| b.kind == BlockKind::Upsample && b.stage == stage)
+            && self
+                .blocks
+                .last()
+                .is_some_and(|b| b.kind == BlockKind::Upsample && b.stage == stage)
     }
 
     fn extend_last(&mut self, group: Vec<NodeId>, pending: &mut Vec<NodeId>) {
@@ -248,12 +274,21 @@ impl Builder<'_, '_> {
         };
         *count += 1;
         let outputs = last_outputs(self.graph, &nodes);
-        self.blocks.push(Block { id: format!("{}{id}", self.prefix), stage, kind, nodes, outputs });
+        self.blocks.push(Block {
+            id: format!("{}{id}", self.prefix),
+            stage,
+            kind,
+            nodes,
+            outputs,
+        });
     }
 }
 
 fn last_outputs(graph: &Graph<'_>, nodes: &[NodeId]) -> Vec<ValueId> {
-    nodes.last().map(|n| graph.outputs_of(*n).to_vec()).unwrap_or_default()
+    nodes
+        .last()
+        .map(|n| graph.outputs_of(*n).to_vec())
+        .unwrap_or_default()
 }
 
 fn kind_name(kind: BlockKind) -> &'static str {
@@ -300,7 +335,11 @@ pub fn assign_rest(
             let (id, stage, kind) = fallback(node);
             *named.entry(id).or_insert_with(|| {
                 let block = Block {
-                    id: id.to_owned(), stage, kind, nodes: Vec::new(), outputs: Vec::new(),
+                    id: id.to_owned(),
+                    stage,
+                    kind,
+                    nodes: Vec::new(),
+                    outputs: Vec::new(),
                 };
                 blocks.push(block);
                 blocks.len() - 1
@@ -327,7 +366,15 @@ fn escaping(
 ) -> Vec<ValueId> {
     let outside = |v: &ValueId| {
         graph.is_output(*v)
-            || graph.consumers(*v).iter().any(|n| owner[n.index()] != Some(block))
+            || graph
+                .consumers(*v)
+                .iter()
+                .any(|n| owner[n.index()] != Some(block))
     };
-    nodes.iter().flat_map(|n| graph.outputs_of(*n)).copied().filter(outside).collect()
+    nodes
+        .iter()
+        .flat_map(|n| graph.outputs_of(*n))
+        .copied()
+        .filter(outside)
+        .collect()
 }

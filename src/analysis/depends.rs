@@ -74,7 +74,9 @@ fn node_kinds(graph: &Graph<'_>, found: &[Kinds], node: NodeId) -> Kinds {
         | "Multinomial" | "Bernoulli" => Kinds::of(InputKind::Other),
         _ => {
             let inputs = graph.inputs_of(node).iter();
-            inputs.fold(Kinds::default(), |set, v: &ValueId| set.union(found[v.index()]))
+            inputs.fold(Kinds::default(), |set, v: &ValueId| {
+                set.union(found[v.index()])
+            })
         }
     }
 }

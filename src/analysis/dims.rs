@@ -18,20 +18,29 @@ impl Dim {
     /// A dimension that does not depend on the batch.
     #[must_use]
     pub fn fixed(value: i64) -> Self {
-        Self { per_batch: 0, fixed: value }
+        Self {
+            per_batch: 0,
+            fixed: value,
+        }
     }
 
     /// The batch itself.
     #[must_use]
     pub fn batch() -> Self {
-        Self { per_batch: 1, fixed: 0 }
+        Self {
+            per_batch: 1,
+            fixed: 0,
+        }
     }
 
     /// Size at `batch`; 0 where it would be negative.
     #[must_use]
     pub fn at(self, batch: u64) -> u64 {
         let batch = i64::try_from(batch).unwrap_or(i64::MAX);
-        let size = self.per_batch.saturating_mul(batch).saturating_add(self.fixed);
+        let size = self
+            .per_batch
+            .saturating_mul(batch)
+            .saturating_add(self.fixed);
         u64::try_from(size).unwrap_or(0)
     }
 
@@ -66,13 +75,16 @@ impl Shape {
     /// Number of elements at `batch`.
     #[must_use]
     pub fn elements(&self, batch: u64) -> u64 {
-        self.dims.iter().fold(1u64, |n, d| n.saturating_mul(d.at(batch)))
+        self.dims
+            .iter()
+            .fold(1u64, |n, d| n.saturating_mul(d.at(batch)))
     }
 
     /// Bytes at `batch`; an unknown element type counts four bytes.
     #[must_use]
     pub fn bytes(&self, batch: u64) -> u64 {
-        self.elements(batch).saturating_mul(elem_size(self.elem_type))
+        self.elements(batch)
+            .saturating_mul(elem_size(self.elem_type))
     }
 
     /// The axis that carries the batch: the outermost that follows it, where all

@@ -1,5 +1,6 @@
 //! What each graph input is, told by rank, type and data flow, never by name.
 
+use super::strides::{is_conv, join_stride};
 use crate::graph::{BitSet, Graph, NodeId, ValueId};
 use crate::onnx::proto::{TensorShapeProto, ValueInfoProto, tensor_shape_proto, type_proto};
 
@@ -106,11 +107,17 @@ const FLOAT_TYPES: [i32; 4] = [1, 10, 11, 16];
 #[must_use]
 pub fn classify(graph: &Graph<'_>) -> Vec<InputKind> {
     let rank_of = |v: ValueId| {
-        graph.input_info(v).and_then(declared_shape).map(|s| s.dim.len())
+        graph
+            .input_info(v)
+            .and_then(declared_shape)
+            .map(|s| s.dim.len())
     };
     let float = |v: ValueId| {
-        graph.input_info(v).is_some_and(|i| FLOAT_TYPES.contains(&declared_type(i)))
+        graph
+            .input_info(v)
+            .is_some_and(|i| FLOAT_TYPES.contains(&declared_type(i)))
     };
+    let columns = |v: ValueId| fixed_dim(graph.input_info(v).and_then(declared_shape)?, 1);
     let flow = Flow { graph };
     let mut kinds: Vec<InputKind> = graph
         .inputs()
@@ -118,9 +125,14 @@ pub fn classify(graph: &Graph<'_>) -> Vec<InputKind> {
         .map(|&v| match (rank_of(v), float(v)) {
             (Some(0 | 1), _) if flow.reaches_sinusoid(v) => InputKind::Timestep,
             (Some(0 | 1), true) if flow.scales_data(v) => InputKind::ControlScale,
+            // One column: a scale for each ControlNet.
+            (Some(2), true) if columns(v) == Some(1) && flow.scales_data(v) => {
+                InputKind::ControlScale
+            }
             (Some(2), true) => flow.vector_kind(v),
             (Some(3), true) => InputKind::Text,
-            (Some(4), true) if flow.first_ops(v).iter().any(|n| is_conv(graph, *n)) => {
+            // Control images may be stacked on a leading axis.
+            (Some(4 | 5), true) if flow.first_ops(v).iter().any(|n| is_conv(graph, *n)) => {
                 InputKind::Latent
             }
             (Some(4), true) => InputKind::Residual,
@@ -129,29 +141,40 @@ pub fn classify(graph: &Graph<'_>) -> Vec<InputKind> {
         .collect();
     flow.split_images(&mut kinds);
     flow.confirm_vectors(&mut kinds);
+    flow.confirm_residuals(&mut kinds);
     kinds
 }
 
-fn is_conv(graph: &Graph<'_>, node: NodeId) -> bool {
-    matches!(graph.op(node), "Conv" | "FusedConv" | "NhwcConv")
-}
-
 /// Walks from an input through operators that only recast or regroup it.
-struct Flow<'a, 'm> {
-    graph: &'a Graph<'m>,
+pub(super) struct Flow<'a, 'm> {
+    pub(super) graph: &'a Graph<'m>,
 }
 
 impl Flow<'_, '_> {
     fn passes(&self, node: NodeId) -> bool {
         matches!(
             self.graph.op(node),
-            "Cast" | "Identity" | "Reshape" | "Squeeze" | "Unsqueeze" | "Expand" | "Flatten"
-                | "Transpose" | "Dropout"
+            "Cast"
+                | "Identity"
+                | "Reshape"
+                | "Squeeze"
+                | "Unsqueeze"
+                | "Expand"
+                | "Flatten"
+                | "Transpose"
+                | "Dropout"
         )
     }
 
+    /// Whether the node takes parts out of `value` at constant places.
+    fn takes_apart(&self, node: NodeId, value: ValueId) -> bool {
+        matches!(self.graph.op(node), "Split" | "Gather" | "Slice")
+            && self.graph.input_at(node, 0) == Some(value)
+            && self.other_operand_constant(node, value)
+    }
+
     /// The first nodes that compute with the value.
-    fn first_ops(&self, input: ValueId) -> Vec<NodeId> {
+    pub(super) fn first_ops(&self, input: ValueId) -> Vec<NodeId> {
         let mut found = Vec::new();
         let mut seen = BitSet::new(self.graph.node_count());
         let mut todo = vec![input];
@@ -162,7 +185,7 @@ impl Flow<'_, '_> {
                 }
                 let scaling = matches!(self.graph.op(node), "Mul" | "Div" | "Sub" | "Add")
                     && self.other_operand_constant(node, value);
-                if self.passes(node) || scaling {
+                if self.passes(node) || self.takes_apart(node, value) || scaling {
                     todo.extend_from_slice(self.graph.outputs_of(node));
                 } else {
                     found.push(node);
@@ -173,18 +196,22 @@ impl Flow<'_, '_> {
     }
 
     fn other_operand_constant(&self, node: NodeId, value: ValueId) -> bool {
-        self.graph.inputs_of(node).iter().all(|&v| v == value || self.graph.is_constant(v))
+        self.graph
+            .inputs_of(node)
+            .iter()
+            .all(|&v| v == value || self.graph.is_constant(v))
     }
 
     fn reaches_sinusoid(&self, input: ValueId) -> bool {
-        self.first_ops(input).iter().any(|&n| matches!(self.graph.op(n), "Sin" | "Cos"))
+        self.first_ops(input)
+            .iter()
+            .any(|&n| matches!(self.graph.op(n), "Sin" | "Cos"))
     }
 
     /// Whether a scalar multiplies something else.
     fn scales_data(&self, input: ValueId) -> bool {
         let first = self.first_ops(input);
-        !first.is_empty()
-            && first.iter().all(|&n| matches!(self.graph.op(n), "Mul" | "Gather" | "Split"))
+        !first.is_empty() && first.iter().all(|&n| self.graph.op(n) == "Mul")
     }
 
     fn vector_kind(&self, input: ValueId) -> InputKind {
@@ -207,7 +234,10 @@ impl Flow<'_, '_> {
         let graph = self.graph;
         let of = |kind: InputKind, kinds: &[InputKind]| -> Vec<ValueId> {
             let inputs = graph.inputs().iter().zip(kinds);
-            inputs.filter(|(_, k)| **k == kind).map(|(v, _)| *v).collect()
+            inputs
+                .filter(|(_, k)| **k == kind)
+                .map(|(v, _)| *v)
+                .collect()
         };
         let from_ids = graph.descendants(&of(InputKind::TimeIds, kinds));
         let from_time = graph.descendants(&of(InputKind::Timestep, kinds));
@@ -236,12 +266,45 @@ impl Flow<'_, '_> {
         }
     }
 
+    /// A residual is added to what comes from the latent and does nothing else.
+    fn confirm_residuals(&self, kinds: &mut [InputKind]) {
+        let inputs = self.graph.inputs();
+        let latents: Vec<ValueId> = (0..kinds.len())
+            .filter(|&i| kinds[i] == InputKind::Latent)
+            .map(|i| inputs[i])
+            .collect();
+        let from_latent = self.graph.descendants(&latents);
+        let joins = |node: &NodeId| {
+            matches!(self.graph.op(*node), "Add" | "Sum" | "SkipGroupNorm")
+                && from_latent.contains(node.index())
+        };
+        for (&value, kind) in inputs.iter().zip(kinds.iter_mut()) {
+            let first = if *kind == InputKind::Residual {
+                self.first_ops(value)
+            } else {
+                continue;
+            };
+            if first.is_empty() || !first.iter().all(joins) {
+                *kind = InputKind::Other;
+            }
+        }
+    }
+
     /// Tells the latent from control images: a control image is brought down to
     /// latent size by strided convolutions before it meets the latent.
     fn split_images(&self, kinds: &mut [InputKind]) {
-        let images: Vec<usize> =
-            (0..kinds.len()).filter(|&i| kinds[i] == InputKind::Latent).collect();
+        let images: Vec<usize> = (0..kinds.len())
+            .filter(|&i| kinds[i] == InputKind::Latent)
+            .collect();
+        let stacked = |i: usize| {
+            let info = self.graph.input_info(self.graph.inputs()[i]);
+            info.and_then(declared_shape)
+                .is_some_and(|s| s.dim.len() == 5)
+        };
         if images.len() < 2 {
+            for &i in images.iter().filter(|i| stacked(**i)) {
+                kinds[i] = InputKind::Other;
+            }
             return;
         }
         let reach: Vec<BitSet> = images
@@ -262,9 +325,9 @@ impl Flow<'_, '_> {
             .collect();
         for (&i, stride) in images.iter().zip(&strides) {
             kinds[i] = match stride {
-                Some(1) => InputKind::Latent,
-                Some(_) => InputKind::ControlImage,
-                None => InputKind::Other,
+                Some(1) if !stacked(i) => InputKind::Latent,
+                Some(2..) => InputKind::ControlImage,
+                _ => InputKind::Other,
             };
         }
         // Only one input is denoised; several candidates cannot be told apart.
@@ -274,49 +337,4 @@ impl Flow<'_, '_> {
             }
         }
     }
-}
-
-/// Smallest product of convolution strides from `input` to a node that also
-/// depends on another image.
-fn join_stride(
-    graph: &Graph<'_>,
-    input: ValueId,
-    reach: &BitSet,
-    others: &BitSet,
-) -> Option<i64> {
-    let mut stride = vec![0i64; graph.value_count()];
-    stride[input.index()] = 1;
-    let mut best: Option<i64> = None;
-    for node in reach.iter().map(NodeId::new) {
-        if graph.op(node) == "Shape" {
-            continue;
-        }
-        let before = graph.inputs_of(node).iter().map(|v| stride[v.index()]).max().unwrap_or(0);
-        if before == 0 {
-            continue;
-        }
-        if others.contains(node.index()) {
-            best = Some(best.map_or(before, |b| b.min(before)));
-            continue;
-        }
-        let own = if is_conv(graph, node) { conv_stride(graph, node) } else { 1 };
-        for &out in graph.outputs_of(node) {
-            stride[out.index()] = before.saturating_mul(own);
-        }
-    }
-    best
-}
-
-/// Stride of a convolution along its first spatial axis.
-#[must_use]
-pub fn conv_stride(graph: &Graph<'_>, node: NodeId) -> i64 {
-    let attribute = graph.node(node).attribute.iter().find(|a| a.name() == "strides");
-    attribute.and_then(|a| a.ints.first().copied()).unwrap_or(1).max(1)
-}
-
-/// Product of the strides from a control image to where it meets the latent.
-#[must_use]
-pub fn control_factor(graph: &Graph<'_>, control: ValueId, latent: ValueId) -> Option<i64> {
-    let reach = graph.descendants(&[control]);
-    join_stride(graph, control, &reach, &graph.descendants(&[latent]))
 }

@@ -50,7 +50,9 @@ fn costly_sources(analysis: &Analysis<'_>, nodes: &BitSet, read: Vec<ValueId>) -
     let mut seen = BitSet::new(graph.value_count());
     let mut todo = read;
     while let Some(value) = todo.pop() {
-        let Some(node) = graph.producer(value) else { continue };
+        let Some(node) = graph.producer(value) else {
+            continue;
+        };
         if !nodes.contains(node.index()) || !seen.insert(value.index()) {
             continue;
         }
@@ -87,7 +89,10 @@ fn pure_nodes(analysis: &Analysis<'_>) -> BitSet {
             for value in outputs {
                 fixed.insert(value.index());
             }
-            if outputs.iter().any(|v| !analysis.depends[v.index()].is_empty()) {
+            if outputs
+                .iter()
+                .any(|v| !analysis.depends[v.index()].is_empty())
+            {
                 nodes.insert(node.index());
             }
         }

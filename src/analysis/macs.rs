@@ -59,23 +59,34 @@ impl<'a, 'm> Counter<'a, 'm> {
     /// MACs of one node at `batch` rows; `None` where a shape is unknown.
     #[must_use]
     pub fn node(&self, node: NodeId, batch: u64) -> Option<Macs> {
-        let Some(operator) = self.operator(node) else { return Some(Macs::default()) };
+        let Some(operator) = self.operator(node) else {
+            return Some(Macs::default());
+        };
         let shape = |position: usize| {
             let value = self.graph.input_at(node, position)?;
-            Some(At { shape: self.shapes.get(value)?, batch })
+            Some(At {
+                shape: self.shapes.get(value)?,
+                batch,
+            })
         };
         let output = self.graph.output_of(node).and_then(|v| self.shapes.get(v));
-        let output = At { shape: output?, batch };
+        let output = At {
+            shape: output?,
+            batch,
+        };
         let all = match operator {
             Operator::Conv { weight } => conv(output, shape(weight)?)?,
             Operator::ConvTranspose => conv(shape(0)?, shape(1)?)?,
             Operator::MatMul => matmul(shape(0)?, output, self.transposed(node))?,
             Operator::QuantMatMul => matmul(shape(0)?, output, false)?,
             Operator::Attention => self.attention(node, &shape)?,
-            Operator::PackedAttention => packed_attention(shape(0)?, shape(1)?)?,
+            Operator::PackedAttention => return packed_attention(shape(0)?, shape(1)?, output),
         };
         let weighted = self.is_weight_operator(node, operator);
-        Some(Macs { all, weights: if weighted { all } else { 0 } })
+        Some(Macs {
+            all,
+            weights: if weighted { all } else { 0 },
+        })
     }
 
     fn operator(&self, node: NodeId) -> Option<Operator> {
@@ -101,24 +112,34 @@ impl<'a, 'm> Counter<'a, 'm> {
 
     fn transposed(&self, node: NodeId) -> bool {
         let attributes = &self.graph.node(node).attribute;
-        attributes.iter().any(|a| a.name() == "transA" && a.i() != 0)
+        attributes
+            .iter()
+            .any(|a| a.name() == "transA" && a.i() != 0)
     }
 
     /// `q k^T` and `p v` of `com.microsoft.MultiHeadAttention` and `ai.onnx`
     /// `Attention`, from the shapes of query, key and value.
-    fn attention<'s>(
-        &self,
-        node: NodeId,
-        shape: &impl Fn(usize) -> Option<At<'s>>,
-    ) -> Option<u64> {
+    fn attention<'s>(&self, node: NodeId, shape: &impl Fn(usize) -> Option<At<'s>>) -> Option<u64> {
         let (query, key) = (shape(0)?, shape(1)?);
         let value = shape(2).unwrap_or(key);
         let sequence = |s: At<'_>| if s.rank() == 4 { s.dim(2) } else { s.dim(1) };
         // With four dimensions heads are an axis of their own: [B, heads, L, d].
-        let width = |s: At<'_>| if s.rank() == 4 { Some(s.dim(1)? * s.dim(3)?) } else { s.dim(2) };
+        let width = |s: At<'_>| {
+            if s.rank() == 4 {
+                Some(s.dim(1)? * s.dim(3)?)
+            } else {
+                s.dim(2)
+            }
+        };
         let (rows, lq, lk) = (query.dim(0)?, sequence(query)?, sequence(key)?);
-        let out = self.graph.output_of(node).and_then(|v| self.shapes.get(v))?;
-        let out = At { shape: out, batch: query.batch };
+        let out = self
+            .graph
+            .output_of(node)
+            .and_then(|v| self.shapes.get(v))?;
+        let out = At {
+            shape: out,
+            batch: query.batch,
+        };
         let per_pair = width(query)?.checked_add(width(out).or_else(|| width(value))?)?;
         rows.checked_mul(lq)?.checked_mul(lk)?.checked_mul(per_pair)
     }
@@ -141,10 +162,20 @@ fn operator(op: &str) -> Option<Operator> {
         }
         "QLinearConv" => Operator::Conv { weight: 3 },
         "ConvTranspose" => Operator::ConvTranspose,
-        "MatMul" | "Gemm" | "FusedMatMul" | "FusedGemm" | "TransposeMatMul" | "GemmFastGelu"
+        "MatMul"
+        | "Gemm"
+        | "FusedMatMul"
+        | "FusedGemm"
+        | "TransposeMatMul"
+        | "GemmFastGelu"
         | "FusedMatMulActivation" => Operator::MatMul,
-        "MatMulInteger" | "QLinearMatMul" | "MatMulNBits" | "MatMulIntegerToFloat"
-        | "DynamicQuantizeMatMul" | "MatMulBnb4" | "QGemm" => Operator::QuantMatMul,
+        "MatMulInteger"
+        | "QLinearMatMul"
+        | "MatMulNBits"
+        | "MatMulIntegerToFloat"
+        | "DynamicQuantizeMatMul"
+        | "MatMulBnb4"
+        | "QGemm" => Operator::QuantMatMul,
         "MultiHeadAttention" | "Attention" => Operator::Attention,
         _ => return None,
     })
@@ -179,16 +210,32 @@ fn conv(spatial: At<'_>, weight: At<'_>) -> Option<u64> {
 
 fn matmul(left: At<'_>, output: At<'_>, transposed: bool) -> Option<u64> {
     let rank = left.rank();
-    let axis = if transposed && rank >= 2 { rank - 2 } else { rank.checked_sub(1)? };
+    let axis = if transposed && rank >= 2 {
+        rank - 2
+    } else {
+        rank.checked_sub(1)?
+    };
     output.elements().checked_mul(left.dim(axis)?)
 }
 
 /// `com.microsoft.Attention` with the projection inside: input `[B, L, C]`, weight
-/// `[C, 3C']`.
-fn packed_attention(input: At<'_>, weight: At<'_>) -> Option<u64> {
+/// `[C, q + k + v]`. Only the projection has weights.
+fn packed_attention(input: At<'_>, weight: At<'_>, output: At<'_>) -> Option<Macs> {
     let (rows, length) = (input.dim(0)?, input.dim(1)?);
     let (depth, width) = (weight.dim(0)?, weight.dim(1)?);
-    let project = rows.checked_mul(length)?.checked_mul(depth)?.checked_mul(width)?;
-    let pairs = rows.checked_mul(length)?.checked_mul(length)?.checked_mul(width / 3 * 2)?;
-    project.checked_add(pairs)
+    let weights = rows
+        .checked_mul(length)?
+        .checked_mul(depth)?
+        .checked_mul(width)?;
+    // Queries are as wide as keys; what is left of the weight makes the values.
+    let values = output.dim(2)?;
+    let per_pair = (width.checked_sub(values)? / 2).checked_add(values)?;
+    let pairs = rows
+        .checked_mul(length)?
+        .checked_mul(length)?
+        .checked_mul(per_pair)?;
+    Some(Macs {
+        all: weights.checked_add(pairs)?,
+        weights,
+    })
 }

@@ -12,31 +12,14 @@ use tract_onnx::prelude::SymbolValues;
 use tract_onnx::tract_hir::internal::*;
 
 use super::dims::{Dim, Shape};
-use super::inputs::{InputKind, control_factor, declared_shape, dim_param, fixed_dim};
+use super::inputs::InputKind;
+use super::sizes::InputDims;
+pub use super::sizes::{Sizes, has_open_sizes};
 use crate::graph::{Graph, ValueId};
 use crate::onnx::proto::{
     GraphProto, ModelProto, TensorProto, TensorShapeProto, TypeProto, ValueInfoProto,
     tensor_shape_proto, type_proto,
 };
-
-/// Sizes that an export leaves open.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sizes {
-    /// Rows of the latent; guidance doubles the pictures asked for.
-    pub batch: u64,
-    /// Latent height.
-    pub height: u64,
-    /// Latent width.
-    pub width: u64,
-    /// Tokens of the encoded prompt.
-    pub tokens: u64,
-}
-
-impl Default for Sizes {
-    fn default() -> Self {
-        Self { batch: 2, height: 64, width: 64, tokens: 77 }
-    }
-}
 
 /// Why shapes could not be inferred at all.
 #[derive(Debug, thiserror::Error)]
@@ -79,7 +62,7 @@ pub fn infer(
 ) -> Result<Shapes, ShapeError> {
     let mut plan = InputDims::new(graph, kinds, sizes);
     let first = run(model, graph, &plan)?;
-    let found = if plan.adopt_residuals(graph, kinds, &first) {
+    let found = if plan.correct_residuals(graph, kinds, &first) {
         run(model, graph, &plan)?
     } else {
         first
@@ -92,102 +75,15 @@ pub fn infer(
         .collect();
     let symbolic_batch = plan.symbolic
         && graph.outputs().iter().all(|o| {
-            found[o.index()].as_ref().is_none_or(|s| s.dims.iter().any(|d| d.follows_batch()))
+            found[o.index()]
+                .as_ref()
+                .is_none_or(|s| s.dims.iter().any(|d| d.follows_batch()))
         });
-    Ok(Shapes { by_value: found, symbolic_batch, unknown })
-}
-
-/// Whether height, width or token count of the export are open.
-#[must_use]
-pub fn has_open_sizes(graph: &Graph<'_>, kinds: &[InputKind]) -> bool {
-    graph.inputs().iter().zip(kinds).any(|(v, kind)| {
-        let shape = graph.input_info(*v).and_then(declared_shape);
-        let open = |axis: usize| shape.is_some_and(|s| fixed_dim(s, axis).is_none());
-        match kind {
-            InputKind::Latent | InputKind::ControlImage => open(2) || open(3),
-            InputKind::Text => open(1),
-            _ => false,
-        }
+    Ok(Shapes {
+        by_value: found,
+        symbolic_batch,
+        unknown,
     })
-}
-
-/// Dimensions given to each graph input.
-struct InputDims {
-    dims: Vec<Option<Vec<Option<Dim>>>>,
-    symbolic: bool,
-}
-
-impl InputDims {
-    fn new(graph: &Graph<'_>, kinds: &[InputKind], sizes: Sizes) -> Self {
-        let shape = |v: ValueId| graph.input_info(v).and_then(declared_shape);
-        let latent = (0..kinds.len()).find(|&i| kinds[i] == InputKind::Latent);
-        let latent = latent.map(|i| graph.inputs()[i]);
-        let latent_shape = latent.and_then(shape);
-        let batch_name = latent_shape.and_then(|s| dim_param(s, 0));
-        let symbolic = latent_shape.is_some_and(|s| fixed_dim(s, 0).is_none());
-        let spatial = |axis: usize, asked: u64| {
-            let declared = latent_shape.and_then(|s| fixed_dim(s, axis));
-            declared.unwrap_or(i64::try_from(asked).unwrap_or(i64::MAX))
-        };
-        let (height, width) = (spatial(2, sizes.height), spatial(3, sizes.width));
-        let tokens = i64::try_from(sizes.tokens).unwrap_or(i64::MAX);
-        let dims = graph.inputs().iter().zip(kinds).map(|(&v, &kind)| {
-            let declared = shape(v)?;
-            let factor = match (kind, latent) {
-                (InputKind::ControlImage, Some(l)) => control_factor(graph, v, l).unwrap_or(8),
-                _ => 1,
-            };
-            let open = |axis: usize| -> Option<Dim> {
-                let named_batch = batch_name.is_some() && dim_param(declared, axis) == batch_name;
-                if axis == 0 && symbolic && (named_batch || declared.dim.len() > 1) {
-                    return Some(Dim::batch());
-                }
-                match (kind, axis) {
-                    (InputKind::Latent | InputKind::ControlImage, 2) => {
-                        Some(Dim::fixed(height.saturating_mul(factor)))
-                    }
-                    (InputKind::Latent | InputKind::ControlImage, 3) => {
-                        Some(Dim::fixed(width.saturating_mul(factor)))
-                    }
-                    (InputKind::Text, 1) => Some(Dim::fixed(tokens)),
-                    (InputKind::Timestep | InputKind::ControlScale, 0) => Some(Dim::fixed(1)),
-                    _ => None,
-                }
-            };
-            Some(
-                (0..declared.dim.len())
-                    .map(|axis| fixed_dim(declared, axis).map(Dim::fixed).or_else(|| open(axis)))
-                    .collect(),
-            )
-        });
-        Self { dims: dims.collect(), symbolic }
-    }
-
-    /// Gives residual inputs the shape of what they are added to; true if that
-    /// told something new.
-    fn adopt_residuals(
-        &mut self,
-        graph: &Graph<'_>,
-        kinds: &[InputKind],
-        found: &[Option<Shape>],
-    ) -> bool {
-        let mut changed = false;
-        for (i, (&value, &kind)) in graph.inputs().iter().zip(kinds).enumerate() {
-            let open = self.dims[i].as_ref().is_none_or(|d| d.iter().any(Option::is_none));
-            if kind != InputKind::Residual || !open {
-                continue;
-            }
-            let partner = graph.consumers(value).iter().find_map(|&node| {
-                let others = graph.inputs_of(node).iter().filter(|v| **v != value);
-                others.filter_map(|v| found[v.index()].as_ref()).find(|s| s.dims.len() == 4)
-            });
-            if let Some(shape) = partner {
-                self.dims[i] = Some(shape.dims.iter().copied().map(Some).collect());
-                changed = true;
-            }
-        }
-        changed
-    }
 }
 
 const BATCH: &str = "hgc_batch";
@@ -198,8 +94,8 @@ fn run(
     plan: &InputDims,
 ) -> Result<Vec<Option<Shape>>, ShapeError> {
     let bytes = without_weights(model, graph, plan).encode_to_vec();
-    let proto = pb::ModelProto::decode(bytes.as_slice())
-        .map_err(|e| ShapeError::Refused(e.to_string()))?;
+    let proto =
+        pb::ModelProto::decode(bytes.as_slice()).map_err(|e| ShapeError::Refused(e.to_string()))?;
     drop(bytes);
     let mut parsed = parse(proto)?;
     let symbol = parsed.model.symbols.sym(BATCH);
@@ -218,15 +114,22 @@ fn run(
 
 /// Parses, replacing nodes that tract cannot build by unknown operators.
 fn parse(mut proto: pb::ModelProto) -> Result<tract_onnx::model::ParseResult, ShapeError> {
-    let onnx = tract_onnx::onnx().with_ignore_output_shapes(true).with_ignore_value_info(true);
+    let onnx = super::contrib::reader()
+        .with_ignore_output_shapes(true)
+        .with_ignore_value_info(true);
     let refused = |e: TractError| ShapeError::Refused(format!("{e:#}"));
     let error = match onnx.parse(&proto, None) {
         Ok(parsed) => return Ok(parsed),
         Err(error) => error,
     };
-    let opset = proto.opset_import.iter().find(|o| o.domain.is_empty() || o.domain == "ai.onnx");
+    let opset = proto
+        .opset_import
+        .iter()
+        .find(|o| o.domain.is_empty() || o.domain == "ai.onnx");
     let version = opset.map_or(0, |o| o.version);
-    let Some(graph) = proto.graph.clone() else { return Err(refused(error)) };
+    let Some(graph) = proto.graph.clone() else {
+        return Err(refused(error));
+    };
     let broken: HashSet<usize> = {
         let context = tract_onnx::model::ParsingContext {
             onnx_operator_set_version: version,
@@ -240,7 +143,9 @@ fn parse(mut proto: pb::ModelProto) -> Result<tract_onnx::model::ParseResult, Sh
             let builder = onnx.op_register.0.get(&node.op_type);
             builder.is_some_and(|build| build(&context, node).is_err())
         };
-        (0..graph.node.len()).filter(|&i| fails(&graph.node[i])).collect()
+        (0..graph.node.len())
+            .filter(|&i| fails(&graph.node[i]))
+            .collect()
     };
     if let Some(graph) = proto.graph.as_mut() {
         for index in broken {
@@ -290,7 +195,10 @@ fn elem_type_of(datum: DatumType) -> i32 {
 /// The model with typed inputs in place of weights and open sizes set.
 fn without_weights(model: &ModelProto, graph: &Graph<'_>, plan: &InputDims) -> ModelProto {
     let source = graph.proto();
-    let mut slim = GraphProto { name: source.name.clone(), ..GraphProto::default() };
+    let mut slim = GraphProto {
+        name: source.name.clone(),
+        ..GraphProto::default()
+    };
     for (&value, dims) in graph.inputs().iter().zip(&plan.dims) {
         if let Some(info) = graph.input_info(value) {
             slim.input.push(with_dims(info, dims.as_deref()));
@@ -326,12 +234,16 @@ fn is_small(tensor: &TensorProto) -> bool {
 }
 
 fn weight_input(tensor: &TensorProto) -> ValueInfoProto {
-    let shape = TensorShapeProto { dim: tensor.dims.iter().map(|d| fixed(*d)).collect() };
+    let shape = TensorShapeProto {
+        dim: tensor.dims.iter().map(|d| fixed(*d)).collect(),
+    };
     declare(tensor.name(), tensor.data_type(), shape)
 }
 
 fn with_dims(info: &ValueInfoProto, dims: Option<&[Option<Dim>]>) -> ValueInfoProto {
-    let Some(dims) = dims else { return info.clone() };
+    let Some(dims) = dims else {
+        return info.clone();
+    };
     let elem_type = super::inputs::declared_type(info);
     let dim = dims.iter().map(|d| match d {
         Some(d) if *d == Dim::batch() => named(BATCH.to_owned()),
@@ -339,27 +251,43 @@ fn with_dims(info: &ValueInfoProto, dims: Option<&[Option<Dim>]>) -> ValueInfoPr
         Some(d) => fixed(d.fixed),
         None => tensor_shape_proto::Dimension::default(),
     });
-    declare(info.name(), elem_type, TensorShapeProto { dim: dim.collect() })
+    declare(
+        info.name(),
+        elem_type,
+        TensorShapeProto { dim: dim.collect() },
+    )
 }
 
 fn fixed(size: i64) -> tensor_shape_proto::Dimension {
     let value = Some(tensor_shape_proto::dimension::Value::DimValue(size));
-    tensor_shape_proto::Dimension { value, ..Default::default() }
+    tensor_shape_proto::Dimension {
+        value,
+        ..Default::default()
+    }
 }
 
 fn named(symbol: String) -> tensor_shape_proto::Dimension {
     let value = Some(tensor_shape_proto::dimension::Value::DimParam(symbol));
-    tensor_shape_proto::Dimension { value, ..Default::default() }
+    tensor_shape_proto::Dimension {
+        value,
+        ..Default::default()
+    }
 }
 
 /// A tensor value declaration.
 #[must_use]
 pub fn declare(name: &str, elem_type: i32, shape: TensorShapeProto) -> ValueInfoProto {
-    let tensor = type_proto::Tensor { elem_type: Some(elem_type), shape: Some(shape) };
+    let tensor = type_proto::Tensor {
+        elem_type: Some(elem_type),
+        shape: Some(shape),
+    };
     let value = Some(type_proto::Value::TensorType(tensor));
     ValueInfoProto {
         name: Some(name.to_owned()),
-        r#type: Some(TypeProto { value, ..Default::default() }),
+        r#type: Some(TypeProto {
+            value,
+            ..Default::default()
+        }),
         ..Default::default()
     }
 }

@@ -45,7 +45,9 @@ impl Trunk {
         skips: &[Skip],
     ) -> Option<Self> {
         let view = View::new(graph, root, keep, |value, node| {
-            skips.iter().any(|s| s.concat == node && s.operand == value && s.main != value)
+            skips
+                .iter()
+                .any(|s| s.concat == node && s.operand == value && s.main != value)
         });
         let path = dominator_chain(&view, target)?;
         let mut position = vec![None; graph.node_count()];
@@ -64,7 +66,8 @@ impl Trunk {
     /// Position of the path node that a node comes after, or its own.
     #[must_use]
     pub fn nearest(&self, node: NodeId) -> Option<usize> {
-        self.position(node).or_else(|| self.path.nearest[node.index()].flatten())
+        self.position(node)
+            .or_else(|| self.path.nearest[node.index()].flatten())
     }
 
     /// The step of the path that a node works towards: the position of the next path
@@ -84,12 +87,25 @@ impl Trunk {
 #[must_use]
 pub fn find_skips(graph: &Graph<'_>, shapes: &Shapes, depends: &[Kinds]) -> Vec<Skip> {
     let latent = |v: ValueId| depends[v.index()].has(InputKind::Latent);
-    let is_map = |v: ValueId| shapes.get(v).is_none_or(|s| s.dims.len() == 4);
+    let rank = |v: ValueId| shapes.get(v).map(|s| s.dims.len());
+    let is_map = |v: ValueId| rank(v).is_none_or(|r| r == 4);
     let mut skips = Vec::new();
     for concat in graph.nodes().filter(|n| graph.op(*n) == "Concat") {
-        let &[left, right] = graph.inputs_of(concat) else { continue };
-        let axis = graph.node(concat).attribute.iter().find(|a| a.name() == "axis");
-        let channels = axis.is_some_and(|a| matches!(a.i(), 1 | -3));
+        let &[left, right] = graph.inputs_of(concat) else {
+            continue;
+        };
+        let axis = graph
+            .node(concat)
+            .attribute
+            .iter()
+            .find(|a| a.name() == "axis");
+        // The last axis holds the channels in the layout of some accelerators; short of
+        // a known rank it is more likely a concatenation of embeddings.
+        let channels = axis.is_some_and(|a| match a.i() {
+            1 | -3 => true,
+            3 | -1 => rank(left) == Some(4),
+            _ => false,
+        });
         if !channels || !latent(left) || !latent(right) || !is_map(left) || !is_map(right) {
             continue;
         }
@@ -109,17 +125,36 @@ fn skip_of(
     operand: ValueId,
 ) -> Option<Skip> {
     let above = graph.ancestors(&[main], &BitSet::default());
+    // The operand may be the encoder value in another layout or type.
     let reaches_main = |v: ValueId| {
-        v == main || graph.producer(v).is_some_and(|p| above.contains(p.index()))
+        let mut value = v;
+        loop {
+            let Some(node) = graph.producer(value) else {
+                return value == main;
+            };
+            if value == main || above.contains(node.index()) {
+                return true;
+            }
+            match (graph.op(node), graph.inputs_of(node)) {
+                ("Transpose" | "Cast" | "Identity", &[before]) => value = before,
+                _ => return false,
+            }
+        }
     };
     let mut residuals = Vec::new();
     let mut value = operand;
     loop {
         if depends[value.index()].has(InputKind::Latent) && reaches_main(value) {
-            return Some(Skip { concat, main, operand, source: value, residuals });
+            return Some(Skip {
+                concat,
+                main,
+                operand,
+                source: value,
+                residuals,
+            });
         }
         let node = graph.producer(value)?;
-        if !matches!(graph.op(node), "Add" | "Sum" | "Cast" | "Identity") {
+        if !is_sum(graph, node) {
             return None;
         }
         let inputs = graph.inputs_of(node);
@@ -141,17 +176,59 @@ fn sum_reaches(
     if reaches_main(value) {
         return true;
     }
-    let Some(node) = graph.producer(value) else { return false };
+    let Some(node) = graph.producer(value) else {
+        return false;
+    };
     depth < MAX_CONTROLNETS
-        && matches!(graph.op(node), "Add" | "Sum" | "Cast" | "Identity")
-        && graph.inputs_of(node).iter().any(|v| sum_reaches(graph, *v, reaches_main, depth + 1))
+        && is_sum(graph, node)
+        && graph
+            .inputs_of(node)
+            .iter()
+            .any(|v| sum_reaches(graph, *v, reaches_main, depth + 1))
+}
+
+/// What merged ControlNets give the mid block: what is added to its value, which no
+/// control image reaches, on the way to the first decoder `Concat`.
+#[must_use]
+pub fn mid_residuals(graph: &Graph<'_>, skips: &[Skip], depends: &[Kinds]) -> Vec<ValueId> {
+    let own = |v: ValueId| {
+        let set = depends[v.index()];
+        set.has(InputKind::Latent) && !set.has(InputKind::ControlImage)
+    };
+    let mut found = Vec::new();
+    let Some(mut value) = skips.first().map(|s| s.main) else {
+        return found;
+    };
+    while !own(value) {
+        let Some(node) = graph.producer(value) else {
+            return Vec::new();
+        };
+        let inputs = graph.inputs_of(node);
+        let towards = |v: &ValueId| sum_reaches(graph, *v, &own, 0);
+        match inputs.iter().copied().find(towards) {
+            Some(next) if is_sum(graph, node) => {
+                found.extend(inputs.iter().copied().filter(|v| *v != next));
+                value = next;
+            }
+            _ => return Vec::new(),
+        }
+    }
+    found
+}
+
+fn is_sum(graph: &Graph<'_>, node: NodeId) -> bool {
+    matches!(
+        graph.op(node),
+        "Add" | "Sum" | "Cast" | "Identity" | "Transpose"
+    )
 }
 
 /// Nodes of ControlNets that are merged into the graph: those that make residuals
-/// and are not part of the UNet's own encoder.
+/// and are not part of the UNet's own encoder or mid block.
 #[must_use]
-pub fn control_nodes(graph: &Graph<'_>, skips: &[Skip]) -> BitSet {
-    let residuals: Vec<ValueId> = skips.iter().flat_map(|s| s.residuals.clone()).collect();
+pub fn control_nodes(graph: &Graph<'_>, skips: &[Skip], mid: &[ValueId]) -> BitSet {
+    let mut residuals: Vec<ValueId> = skips.iter().flat_map(|s| s.residuals.clone()).collect();
+    residuals.extend_from_slice(mid);
     let sources: Vec<ValueId> = skips.iter().map(|s| s.source).collect();
     let mut nodes = graph.ancestors(&residuals, &BitSet::default());
     nodes.subtract(&graph.ancestors(&sources, &BitSet::default()));

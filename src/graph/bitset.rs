@@ -10,7 +10,9 @@ impl BitSet {
     /// An empty set with room for `0..len`.
     #[must_use]
     pub fn new(len: usize) -> Self {
-        Self { words: vec![0; len.div_ceil(64)] }
+        Self {
+            words: vec![0; len.div_ceil(64)],
+        }
     }
 
     /// Adds `index`; true if it was not there.
@@ -35,7 +37,9 @@ impl BitSet {
     /// Whether `index` is in the set.
     #[must_use]
     pub fn contains(&self, index: usize) -> bool {
-        self.words.get(index / 64).is_some_and(|w| w & (1 << (index % 64)) != 0)
+        self.words
+            .get(index / 64)
+            .is_some_and(|w| w & (1 << (index % 64)) != 0)
     }
 
     /// Adds all of `other`.
@@ -65,7 +69,10 @@ impl BitSet {
     #[must_use]
     pub fn is_subset(&self, other: &Self) -> bool {
         let word = |i: usize| other.words.get(i).copied().unwrap_or(0);
-        self.words.iter().enumerate().all(|(i, w)| w & !word(i) == 0)
+        self.words
+            .iter()
+            .enumerate()
+            .all(|(i, w)| w & !word(i) == 0)
     }
 
     /// Number of indices in the set.
@@ -83,7 +90,9 @@ impl BitSet {
     /// The indices, ascending.
     pub fn iter(&self) -> impl Iterator<Item = usize> + '_ {
         self.words.iter().enumerate().flat_map(|(i, &word)| {
-            (0..64).filter(move |bit| word & (1 << bit) != 0).map(move |bit| i * 64 + bit)
+            (0..64)
+                .filter(move |bit| word & (1 << bit) != 0)
+                .map(move |bit| i * 64 + bit)
         })
     }
 }

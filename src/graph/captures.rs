@@ -20,10 +20,18 @@ fn free_names<'g>(graph: &'g GraphProto, outer: &HashSet<&'g str>, free: &mut Ve
     let mut defined = outer.clone();
     defined.extend(graph.input.iter().map(|i| i.name()));
     defined.extend(graph.initializer.iter().map(|t| t.name()));
-    defined.extend(graph.sparse_initializer.iter().filter_map(|s| Some(s.values.as_ref()?.name())));
+    defined.extend(
+        graph
+            .sparse_initializer
+            .iter()
+            .filter_map(|s| Some(s.values.as_ref()?.name())),
+    );
     for node in &graph.node {
         free.extend(
-            node.input.iter().map(String::as_str).filter(|n| !n.is_empty() && !defined.contains(n)),
+            node.input
+                .iter()
+                .map(String::as_str)
+                .filter(|n| !n.is_empty() && !defined.contains(n)),
         );
         for attribute in &node.attribute {
             for inner in attribute.g.iter().chain(&attribute.graphs) {
@@ -32,5 +40,11 @@ fn free_names<'g>(graph: &'g GraphProto, outer: &HashSet<&'g str>, free: &mut Ve
         }
         defined.extend(node.output.iter().map(String::as_str));
     }
-    free.extend(graph.output.iter().map(|o| o.name()).filter(|n| !defined.contains(n)));
+    free.extend(
+        graph
+            .output
+            .iter()
+            .map(|o| o.name())
+            .filter(|n| !defined.contains(n)),
+    );
 }

@@ -66,7 +66,11 @@ impl<'m> Graph<'m> {
         };
         graph.index_sources();
         graph.index_nodes();
-        graph.outputs = proto.output.iter().map(|o| graph.intern(o.name())).collect();
+        graph.outputs = proto
+            .output
+            .iter()
+            .map(|o| graph.intern(o.name()))
+            .collect();
         graph.mark_constants();
         graph
     }
@@ -108,7 +112,11 @@ impl<'m> Graph<'m> {
         for (i, node) in self.proto.node.iter().enumerate() {
             let id = NodeId::new(i);
             let mut used: Vec<ValueId> = Vec::with_capacity(node.input.len());
-            let direct = node.input.iter().map(String::as_str).filter(|n| !n.is_empty());
+            let direct = node
+                .input
+                .iter()
+                .map(String::as_str)
+                .filter(|n| !n.is_empty());
             for name in direct.chain(captured_names(node)) {
                 let value = self.intern(name);
                 used.push(value);
@@ -131,17 +139,28 @@ impl<'m> Graph<'m> {
     fn mark_constants(&mut self) {
         let mut constant = BitSet::new(self.names.len());
         for (i, origin) in self.origins.iter().enumerate() {
-            if matches!(origin, Origin::Initializer(_) | Origin::SparseInitializer(_)) {
+            if matches!(
+                origin,
+                Origin::Initializer(_) | Origin::SparseInitializer(_)
+            ) {
                 constant.insert(i);
             }
         }
         for (i, node) in self.proto.node.iter().enumerate() {
             let random = matches!(
                 node.op_type(),
-                "RandomNormal" | "RandomUniform" | "RandomNormalLike" | "RandomUniformLike"
-                    | "Multinomial" | "Bernoulli"
+                "RandomNormal"
+                    | "RandomUniform"
+                    | "RandomNormalLike"
+                    | "RandomUniformLike"
+                    | "Multinomial"
+                    | "Bernoulli"
             );
-            if !random && self.inputs_of[i].iter().all(|v| constant.contains(v.index())) {
+            if !random
+                && self.inputs_of[i]
+                    .iter()
+                    .all(|v| constant.contains(v.index()))
+            {
                 for value in &self.outputs_of[i] {
                     constant.insert(value.index());
                 }
@@ -239,7 +258,11 @@ impl<'m> Graph<'m> {
     /// The `position`-th declared input of a node; none where omitted.
     #[must_use]
     pub fn input_at(&self, id: NodeId, position: usize) -> Option<ValueId> {
-        let name = self.node(id).input.get(position).filter(|n| !n.is_empty())?;
+        let name = self
+            .node(id)
+            .input
+            .get(position)
+            .filter(|n| !n.is_empty())?;
         self.value(name)
     }
 
@@ -294,9 +317,13 @@ impl<'m> Graph<'m> {
     pub fn constant_tensor(&self, id: ValueId) -> Option<&'m TensorProto> {
         match self.origin(id) {
             Origin::Initializer(i) => self.proto.initializer.get(i),
-            Origin::Node(node) if self.op(node) == "Constant" => {
-                self.node(node).attribute.iter().find(|a| a.name() == "value")?.t.as_ref()
-            }
+            Origin::Node(node) if self.op(node) == "Constant" => self
+                .node(node)
+                .attribute
+                .iter()
+                .find(|a| a.name() == "value")?
+                .t
+                .as_ref(),
             _ => None,
         }
     }

@@ -30,7 +30,9 @@ impl View {
             index[node] = Some(view.add_node(Some(NodeId::new(node))));
         }
         for node in keep.iter().map(NodeId::new) {
-            let Some(to) = index[node.index()] else { continue };
+            let Some(to) = index[node.index()] else {
+                continue;
+            };
             for &value in graph.inputs_of(node) {
                 if cut(value, node) {
                     continue;
@@ -42,7 +44,11 @@ impl View {
                 }
             }
         }
-        Self { graph: view, root: origin, index }
+        Self {
+            graph: view,
+            root: origin,
+            index,
+        }
     }
 }
 
@@ -61,8 +67,10 @@ pub struct Dominators {
 pub fn dominator_chain(view: &View, target: NodeId) -> Option<Dominators> {
     let found = dominators::simple_fast(&view.graph, view.root);
     let target = view.index[target.index()]?;
-    let mut chain: Vec<NodeId> =
-        found.dominators(target)?.filter_map(|n| view.graph[n]).collect();
+    let mut chain: Vec<NodeId> = found
+        .dominators(target)?
+        .filter_map(|n| view.graph[n])
+        .collect();
     chain.reverse();
     let mut position = vec![None; view.index.len()];
     for (i, node) in chain.iter().enumerate() {
@@ -74,7 +82,9 @@ pub fn dominator_chain(view: &View, target: NodeId) -> Option<Dominators> {
         if position[node].is_some() {
             continue;
         }
-        let Some(mut above) = found.dominators(*start) else { continue };
+        let Some(mut above) = found.dominators(*start) else {
+            continue;
+        };
         let hit = above.find_map(|n| view.graph[n].and_then(|id| position[id.index()]));
         nearest[node] = Some(hit);
     }

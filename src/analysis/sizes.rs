@@ -1,0 +1,207 @@
+//! Sizes given to the graph inputs before shapes are inferred.
+//!
+//! The batch of the latent stays a symbol; latent size and token count are numbers.
+//! Residuals get the size of what they are added to, told by the strides between
+//! the latent and that place: an export may take sizes it needs early from any of
+//! its inputs, so inference cannot wait for theirs.
+
+use super::dims::{Dim, Shape};
+use super::inputs::{Flow, InputKind, declared_shape, dim_param, fixed_dim};
+use super::strides::{control_factor, strides};
+use crate::graph::{Graph, ValueId};
+use crate::onnx::proto::TensorShapeProto;
+
+/// Sizes that an export leaves open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    /// Rows of the latent; guidance doubles the pictures asked for.
+    pub batch: u64,
+    /// Latent height.
+    pub height: u64,
+    /// Latent width.
+    pub width: u64,
+    /// Tokens of the encoded prompt.
+    pub tokens: u64,
+}
+
+impl Default for Sizes {
+    fn default() -> Self {
+        Self {
+            batch: 2,
+            height: 64,
+            width: 64,
+            tokens: 77,
+        }
+    }
+}
+
+/// Whether height, width or token count of the export are open.
+#[must_use]
+pub fn has_open_sizes(graph: &Graph<'_>, kinds: &[InputKind]) -> bool {
+    graph.inputs().iter().zip(kinds).any(|(v, kind)| {
+        let shape = graph.input_info(*v).and_then(declared_shape);
+        let rank = shape.map_or(0, |s| s.dim.len());
+        let open = |axis: usize| shape.is_some_and(|s| fixed_dim(s, axis).is_none());
+        match kind {
+            // Images may be stacked on a leading axis.
+            InputKind::Latent | InputKind::ControlImage => (2..rank).any(open),
+            InputKind::Text => open(1),
+            _ => false,
+        }
+    })
+}
+
+/// Dimensions given to each graph input.
+pub(super) struct InputDims {
+    /// Parallel to [`Graph::inputs`]; none where nothing is declared.
+    pub(super) dims: Vec<Option<Vec<Option<Dim>>>>,
+    /// Whether the latent's batch is open.
+    pub(super) symbolic: bool,
+}
+
+/// What the latent says about sizes.
+struct Latent<'m> {
+    batch_name: Option<&'m str>,
+    symbolic: bool,
+    height: i64,
+    width: i64,
+    tokens: i64,
+}
+
+impl InputDims {
+    pub(super) fn new(graph: &Graph<'_>, kinds: &[InputKind], sizes: Sizes) -> Self {
+        let latent = (0..kinds.len()).find(|&i| kinds[i] == InputKind::Latent);
+        let latent = latent.map(|i| graph.inputs()[i]);
+        let known = Latent::of(graph, latent, sizes);
+        let strides = latent.map(|l| strides(graph, l));
+        let dims = graph.inputs().iter().zip(kinds).map(|(&value, &kind)| {
+            let declared = graph.input_info(value).and_then(declared_shape)?;
+            let size = match (kind, latent, &strides) {
+                (InputKind::ControlImage, Some(latent), _) => {
+                    let factor = control_factor(graph, value, latent).unwrap_or(8);
+                    Some([
+                        known.height.saturating_mul(factor),
+                        known.width.saturating_mul(factor),
+                    ])
+                }
+                (InputKind::Residual, _, Some(strides)) => {
+                    let stride = residual_stride(graph, value, strides);
+                    stride.map(|s| [shrunk(known.height, s), shrunk(known.width, s)])
+                }
+                (InputKind::Latent, ..) => Some([known.height, known.width]),
+                _ => None,
+            };
+            Some(known.fill(declared, kind, size))
+        });
+        Self {
+            dims: dims.collect(),
+            symbolic: known.symbolic,
+        }
+    }
+
+    /// Gives residual inputs the inferred shape of what they are added to, where it
+    /// is another than assumed; true if that told something new.
+    pub(super) fn correct_residuals(
+        &mut self,
+        graph: &Graph<'_>,
+        kinds: &[InputKind],
+        found: &[Option<Shape>],
+    ) -> bool {
+        let mut changed = false;
+        for (i, (&value, &kind)) in graph.inputs().iter().zip(kinds).enumerate() {
+            if kind != InputKind::Residual {
+                continue;
+            }
+            let partner = graph.consumers(value).iter().find_map(|&node| {
+                let joins = matches!(graph.op(node), "Add" | "Sum");
+                let others = graph
+                    .inputs_of(node)
+                    .iter()
+                    .filter(|v| joins && **v != value);
+                others
+                    .filter_map(|v| found[v.index()].as_ref())
+                    .find(|s| s.dims.len() == 4)
+            });
+            let Some(shape) = partner else { continue };
+            let dims: Vec<Option<Dim>> = shape.dims.iter().copied().map(Some).collect();
+            if self.dims[i].as_ref() != Some(&dims) {
+                self.dims[i] = Some(dims);
+                changed = true;
+            }
+        }
+        changed
+    }
+}
+
+impl<'m> Latent<'m> {
+    fn of(graph: &Graph<'m>, latent: Option<ValueId>, sizes: Sizes) -> Self {
+        let shape = latent
+            .and_then(|v| graph.input_info(v))
+            .and_then(declared_shape);
+        let limited = |size: u64| i64::try_from(size).unwrap_or(i64::MAX);
+        let spatial = |axis: usize, asked: u64| {
+            shape
+                .and_then(|s| fixed_dim(s, axis))
+                .unwrap_or(limited(asked))
+        };
+        Self {
+            batch_name: shape.and_then(|s| dim_param(s, 0)),
+            symbolic: shape.is_some_and(|s| fixed_dim(s, 0).is_none()),
+            height: spatial(2, sizes.height),
+            width: spatial(3, sizes.width),
+            tokens: limited(sizes.tokens),
+        }
+    }
+
+    /// Declared dimensions, the open ones set as far as they can be told. `size` is
+    /// that of the last two axes of an image.
+    fn fill(
+        &self,
+        declared: &TensorShapeProto,
+        kind: InputKind,
+        size: Option<[i64; 2]>,
+    ) -> Vec<Option<Dim>> {
+        let rank = declared.dim.len();
+        let open = |axis: usize| -> Option<Dim> {
+            let named_batch = self
+                .batch_name
+                .is_some_and(|b| dim_param(declared, axis) == Some(b));
+            // A name is needed off the leading axis, and for a vector, which may as
+            // well have one element.
+            if self.symbolic && (named_batch || (axis == 0 && (2..5).contains(&rank))) {
+                return Some(Dim::batch());
+            }
+            match (kind, size) {
+                (_, Some(size)) if axis + 2 >= rank => Some(Dim::fixed(size[axis + 2 - rank])),
+                (InputKind::ControlImage, _) if axis == rank - 4 && self.symbolic => {
+                    Some(Dim::batch())
+                }
+                (InputKind::Text, _) if axis == 1 => Some(Dim::fixed(self.tokens)),
+                (InputKind::ControlImage | InputKind::Timestep | InputKind::ControlScale, _)
+                    if axis == 0 =>
+                {
+                    Some(Dim::fixed(1))
+                }
+                _ => None,
+            }
+        };
+        let dim = |axis| {
+            fixed_dim(declared, axis)
+                .map(Dim::fixed)
+                .or_else(|| open(axis))
+        };
+        (0..rank).map(dim).collect()
+    }
+}
+
+/// Stride of the place that a residual is added to.
+fn residual_stride(graph: &Graph<'_>, residual: ValueId, strides: &[i64]) -> Option<i64> {
+    let joins = Flow { graph }.first_ops(residual);
+    let others = joins.iter().flat_map(|n| graph.inputs_of(*n));
+    others.map(|v| strides[v.index()]).find(|s| *s > 0)
+}
+
+/// Size after padded convolutions with this stride in all.
+fn shrunk(size: i64, stride: i64) -> i64 {
+    size.saturating_add(stride - 1) / stride
+}

@@ -1,0 +1,87 @@
+//! Products of convolution strides: how much smaller a place is than the input.
+
+use crate::graph::{BitSet, Graph, NodeId, ValueId};
+
+pub(super) fn is_conv(graph: &Graph<'_>, node: NodeId) -> bool {
+    matches!(graph.op(node), "Conv" | "FusedConv" | "NhwcConv")
+}
+
+/// Smallest product of convolution strides from `input` to a node that also
+/// depends on another image.
+pub(super) fn join_stride(
+    graph: &Graph<'_>,
+    input: ValueId,
+    reach: &BitSet,
+    others: &BitSet,
+) -> Option<i64> {
+    let mut stride = vec![0i64; graph.value_count()];
+    stride[input.index()] = 1;
+    let mut best: Option<i64> = None;
+    for node in reach.iter().map(NodeId::new) {
+        if graph.op(node) == "Shape" {
+            continue;
+        }
+        let before = graph
+            .inputs_of(node)
+            .iter()
+            .map(|v| stride[v.index()])
+            .max()
+            .unwrap_or(0);
+        if before == 0 {
+            continue;
+        }
+        if others.contains(node.index()) {
+            best = Some(best.map_or(before, |b| b.min(before)));
+            continue;
+        }
+        let own = if is_conv(graph, node) {
+            conv_stride(graph, node)
+        } else {
+            1
+        };
+        for &out in graph.outputs_of(node) {
+            stride[out.index()] = before.saturating_mul(own);
+        }
+    }
+    best
+}
+
+/// Stride of a convolution along its first spatial axis.
+pub(super) fn conv_stride(graph: &Graph<'_>, node: NodeId) -> i64 {
+    let attribute = graph
+        .node(node)
+        .attribute
+        .iter()
+        .find(|a| a.name() == "strides");
+    attribute
+        .and_then(|a| a.ints.first().copied())
+        .unwrap_or(1)
+        .max(1)
+}
+
+/// By value the product of convolution strides on the way from `latent`, the largest
+/// where ways join; 0 where none leads. Holds up to the first resize.
+pub(super) fn strides(graph: &Graph<'_>, latent: ValueId) -> Vec<i64> {
+    let mut stride = vec![0i64; graph.value_count()];
+    stride[latent.index()] = 1;
+    for node in graph.nodes().filter(|n| graph.op(*n) != "Shape") {
+        let before = graph
+            .inputs_of(node)
+            .iter()
+            .map(|v| stride[v.index()])
+            .max()
+            .unwrap_or(0);
+        let shrinks = is_conv(graph, node) || matches!(graph.op(node), "AveragePool" | "MaxPool");
+        let own = if shrinks { conv_stride(graph, node) } else { 1 };
+        for &out in graph.outputs_of(node) {
+            stride[out.index()] = before.saturating_mul(own);
+        }
+    }
+    stride
+}
+
+/// Product of the strides from a control image to where it meets the latent.
+pub(super) fn control_factor(graph: &Graph<'_>, control: ValueId, latent: ValueId) -> Option<i64> {
+    let reach = graph.descendants(&[control]);
+    join_stride(graph, control, &reach, &graph.descendants(&[latent]))
+}

@@ -1,0 +1,210 @@
+//! A small UNet with everything that is recognised, and one thing at a time made otherwise.
+
+use hgc::analysis::shapes::declare;
+use hgc::onnx::proto::{
+    GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TensorShapeProto,
+    ValueInfoProto, tensor_shape_proto,
+};
+use hgc::onnx::{attr_int, attr_ints, make_node, tensor_f32, tensor_i64};
+
+/// What the rank-3 input does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cross {
+    /// Gives keys and values, as a text does.
+    Attended,
+    /// Is added to the tokens of the latent.
+    Added,
+    /// Both.
+    AttendedAndAdded,
+    /// Gives keys, and the latent gives values.
+    KeysOnly,
+}
+
+/// What the graph is like.
+pub struct Twin {
+    /// Whether there is a timestep.
+    pub timed: bool,
+    /// Whether the `Concat` joins an encoder value, not two branches of one.
+    pub skips: bool,
+    /// The rank-3 input.
+    pub cross: Cross,
+    /// Operator that joins the rank-4 input with the skip.
+    pub residual: &'static str,
+}
+
+impl Default for Twin {
+    fn default() -> Self {
+        Self {
+            timed: true,
+            skips: true,
+            cross: Cross::Attended,
+            residual: "Add",
+        }
+    }
+}
+
+const WIDTH: i64 = 8;
+/// Latent of 16 x 16, once shrunk by two; the text is as long, so that each may take the
+/// other's place.
+const TOKENS: i64 = 64;
+
+impl Twin {
+    /// The graph as a model.
+    pub fn model(&self) -> ModelProto {
+        let mut graph = GraphProto {
+            name: Some("twin".to_owned()),
+            ..GraphProto::default()
+        };
+        graph
+            .input
+            .push(input("latent", &[None, Some(4), Some(16), Some(16)]));
+        if self.timed {
+            graph.input.push(input("time", &[Some(1)]));
+        }
+        graph
+            .input
+            .push(input("text", &[None, Some(TOKENS), Some(WIDTH)]));
+        graph
+            .input
+            .push(input("extra", &[None, Some(WIDTH), Some(16), Some(16)]));
+        self.encoder(&mut graph);
+        self.middle(&mut graph);
+        self.decoder(&mut graph);
+        graph
+            .output
+            .push(input("out", &[None, Some(4), Some(16), Some(16)]));
+        let opset = OperatorSetIdProto {
+            version: Some(17),
+            ..OperatorSetIdProto::default()
+        };
+        ModelProto {
+            ir_version: Some(8),
+            opset_import: vec![opset],
+            graph: Some(graph),
+            ..ModelProto::default()
+        }
+    }
+
+    fn encoder(&self, graph: &mut GraphProto) {
+        conv(graph, "latent", "stem", 4, WIDTH, 1);
+        conv(graph, "stem", "small", WIDTH, WIDTH, 2);
+        if self.timed {
+            node(graph, "Sin", &["time"], "sine");
+            node(graph, "Add", &["small", "sine"], "map");
+        } else {
+            node(graph, "Identity", &["small"], "map");
+        }
+    }
+
+    /// Tokens of the map, what the text does to them, and back.
+    fn middle(&self, graph: &mut GraphProto) {
+        graph
+            .initializer
+            .push(tensor_i64("flat", &[3], &[0, WIDTH, -1]));
+        graph
+            .initializer
+            .push(tensor_i64("full", &[4], &[0, WIDTH, 8, 8]));
+        node(graph, "Reshape", &["map", "flat"], "columns");
+        push(graph, transpose("columns", "tokens", &[0, 2, 1]));
+        let value = if self.cross == Cross::KeysOnly {
+            "tokens"
+        } else {
+            "text"
+        };
+        if self.cross == Cross::Added {
+            node(graph, "Add", &["tokens", "text"], "mixed");
+        } else {
+            attention(graph, "tokens", "text", value);
+            node(graph, "Add", &["tokens", "attended"], "mixed");
+        }
+        let both = self.cross == Cross::AttendedAndAdded;
+        node(
+            graph,
+            "Add",
+            &["mixed", if both { "text" } else { "tokens" }],
+            "more",
+        );
+        push(graph, transpose("more", "rows", &[0, 2, 1]));
+        node(graph, "Reshape", &["rows", "full"], "deep");
+    }
+
+    fn decoder(&self, graph: &mut GraphProto) {
+        graph
+            .initializer
+            .push(tensor_f32("scales", &[4], &[1.0, 1.0, 2.0, 2.0]));
+        node(graph, "Resize", &["deep", "", "scales"], "large");
+        conv(graph, "large", "main", WIDTH, WIDTH, 1);
+        let beside = if self.skips {
+            "stem"
+        } else {
+            conv(graph, "large", "branch", WIDTH, WIDTH, 1);
+            "branch"
+        };
+        node(graph, self.residual, &[beside, "extra"], "joined");
+        push(
+            graph,
+            make_node("Concat", "Concat", ["main", "joined"], ["both"])
+                .with_attr(attr_int("axis", 1)),
+        );
+        conv(graph, "both", "out", 2 * WIDTH, 4, 1);
+    }
+}
+
+fn attention(graph: &mut GraphProto, query: &str, key: &str, value: &str) {
+    for (from, to) in [(query, "q"), (key, "k"), (value, "v")] {
+        let weight = format!("{to}.weight");
+        graph.initializer.push(weights(&weight, &[WIDTH, WIDTH]));
+        node(graph, "MatMul", &[from, &weight], to);
+    }
+    push(graph, transpose("k", "kt", &[0, 2, 1]));
+    node(graph, "MatMul", &["q", "kt"], "scores");
+    push(
+        graph,
+        make_node("Softmax", "Softmax", ["scores"], ["shares"]).with_attr(attr_int("axis", -1)),
+    );
+    node(graph, "MatMul", &["shares", "v"], "attended");
+}
+
+fn conv(graph: &mut GraphProto, from: &str, to: &str, inner: i64, outer: i64, stride: i64) {
+    let weight = format!("{to}.weight");
+    graph
+        .initializer
+        .push(weights(&weight, &[outer, inner, 3, 3]));
+    let node = make_node("Conv", to, [from, weight.as_str()], [to])
+        .with_attr(attr_ints("kernel_shape", &[3, 3]))
+        .with_attr(attr_ints("pads", &[1, 1, 1, 1]))
+        .with_attr(attr_ints("strides", &[stride, stride]));
+    push(graph, node);
+}
+
+fn transpose(from: &str, to: &str, order: &[i64]) -> NodeProto {
+    make_node("Transpose", to, [from], [to]).with_attr(attr_ints("perm", order))
+}
+
+fn node(graph: &mut GraphProto, op: &str, inputs: &[&str], output: &str) {
+    push(
+        graph,
+        make_node(op, output, inputs.iter().copied(), [output]),
+    );
+}
+
+fn push(graph: &mut GraphProto, node: NodeProto) {
+    graph.node.push(node);
+}
+
+fn weights(name: &str, dims: &[i64]) -> TensorProto {
+    let elements = usize::try_from(dims.iter().product::<i64>()).unwrap_or_default();
+    tensor_f32(name, dims, &vec![0.5; elements])
+}
+
+fn input(name: &str, dims: &[Option<i64>]) -> ValueInfoProto {
+    use tensor_shape_proto::dimension::Value;
+    let dim = dims.iter().map(|d| {
+        let value = Some(d.map_or(Value::DimParam("batch".to_owned()), Value::DimValue));
+        tensor_shape_proto::Dimension {
+            value,
+            ..Default::default()
+        }
+    });
+    declare(name, 1, TensorShapeProto { dim: dim.collect() })
+}
