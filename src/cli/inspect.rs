@@ -12,6 +12,7 @@ use hgc::analysis::macs::Macs;
 use hgc::analysis::{Analysis, Role, invariant};
 use hgc::graph::NodeId;
 use hgc::onnx::Model;
+use hgc::rewrite;
 use serde::Serialize;
 
 use super::Outcome;
@@ -46,6 +47,8 @@ pub struct Args {
 struct Report {
     file: String,
     role: Role,
+    /// Policy of a model that hgc compiled.
+    compiled: Option<String>,
     inputs: Vec<InputReport>,
     blocks: Vec<BlockReport>,
     attention: Vec<AttentionReport>,
@@ -113,10 +116,19 @@ struct TotalReport {
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let mut reports = Vec::new();
     for path in &args.models {
-        let model = Model::read(path)?;
+        let mut model = Model::read(path)?;
+        // A compiled model is shown as what it was compiled from.
+        let compiled = rewrite::metadata(&model.proto, rewrite::names::key::POLICY);
+        let compiled = compiled.map(str::to_owned);
+        if compiled.is_some() {
+            model.proto = rewrite::strip(&model.proto)
+                .with_context(|| format!("cannot read {}", path.display()))?;
+        }
         let analysis = Analysis::of(&model.proto, args.sizes.into())
             .with_context(|| format!("cannot analyse {}", path.display()))?;
-        reports.push(report(&path.display().to_string(), &analysis));
+        let mut found = report(&path.display().to_string(), &analysis);
+        found.compiled = compiled;
+        reports.push(found);
     }
     let text = match args.format {
         InspectFormat::Json if reports.len() == 1 => serde_json::to_string_pretty(&reports[0])?,
@@ -138,6 +150,7 @@ fn report(file: &str, analysis: &Analysis<'_>) -> Report {
     Report {
         file: file.to_owned(),
         role: analysis.role,
+        compiled: None,
         inputs: inputs(analysis),
         blocks: blocks(analysis),
         attention: attention(analysis),
@@ -231,6 +244,9 @@ fn render(report: &Report, args: &Args) -> String {
     let count = |kind| report.attention.iter().filter(|a| a.kind == kind).count();
     let s = &args.sizes;
     let _ = writeln!(text, "{}: {}", report.file, report.role.name());
+    if let Some(policy) = &report.compiled {
+        let _ = writeln!(text, "compiled by hgc with policy {policy}; shown is the original in it");
+    }
     let _ = writeln!(
         text,
         "batch {}, latent {}x{}, {} tokens; batch is {}\n",

@@ -41,6 +41,10 @@ pub enum CompileError {
     Count { planned: usize, given: usize },
     #[error("plan format {found} is not known; this version reads format {known}")]
     Format { found: u32, known: u32 },
+    #[error("the plan calls {file} {found:?}; it must be {expected:?}")]
+    Name { file: String, found: String, expected: String },
+    #[error("{file}: the rewritten graph is not valid; please report this")]
+    Invalid { file: String, source: crate::onnx::GraphError },
     #[error("{file}: the plan does not fit")]
     Layout { file: String, source: LayoutError },
     #[error("{file}: cannot be rewritten")]
@@ -126,6 +130,7 @@ impl<'m> Session<'m> {
     /// [`CompileError::Options`] if an option is out of range.
     pub fn plan(&self, policy: Policy, options: &Options) -> Result<Planned, CompileError> {
         options.check().map_err(|reason| CompileError::Options { reason })?;
+        self.check_options(policy, options)?;
         let targets: Vec<Target<'_, '_>> = self
             .analyses
             .iter()
@@ -134,6 +139,23 @@ impl<'m> Session<'m> {
             .map(|((analysis, hash), name)| Target { analysis, name, hash: hash.clone() })
             .collect();
         self.place(policy::make(policy, &targets, options))
+    }
+
+    fn check_options(&self, policy: Policy, options: &Options) -> Result<(), CompileError> {
+        let Some(unet) = self.analyses.first() else { return Ok(()) };
+        let (skips, batch) = (unet.skips.len(), unet.sizes.batch);
+        if let Some(cut) = options.cut.filter(|c| *c > skips) {
+            let reason = format!("--cut is {cut}, but the UNet has {skips} skip connections");
+            return Err(CompileError::Options { reason });
+        }
+        if policy::wants_halves(policy) && unet.can_halve() && batch % 2 == 1 {
+            let reason = format!(
+                "--batch is {batch}; {policy} runs the prompted half of a guided batch, give an \
+                 even one (or use lossless, deepcache or faster-diffusion without guidance)"
+            );
+            return Err(CompileError::Options { reason });
+        }
+        Ok(())
     }
 
     fn names(&self) -> Vec<String> {
@@ -166,6 +188,14 @@ impl<'m> Session<'m> {
         let (planned, given) = (plan.models.len(), self.analyses.len());
         if planned != given {
             return Err(CompileError::Count { planned, given });
+        }
+        for (i, expected) in self.names().into_iter().enumerate() {
+            let found = self.model_plan(&plan, i)?.name.clone();
+            // Names become files: a plan must not choose where they go.
+            if found != expected {
+                let file = self.inputs.sources[i].file();
+                return Err(CompileError::Name { file, found, expected });
+            }
         }
         self.place(plan)
     }
@@ -208,8 +238,12 @@ impl<'m> Session<'m> {
     pub fn rewrite(&self, planned: &Planned, index: usize) -> Result<ModelProto, CompileError> {
         let source = &self.inputs.sources[index];
         let model = self.model_plan(&planned.plan, index)?;
-        rewrite::rewrite(&source.model.proto, &self.analyses[index], &planned.plan, model)
-            .map_err(|error| CompileError::Rewrite { file: source.file(), source: error })
+        let analysis = &self.analyses[index];
+        let compiled = rewrite::rewrite(&source.model.proto, analysis, &planned.plan, model)
+            .map_err(|error| CompileError::Rewrite { file: source.file(), source: error })?;
+        crate::onnx::validate_graphs(&compiled, &source.model.path)
+            .map_err(|error| CompileError::Invalid { file: source.file(), source: error })?;
+        Ok(compiled)
     }
 }
 

@@ -158,7 +158,8 @@ impl Plan {
     /// Whether any site is cached or any step saves work.
     #[must_use]
     pub fn changes_anything(&self) -> bool {
-        self.models.iter().any(|m| !m.sites.is_empty()) || self.guidance.schedule.has_half()
+        let half = self.guidance.schedule.has_half();
+        self.models.iter().any(|m| !m.sites.is_empty() || (m.halves && half))
     }
 
     /// The plan of the file with that graph hash.

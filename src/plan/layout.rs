@@ -23,8 +23,13 @@ pub enum LayoutError {
     UnknownGate { site: String, gate: String },
     #[error("two sites or gates of one model are called {name:?}")]
     DuplicateName { name: String },
-    #[error("name {name:?} of a site: use letters, digits, '.', '_' and '-'")]
+    #[error("name {name:?} of a site or gate: use letters, digits, '.', '_' and '-', and not \
+             \"guidance\", which is taken")]
     BadName { name: String },
+    #[error("sites {first:?} and {second:?} would both have a cache called {cache:?}; rename one")]
+    DuplicateCache { cache: String, first: String, second: String },
+    #[error("the plan has no steps")]
+    NoSteps,
     #[error("value {tensor:?} is cached by both {first:?} and {second:?}")]
     DuplicateTensor { tensor: String, first: String, second: String },
     #[error("site {site:?}: everything it needs is needed elsewhere too; nothing is saved")]
@@ -116,6 +121,7 @@ impl Layout {
             sites.push(place(analysis, model, site)?);
         }
         check_distinct(analysis, &sites)?;
+        check_caches(&sites)?;
         // Outer regions hold more nodes; a stable order keeps the plan's own.
         sites.sort_by_key(|s| std::cmp::Reverse(s.region.count()));
         nest(&mut sites)?;
@@ -239,8 +245,16 @@ fn check_batch(analysis: &Analysis<'_>, placed: &Placed) -> Result<(), LayoutErr
 }
 
 fn check_names(plan: &Plan, model: &ModelPlan) -> Result<(), LayoutError> {
+    if plan.steps == 0 {
+        return Err(LayoutError::NoSteps);
+    }
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    let bad = |name: &str| name.is_empty() || !name.chars().all(plain) || name == "guidance";
     let mut seen = std::collections::HashSet::new();
     for gate in &model.gates {
+        if bad(&gate.name) {
+            return Err(LayoutError::BadName { name: gate.name.clone() });
+        }
         let found = gate.schedule.steps();
         if found != plan.steps {
             let (gate, expected) = (gate.name.clone(), plan.steps);
@@ -262,8 +276,7 @@ fn check_names(plan: &Plan, model: &ModelPlan) -> Result<(), LayoutError> {
         return Err(LayoutError::FirstGuidance);
     }
     for site in &model.sites {
-        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-        if site.name.is_empty() || !site.name.chars().all(plain) || site.name == "guidance" {
+        if bad(&site.name) {
             return Err(LayoutError::BadName { name: site.name.clone() });
         }
         if !seen.insert(("site", &site.name)) {
@@ -329,6 +342,23 @@ fn check_distinct(analysis: &Analysis<'_>, sites: &[Placed]) -> Result<(), Layou
                     first: first.to_owned(),
                     second: placed.site.name.clone(),
                 });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// No two caches of a model may share a name: `x.0` of a site with several values is
+/// also what a site called `x.0` would get.
+fn check_caches(sites: &[Placed]) -> Result<(), LayoutError> {
+    let mut seen: HashMap<String, &str> = HashMap::new();
+    for placed in sites {
+        let own = placed.tensors.iter().map(|t| t.name.clone());
+        let slopes = placed.tensors.iter().map(|t| format!("{}.slope", t.name));
+        for cache in own.chain(slopes) {
+            if let Some(first) = seen.insert(cache.clone(), &placed.site.name) {
+                let (first, second) = (first.to_owned(), placed.site.name.clone());
+                return Err(LayoutError::DuplicateCache { cache, first, second });
             }
         }
     }

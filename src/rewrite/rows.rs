@@ -43,7 +43,14 @@ impl<'a> RowMaker<'a> {
         let mut nodes = vec![
             s.node("Shape", &[latent], &["hgc.rows.shape"]),
             s.look_up("hgc.rows.shape", &super::scribe::axis_name(axis), "hgc.rows.all"),
-            s.node("Div", &["hgc.rows.all", "hgc.two"], &[HALF_ROWS]),
+            // An odd batch has no halves: this reshape to [2, batch / 2] refuses it.
+            s.node("Div", &["hgc.rows.all", "hgc.two"], &["hgc.rows.quotient"]),
+            s.node("Max", &["hgc.rows.quotient", "hgc.unit"], &["hgc.rows.at_least_one"]),
+            s.concat("hgc.two", "hgc.rows.at_least_one", 0, "hgc.rows.pair"),
+            s.node("ConstantOfShape", &["hgc.rows.all"], &["hgc.rows.each"]),
+            s.node("Reshape", &["hgc.rows.each", "hgc.rows.pair"], &["hgc.rows.the_batch_must_be_even"]),
+            s.node("Shape", &["hgc.rows.the_batch_must_be_even"], &["hgc.rows.halves"]),
+            s.look_up("hgc.rows.halves", "hgc.unit", HALF_ROWS),
             s.cast(HALF, flag, super::scribe::dtype::I64),
             s.node("Mul", &[HALF_ROWS, flag], &["hgc.rows.left_out"]),
             s.node("Sub", &["hgc.rows.all", "hgc.rows.left_out"], &[STEP_ROWS]),
@@ -225,6 +232,7 @@ impl<'a> RowMaker<'a> {
         axes.insert(latent_axis);
         let mut tensors: Vec<TensorProto> = axes.iter().map(|a| axis_tensor(*a)).collect();
         tensors.push(tensor_i64("hgc.two", &[1], &[2]));
+        tensors.push(tensor_i64("hgc.unit", &[1], &[1]));
         tensors.push(tensor_i64(ZERO, &[1], &[0]));
         tensors.push(tensor_i64(END, &[1], &[i64::MAX]));
         tensors.extend(

@@ -194,7 +194,9 @@ fn culprit(error: &LayoutError) -> Option<&str> {
         | LayoutError::BatchAxis { site, .. } => site,
         LayoutError::Overlap { second, .. } | LayoutError::DuplicateTensor { second, .. } => second,
         LayoutError::DuplicateName { name } | LayoutError::BadName { name } => name,
-        LayoutError::ScheduleLength { .. }
+        LayoutError::DuplicateCache { second, .. } => second,
+        LayoutError::NoSteps
+        | LayoutError::ScheduleLength { .. }
         | LayoutError::FirstStep { .. }
         | LayoutError::FirstGuidance
         | LayoutError::FixedBatch { .. } => return None,

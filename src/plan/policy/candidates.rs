@@ -51,7 +51,8 @@ pub fn merged_control(analysis: &Analysis<'_>) -> Vec<ValueId> {
     let inside = |v: &ValueId| {
         graph.producer(*v).is_some_and(|p| analysis.control.contains(p.index()))
     };
-    let residuals = analysis.skips.iter().flat_map(|s| &s.residuals).copied().filter(inside);
+    let residuals = analysis.skips.iter().flat_map(|s| &s.residuals);
+    let residuals = residuals.chain(&analysis.mid_residuals).copied().filter(inside);
     let mut tensors: Vec<ValueId> =
         residuals.filter_map(|r| before_projection(analysis, r)).collect();
     tensors.sort_unstable();

@@ -90,7 +90,9 @@ pub fn make(policy: Policy, targets: &[Target<'_, '_>], options: &Options) -> Pl
     plan
 }
 
-fn wants_halves(policy: Policy) -> bool {
+/// Whether the policy runs half of a guided batch on some steps.
+#[must_use]
+pub fn wants_halves(policy: Policy) -> bool {
     matches!(policy, Policy::TGate | Policy::HgcPaper | Policy::Hgc)
 }
 
@@ -250,7 +252,7 @@ fn propose_control(builder: &mut Builder<'_, '_>, analysis: &Analysis<'_>, decis
         reuse: *reuse,
         mean: false,
         tensors: candidates::residuals(analysis),
-        why: "residuals are computed only where the UNet's deeper blocks read them".to_owned(),
+        why: "residuals run where the UNet's deeper blocks do; others read the cache".to_owned(),
     });
 }
 

@@ -160,6 +160,9 @@ impl Options {
         if self.steps == 0 || self.steps > 10_000 {
             return Err(format!("--steps is {}; use 1 to 10000", self.steps));
         }
+        if self.cut == Some(0) {
+            return Err("--cut starts at 1: the last decoder block always runs".to_owned());
+        }
         if self.interval == 0 || self.control_interval == 0 {
             return Err("--interval and --control-interval start at 1".to_owned());
         }
