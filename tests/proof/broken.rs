@@ -23,7 +23,7 @@ fn site<'g>(graph: &'g mut GraphProto, name: &str) -> &'g mut NodeProto {
 fn verify_broken(policy: Policy, break_it: impl Fn(&mut ModelProto)) -> Verdict {
     let folder = tempfile::tempdir().unwrap();
     let source = fixture("sd15-unet-only");
-    let files = compile(&source, policy, &Options::new(8), folder.path());
+    let files = compile(&source, policy, &Options::new(6), folder.path());
     let (original, rewritten) = &files[0];
     assert!(prove(original, rewritten).pass, "the unbroken rewrite must pass");
     let mut proto = Model::read(rewritten).unwrap().proto;
@@ -74,13 +74,15 @@ fn region_one_node_short() {
         let position = graph.node.iter().position(|n| n.name() == "hgc.site.deep").unwrap();
         let inside = branch(&mut graph.node[position], "then_branch");
         let made: Vec<String> = inside.node.iter().flat_map(|n| n.output.clone()).collect();
-        let weights: Vec<String> =
-            inside.initializer.iter().map(|t| t.name().to_owned()).collect();
-        let free = inside.node.iter().position(|n| {
-            !matches!(n.op_type(), "Constant" | "Cast")
-                && n.input.iter().all(|i| !made.contains(i) && !weights.contains(i))
+        let first = inside.node.iter().position(|n| {
+            n.op_type() == "Conv" && n.input.iter().all(|i| !made.contains(i))
         });
-        let node = inside.node.remove(free.unwrap());
+        let node = inside.node.remove(first.unwrap());
+        let (weights, rest) = std::mem::take(&mut inside.initializer)
+            .into_iter()
+            .partition(|t| node.input.iter().any(|i| i == t.name()));
+        inside.initializer = rest;
+        graph.initializer.extend::<Vec<_>>(weights);
         graph.node.insert(position, node);
     });
     fails(&verdict, "executed");

@@ -24,9 +24,21 @@ pub fn compile(
 ) -> Vec<(PathBuf, PathBuf)> {
     let inputs = Inputs::read(fixture, &[]).unwrap();
     let session = Session::new(&inputs, SIZES).unwrap();
+    compile_with(fixture, &inputs, &session, policy, options, folder)
+}
+
+/// The same for models that are analysed already.
+pub fn compile_with(
+    fixture: &Path,
+    inputs: &Inputs,
+    session: &Session<'_>,
+    policy: Policy,
+    options: &Options,
+    folder: &Path,
+) -> Vec<(PathBuf, PathBuf)> {
     let planned = session.plan(policy, options).unwrap();
-    assert!(planned.plan.changes_anything(), "{policy} found nothing to cache");
-    output::write(&inputs, &session, &planned, folder, false, &mut |_, _| {}).unwrap();
+    assert!(planned.plan.changes_anything(), "{policy} found nothing: {:#?}", planned.plan);
+    output::write(inputs, session, &planned, folder, false, &mut |_, _| {}).unwrap();
     let relative = inputs.sources.iter().filter_map(|s| s.relative.clone());
     relative.map(|r| (fixture.join(&r), folder.join(&r))).collect()
 }
