@@ -78,9 +78,10 @@ pub fn fixture(name: &str) -> PathBuf {
         .map(|(_, component)| stored().join(name).join(component))
         .collect();
     assert!(!components.is_empty(), "no fixture {name}");
-    let home = Path::new(env!("CARGO_TARGET_TMPDIR"))
-        .join("hgc-fixtures")
-        .join(key(&components));
+    // Set for tests; examples, which include this file too, restore to a folder they are given.
+    let temporary =
+        option_env!("CARGO_TARGET_TMPDIR").map_or_else(std::env::temp_dir, PathBuf::from);
+    let home = temporary.join("hgc-fixtures").join(key(&components));
     let ready = home.join(name);
     if !ready.is_dir() {
         fs::create_dir_all(&home).expect("a folder for fixtures");
@@ -110,7 +111,8 @@ fn key(components: &[PathBuf]) -> String {
         .collect()
 }
 
-fn restore(component: &Path, into: &Path) {
+/// Restores a stored component to a folder of its name in `into`.
+pub fn restore(component: &Path, into: &Path) {
     let folder = into.join(component.file_name().expect("a component's name"));
     fs::create_dir_all(&folder).expect("a folder for a component");
     fs::write(

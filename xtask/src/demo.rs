@@ -1,11 +1,15 @@
 //! Shows hgc at work on a small UNet and its ControlNet.
 
-use std::path::{Path, PathBuf};
+use std::env::consts::EXE_SUFFIX;
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result};
 
 use crate::{cargo, setup};
+
+/// The stored pipeline that the demo rewrites, with `unet/` and `controlnet/`.
+const FIXTURE: &str = "tests/fixtures/sd15-ts17";
 
 /// Options of `cargo xtask demo`.
 #[derive(clap::Args)]
@@ -19,12 +23,6 @@ pub struct Args {
     policy: String,
 }
 
-/// The models the demo rewrites.
-struct Pair {
-    unet: PathBuf,
-    controlnet: PathBuf,
-}
-
 /// Runs `cargo xtask demo`.
 pub fn run(args: &Args) -> Result<()> {
     let library = match setup::library() {
@@ -34,64 +32,36 @@ pub fn run(args: &Args) -> Result<()> {
             None
         }
     };
-    let target = cargo::target_dir()?;
     let mut build = cargo::cargo();
-    build
-        .args(["build", "--release", "--bin", "hgc"])
-        .current_dir(cargo::root());
-    cargo::run(&mut build)?;
-    let hgc = target
-        .join("release")
-        .join(format!("hgc{}", std::env::consts::EXE_SUFFIX));
-    let original = target.join("demo").join("original");
-    let rewritten = target.join("demo").join("rewritten");
-    let pair = fixture(&original)?;
+    // One build for both: cargo then builds the dependencies once, with the same features.
+    build.args(["build", "--release", "--bins", "--example", "restore"]);
+    cargo::run(build.current_dir(cargo::root()))?;
+    let target = cargo::target_dir()?;
+    let release = target.join("release");
+    let demo = target.join("demo");
+    let (original, compiled) = (demo.join("original"), demo.join("compiled"));
+    // Fixtures are kept without their weights; the example makes these up again.
+    let mut restore = Command::new(release.join(format!("examples/restore{EXE_SUFFIX}")));
+    restore.arg(FIXTURE).arg(&original);
+    cargo::run(restore.current_dir(cargo::root())).context("cannot restore the demo's models")?;
+
+    let hgc = release.join(format!("hgc{EXE_SUFFIX}"));
     let steps = args.steps.to_string();
-    let call = |words: &[&std::ffi::OsStr]| -> Result<()> {
+    let call = |task: &str, folders: &[&Path], options: &[&str]| -> Result<()> {
         let mut command = Command::new(&hgc);
-        command.args(words);
+        command.arg(task).args(folders).args(options);
+        command.args(["--height", "16", "--width", "16"]);
+        if task == "compile" {
+            command.arg("--force").arg("-o").arg(&compiled);
+        }
         if let Some(library) = &library {
             command.env("ORT_DYLIB_PATH", library);
         }
         println!("\n$ {}", cargo::shown(&command));
         cargo::run(&mut command)
     };
-    let (unet, controlnet) = (pair.unet.as_os_str(), pair.controlnet.as_os_str());
-    let (original, rewritten) = (original.as_os_str(), rewritten.as_os_str());
-    let (policy, steps) = (args.policy.as_ref(), steps.as_ref());
-    let (cn, p, s) = (
-        "--controlnet".as_ref(),
-        "--policy".as_ref(),
-        "--steps".as_ref(),
-    );
-    let out = "-o".as_ref();
-    call(&[
-        "compile".as_ref(),
-        unet,
-        cn,
-        controlnet,
-        p,
-        policy,
-        s,
-        steps,
-        out,
-        rewritten,
-    ])?;
-    call(&["verify".as_ref(), original, rewritten])?;
-    call(&["bench".as_ref(), original, rewritten, s, steps])
-}
-
-/// Restores the fixture of the demo, a folder with `unet/` and `controlnet/`, to
-/// `folder`. Fixtures are kept without their weights; `examples/restore.rs` makes these
-/// up again.
-fn fixture(folder: &Path) -> Result<Pair> {
-    let mut restore = cargo::cargo();
-    restore.args(["run", "--release", "--quiet", "--example", "restore", "--"]);
-    restore.arg("tests/fixtures/sd15-ts17").arg(folder);
-    cargo::run(restore.current_dir(cargo::root())).context("cannot restore the demo's models")?;
-    let model = |part: &str| folder.join(part).join("model.onnx");
-    Ok(Pair {
-        unet: model("unet"),
-        controlnet: model("controlnet"),
-    })
+    let compile = ["--policy", &args.policy, "--steps", &steps];
+    call("compile", &[&original], &compile)?;
+    call("verify", &[&original, &compiled], &[])?;
+    call("bench", &[&original, &compiled], &["--steps", &steps])
 }

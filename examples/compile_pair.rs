@@ -1,0 +1,62 @@
+//! Compiles a UNet and its ControlNet through the library.
+//!
+//! ```sh
+//! cargo run --example restore -- tests/fixtures/sd15-ts17 /tmp/pipeline
+//! cargo run --example compile_pair -- \
+//!     /tmp/pipeline/unet/model.onnx /tmp/pipeline/controlnet/model.onnx /tmp/compiled
+//! ```
+//!
+//! writes `unet.onnx`, `controlnet.onnx`, their weights and `plan.toml` to
+//! `/tmp/compiled`. `denoise` runs what is there.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use hgc::analysis::shapes::Sizes;
+use hgc::compile::{Inputs, Session, output};
+use hgc::plan::policy::{Options, Policy};
+
+const STEPS: usize = 20;
+
+fn main() -> Result<()> {
+    let arguments: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
+    let [unet, controlnet, out] = arguments.as_slice() else {
+        bail!("usage: compile_pair UNET CONTROLNET OUT_DIR")
+    };
+    let inputs = Inputs::read(unet, std::slice::from_ref(controlnet))?;
+    // Sizes only weigh costs; a model with dynamic axes runs at any other size too.
+    let sizes = Sizes {
+        batch: 2,
+        height: 16,
+        width: 16,
+        tokens: 77,
+    };
+    let session = Session::new(&inputs, sizes)?;
+
+    // Both files are planned together: the ControlNet refreshes when the UNet reads it.
+    let mut options = Options::new(STEPS);
+    options.lambda_inter = 0.4;
+    let planned = session.plan(Policy::Hgc, &options)?;
+    if !planned.plan.changes_anything() {
+        bail!("there is nothing to cache in {}", unet.display());
+    }
+    for (model, cost) in planned.plan.models.iter().zip(&planned.costs) {
+        println!("{}", model.name);
+        for gate in &model.gates {
+            let sites = model.sites.iter().filter(|s| s.gate == gate.name).count();
+            println!("  {}  {} ({sites} sites)", gate.schedule, gate.name);
+        }
+        for refusal in &model.refusals {
+            println!("  refused {}: {}", refusal.candidate, refusal.reason);
+        }
+        let (before, after) = (cost.before().all, cost.after().all);
+        println!("  {before} -> {after} MACs in {STEPS} steps");
+    }
+
+    let files = output::write(&inputs, &session, &planned, out, true, &mut |_, _| {})
+        .with_context(|| format!("cannot write to {}", out.display()))?;
+    for file in files {
+        println!("wrote {}", file.display());
+    }
+    Ok(())
+}

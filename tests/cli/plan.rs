@@ -1,0 +1,165 @@
+//! `hgc plan`, and plans given to `hgc compile`.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::Path;
+
+use crate::{BAD, NO, SMALL, fixtures, hgc, small, stored, to};
+
+/// `UNET --controlnet CN`.
+fn pair<'p>(unet: &'p Path, controlnet: &'p Path) -> Vec<&'p OsStr> {
+    vec![
+        unet.as_os_str(),
+        "--controlnet".as_ref(),
+        controlnet.as_os_str(),
+    ]
+}
+
+#[test]
+fn the_grid_shows_steps_and_gates() {
+    let (unet, controlnet) = (stored("unet"), stored("controlnet"));
+    let options = format!("--steps 6 --policy deepcache --interval 3 {SMALL}");
+    let text = hgc("plan", &pair(&unet, &controlnet), &options).ok();
+    for part in [
+        "policy deepcache, 6 steps, interval 3",
+        "012345",
+        "guidance            FFFFFF",
+        "unet deep           R..R..  1 sites",
+        "controlnet control  R..R..  1 sites",
+        "R refresh, . reuse",
+    ] {
+        assert!(text.contains(part), "no {part:?} in:\n{text}");
+    }
+}
+
+#[test]
+fn json_has_costs_by_step() {
+    let options = format!("--steps 6 --policy deepcache --format json {SMALL}");
+    let report = hgc("plan", &[stored("unet")], &options).json();
+    let steps: Vec<u64> = report["macs_by_step"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|n| n.as_u64().unwrap())
+        .collect();
+    assert_eq!(steps.len(), 6);
+    assert_eq!(report["totals"]["macs_after"], steps.iter().sum::<u64>());
+    assert_eq!(report["totals"]["macs_before"], 6 * steps[0]);
+    assert_eq!(steps[1], steps[2]);
+    assert!(steps[1] < steps[0] && steps[3] == steps[0], "{steps:?}");
+    assert_eq!(report["plan"]["model"][0]["name"], "unet");
+    assert_eq!(
+        report["gates"][0]["refresh_steps"],
+        serde_json::json!([0, 3])
+    );
+}
+
+#[test]
+fn a_plan_can_be_stored_edited_and_compiled() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("plan.toml");
+    let (unet, controlnet) = (stored("unet"), stored("controlnet"));
+    let mut words = pair(&unet, &controlnet);
+    words.extend(to(&file));
+    let options = format!("--steps 6 --policy deepcache {SMALL}");
+    hgc("plan", &words, &options).ok();
+    hgc("plan", &words, &options).fails(BAD, &["plan.toml", "exists already", "--force"]);
+    hgc("plan", &words, &format!("{options} --force")).ok();
+
+    let plan = fs::read_to_string(&file).unwrap();
+    let compile = |out: &str| {
+        let out = dir.path().join(out);
+        let mut words = pair(&unet, &controlnet);
+        words.extend(["--plan".as_ref(), file.as_os_str()]);
+        words.extend(to(&out));
+        let run = hgc("compile", &words, &format!("{SMALL} --format json"));
+        (run, out)
+    };
+    let (run, out) = compile("same");
+    assert_eq!(run.json()["gates"][0]["schedule"], "R..R..");
+    assert_eq!(fs::read_to_string(out.join("plan.toml")).unwrap(), plan);
+
+    assert_eq!(plan.matches("R..R..").count(), 2);
+    fs::write(&file, plan.replace("R..R..", "R.R..R")).unwrap();
+    let (run, out) = compile("edited");
+    let report = run.json();
+    assert_eq!(report["gates"][0]["schedule"], "R.R..R");
+    assert_eq!(
+        report["gates"][1]["refresh_steps"],
+        serde_json::json!([0, 2, 5])
+    );
+    assert!(
+        fs::read_to_string(out.join("plan.toml"))
+            .unwrap()
+            .contains("R.R..R")
+    );
+
+    let mistakes = [
+        ("\"R..R..\"", "\"R..X..\"", "'X'"),
+        ("\"R..R..\"", "\"R..\"", "steps"),
+        ("format = 1", "format = 9", "plan format 9 is not known"),
+        ("steps = 6", "stebs = 6", "stebs"),
+        ("gate = \"deep\"", "gate = \"shallow\"", "shallow"),
+    ];
+    for (right, mistaken, text) in mistakes {
+        assert!(plan.contains(right), "{right}");
+        fs::write(&file, plan.replace(right, mistaken)).unwrap();
+        let (run, out) = compile("mistaken");
+        run.fails(BAD, &["plan", text]);
+        assert!(!out.exists());
+    }
+}
+
+#[test]
+fn a_plan_for_another_graph_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("plan.toml");
+    let unet = stored("unet");
+    let mut words = vec![unet.as_os_str()];
+    words.extend(to(&file));
+    hgc("plan", &words, &small("--policy deepcache")).ok();
+    let other = fixtures::fixture("sd15-unet-only").join("unet/model.onnx");
+    let out = dir.path().join("out");
+    let mut words = vec![other.as_os_str(), "--plan".as_ref(), file.as_os_str()];
+    words.extend(to(&out));
+    let name = other.to_str().unwrap();
+    hgc("compile", &words, SMALL).fails(BAD, &[name, "graph hash", "hgc plan"]);
+    assert!(!out.exists());
+}
+
+#[test]
+fn a_policy_that_finds_nothing_says_no() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out");
+    let unet = stored("unet");
+    let mut words = vec![unet.as_os_str()];
+    words.extend(to(&out));
+    let options = small("--policy deepcache --interval 1");
+    hgc("compile", &words, &options).fails(NO, &["refused deep", "nothing was written"]);
+    assert!(!out.exists());
+    let run = hgc("plan", &words[..1], &options);
+    assert_eq!(run.code, NO);
+    assert!(run.out.contains("refused deep"), "{}", run.out);
+}
+
+#[test]
+fn options_out_of_range_are_refused_by_name() {
+    let unet = stored("unet");
+    for (options, text) in [
+        ("--steps 0", "--steps is 0"),
+        ("--steps 4 --gate-step 5", "--gate-step is 5; use 1 to 4"),
+        ("--steps 4 --lambda-inter 1.5", "--lambda-inter is 1.5"),
+        ("--steps 4 --lambda-intra NaN", "--lambda-intra is NaN"),
+        ("--steps 4 --policy deepcache --interval 0", "--interval"),
+        (
+            "--steps 4 --policy faster-diffusion --key-steps 0,9",
+            "--key-steps has 9",
+        ),
+        ("--steps 4 --policy best", "best"),
+        ("--steps 4 --prompted middle", "neither last nor first"),
+        ("--steps 4 --height 0", "0 is not in 1"),
+        ("", "--steps"),
+    ] {
+        hgc("plan", &[&unet], options).fails(BAD, &[text]);
+    }
+}
