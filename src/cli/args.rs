@@ -32,7 +32,12 @@ pub struct SizeArgs {
 
 impl From<SizeArgs> for Sizes {
     fn from(args: SizeArgs) -> Self {
-        Self { batch: args.batch, height: args.height, width: args.width, tokens: args.tokens }
+        Self {
+            batch: args.batch,
+            height: args.height,
+            width: args.width,
+            tokens: args.tokens,
+        }
     }
 }
 

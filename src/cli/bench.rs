@@ -38,7 +38,9 @@ pub struct Args {
 /// Runs `hgc bench`.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
-    let Some((folder, originals)) = args.paths.split_last() else { bail!("no models given") };
+    let Some((folder, originals)) = args.paths.split_last() else {
+        bail!("no models given")
+    };
     let originals = expand(originals)?;
     let engine = args.engine.start()?;
     let settings = Settings {
@@ -50,18 +52,28 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         memory: args.memory.map(|gb| (gb * 1e9) as u64),
     };
     let bar = progress_bar();
-    let report = bench(engine, &originals, folder, &settings, &mut |done, total, name| {
-        bar.set_length(total);
-        bar.set_position(done);
-        bar.set_message(name.to_owned());
-    })?;
+    let report = bench(
+        engine,
+        &originals,
+        folder,
+        &settings,
+        &mut |done, total, name| {
+            bar.set_length(total);
+            bar.set_position(done);
+            bar.set_message(name.to_owned());
+        },
+    )?;
     bar.finish_and_clear();
     let mut out = std::io::stdout().lock();
     match args.format {
         Format::Json => writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?,
         Format::Table => write!(out, "{}", render(&report))?,
     }
-    Ok(if report.macs_match == Some(false) { Outcome::No } else { Outcome::Done })
+    Ok(if report.macs_match == Some(false) {
+        Outcome::No
+    } else {
+        Outcome::Done
+    })
 }
 
 /// A pipeline folder stands for the models in it.
@@ -93,7 +105,15 @@ fn render(report: &Report) -> String {
     let mut text = String::new();
     for file in &report.files {
         text.push_str(&format!("{}\n", file.name));
-        let header = ["step", "original", "compiled", "ratio", "MACs", "of original", "executed"];
+        let header = [
+            "step",
+            "original",
+            "compiled",
+            "ratio",
+            "MACs",
+            "of original",
+            "executed",
+        ];
         let mut rows = table(&header, &[0, 1, 2, 3, 4, 5, 6]);
         for step in &file.steps {
             #[allow(clippy::cast_precision_loss)]

@@ -56,7 +56,10 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     if found_nothing(&planned.plan) {
         for model in &planned.plan.models {
             for refusal in &model.refusals {
-                eprintln!("hgc: {}: refused {}: {}", model.name, refusal.candidate, refusal.reason);
+                eprintln!(
+                    "hgc: {}: refused {}: {}",
+                    model.name, refusal.candidate, refusal.reason
+                );
             }
         }
         eprintln!("hgc: the policy found no site to cache; nothing was written");
@@ -97,7 +100,11 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         Format::Json => writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?,
         Format::Table => {
             for refusal in &report.refused {
-                writeln!(out, "{}: refused {}: {}", refusal.model, refusal.candidate, refusal.reason)?;
+                writeln!(
+                    out,
+                    "{}: refused {}: {}",
+                    refusal.model, refusal.candidate, refusal.reason
+                )?;
             }
             for gate in &report.gates {
                 writeln!(out, "{gate}")?;

@@ -162,19 +162,34 @@ fn report(file: &str, analysis: &Analysis<'_>) -> Report {
                 source: graph.name(s.source).to_owned(),
                 source_block: graph.producer(s.source).and_then(block_id),
                 block: block_id(s.concat),
-                residuals: s.residuals.iter().map(|v| graph.name(*v).to_owned()).collect(),
+                residuals: s
+                    .residuals
+                    .iter()
+                    .map(|v| graph.name(*v).to_owned())
+                    .collect(),
             })
             .collect(),
         invariant: InvariantReport {
             nodes: invariant.nodes.count(),
             macs: fixed.all,
             macs_weights: fixed.weights,
-            values: invariant.frontier.iter().map(|v| graph.name(*v).to_owned()).collect(),
+            values: invariant
+                .frontier
+                .iter()
+                .map(|v| graph.name(*v).to_owned())
+                .collect(),
         },
-        totals: TotalReport { macs: total.all, macs_weights: total.weights },
+        totals: TotalReport {
+            macs: total.all,
+            macs_weights: total.weights,
+        },
         symbolic_batch: analysis.shapes.symbolic_batch,
         unknown_shapes: analysis.shapes.unknown.clone(),
-        uncounted: analysis.uncounted().iter().map(|n| graph.node_label(*n).to_owned()).collect(),
+        uncounted: analysis
+            .uncounted()
+            .iter()
+            .map(|n| graph.node_label(*n).to_owned())
+            .collect(),
     }
 }
 
@@ -204,7 +219,11 @@ fn blocks(analysis: &Analysis<'_>) -> Vec<BlockReport> {
                 nodes: b.nodes.len(),
                 macs: macs.all,
                 macs_weights: macs.weights,
-                outputs: b.outputs.iter().map(|v| analysis.graph.name(*v).to_owned()).collect(),
+                outputs: b
+                    .outputs
+                    .iter()
+                    .map(|v| analysis.graph.name(*v).to_owned())
+                    .collect(),
             }
         })
         .collect()
@@ -213,15 +232,28 @@ fn blocks(analysis: &Analysis<'_>) -> Vec<BlockReport> {
 /// The longest common path prefix of the node names: a hint for people, nothing else
 /// depends on it.
 fn label(analysis: &Analysis<'_>, nodes: &[NodeId]) -> String {
-    let heavy = nodes.iter().copied().filter(|n| analysis.macs(*n, 1).weights > 0);
+    let heavy = nodes
+        .iter()
+        .copied()
+        .filter(|n| analysis.macs(*n, 1).weights > 0);
     let mut names = heavy.map(|n| analysis.graph.node(n).name());
-    let Some(first) = names.next() else { return String::new() };
+    let Some(first) = names.next() else {
+        return String::new();
+    };
     let common = names.fold(first, |common, name| {
-        let same = common.bytes().zip(name.bytes()).take_while(|(a, b)| a == b).count();
+        let same = common
+            .bytes()
+            .zip(name.bytes())
+            .take_while(|(a, b)| a == b)
+            .count();
         common.get(..same).unwrap_or("")
     });
     let end = common.rfind(['/', '.']).unwrap_or(0);
-    common.get(..end).unwrap_or("").trim_matches(['/', '.']).to_owned()
+    common
+        .get(..end)
+        .unwrap_or("")
+        .trim_matches(['/', '.'])
+        .to_owned()
 }
 
 fn attention(analysis: &Analysis<'_>) -> Vec<AttentionReport> {
@@ -232,7 +264,11 @@ fn attention(analysis: &Analysis<'_>) -> Vec<AttentionReport> {
         .map(|(i, a)| AttentionReport {
             id: format!("attention.{i}"),
             kind: a.kind,
-            block: a.core.first().and_then(|n| analysis.block_of(*n)).map(|b| b.id.clone()),
+            block: a
+                .core
+                .first()
+                .and_then(|n| analysis.block_of(*n))
+                .map(|b| b.id.clone()),
             output: analysis.graph.name(a.output).to_owned(),
             macs: analysis.attention_macs(a).all,
         })
@@ -245,7 +281,10 @@ fn render(report: &Report, args: &Args) -> String {
     let s = &args.sizes;
     let _ = writeln!(text, "{}: {}", report.file, report.role.name());
     if let Some(policy) = &report.compiled {
-        let _ = writeln!(text, "compiled by hgc with policy {policy}; shown is the original in it");
+        let _ = writeln!(
+            text,
+            "compiled by hgc with policy {policy}; shown is the original in it"
+        );
     }
     let _ = writeln!(
         text,
@@ -254,16 +293,27 @@ fn render(report: &Report, args: &Args) -> String {
         s.height,
         s.width,
         s.tokens,
-        if report.symbolic_batch { "dynamic" } else { "fixed" }
+        if report.symbolic_batch {
+            "dynamic"
+        } else {
+            "fixed"
+        }
     );
     let mut inputs = table(&["input", "kind", "shape", ""], &[]);
     for input in &report.inputs {
-        let note = if input.invariant { "constant over a generation" } else { "" };
+        let note = if input.invariant {
+            "constant over a generation"
+        } else {
+            ""
+        };
         let shape = input.shape.as_deref().unwrap_or("?");
         inputs.add_row([input.name.as_str(), input.kind, shape, note]);
     }
     let _ = writeln!(text, "{inputs}\n");
-    let mut blocks = table(&["block", "nodes", "MACs", "weights only", "label"], &[1, 2, 3]);
+    let mut blocks = table(
+        &["block", "nodes", "MACs", "weights only", "label"],
+        &[1, 2, 3],
+    );
     for b in &report.blocks {
         blocks.add_row([
             b.id.clone(),
@@ -313,9 +363,18 @@ fn render(report: &Report, args: &Args) -> String {
 
 /// Blocks as boxes, the order of the trunk as edges, skips as dashed edges.
 fn dot(report: &Report) -> String {
-    let mut text = format!("digraph {:?} {{\n  rankdir=LR; node [shape=box];\n", report.file);
+    let mut text = format!(
+        "digraph {:?} {{\n  rankdir=LR; node [shape=box];\n",
+        report.file
+    );
     for b in &report.blocks {
-        let _ = writeln!(text, "  {:?} [label=\"{}\\n{} MACs\"];", b.id, b.id, macs(b.macs));
+        let _ = writeln!(
+            text,
+            "  {:?} [label=\"{}\\n{} MACs\"];",
+            b.id,
+            b.id,
+            macs(b.macs)
+        );
     }
     let trunk: Vec<&BlockReport> = report
         .blocks
@@ -327,7 +386,10 @@ fn dot(report: &Report) -> String {
     }
     for skip in &report.skips {
         if let (Some(from), Some(to)) = (&skip.source_block, &skip.block) {
-            let _ = writeln!(text, "  {from:?} -> {to:?} [style=dashed, constraint=false];");
+            let _ = writeln!(
+                text,
+                "  {from:?} -> {to:?} [style=dashed, constraint=false];"
+            );
         }
     }
     text.push_str("}\n");

@@ -1,6 +1,7 @@
 //! The command line: one file a subcommand, each with its options and `run`.
 
 mod args;
+mod bench;
 mod compile;
 mod doctor;
 mod engine;
@@ -8,7 +9,6 @@ mod inspect;
 mod plan;
 mod strip;
 mod verify;
-mod bench;
 
 use std::process::ExitCode;
 

@@ -105,7 +105,9 @@ impl PolicyArgs {
                 .with_context(|| format!("cannot read the plan {}", path.display()))?;
             let plan: Plan = toml::from_str(&text)
                 .with_context(|| format!("{} is not a plan", path.display()))?;
-            return session.adopt(plan).with_context(|| format!("plan {}", path.display()));
+            return session
+                .adopt(plan)
+                .with_context(|| format!("plan {}", path.display()));
         }
         let mut options = Options::new(self.steps.unwrap_or_default());
         options.cut = self.cut;
@@ -156,7 +158,11 @@ impl Totals {
         let before: u64 = sum(&|c| c.before().weights);
         let after: u64 = sum(&|c| c.after().weights);
         #[allow(clippy::cast_precision_loss)]
-        let reduction = if before == 0 { 0.0 } else { 1.0 - after as f64 / before as f64 };
+        let reduction = if before == 0 {
+            0.0
+        } else {
+            1.0 - after as f64 / before as f64
+        };
         Self {
             macs_before: sum(&|c| c.before().all),
             macs_after: sum(&|c| c.after().all),
@@ -170,14 +176,22 @@ impl Totals {
 
 /// All gates of a plan.
 pub fn gates(plan: &Plan) -> Vec<GateReport> {
-    let of_model = plan.models.iter().flat_map(|m| m.gates.iter().map(move |g| (m, g)));
+    let of_model = plan
+        .models
+        .iter()
+        .flat_map(|m| m.gates.iter().map(move |g| (m, g)));
     of_model
         .map(|(m, g)| GateReport {
             model: m.name.clone(),
             gate: g.name.clone(),
             schedule: g.schedule.to_string(),
             refresh_steps: g.schedule.refresh_steps(),
-            sites: m.sites.iter().filter(|s| s.gate == g.name).map(|s| s.name.clone()).collect(),
+            sites: m
+                .sites
+                .iter()
+                .filter(|s| s.gate == g.name)
+                .map(|s| s.name.clone())
+                .collect(),
         })
         .collect()
 }
@@ -192,9 +206,14 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let inputs = Inputs::read(&args.models.model, &args.models.controlnet)?;
     let session = Session::new(&inputs, args.sizes.into())?;
     let planned = args.policy.plan(&session)?;
-    if let Some(path) = &args.output {
+    let nothing = found_nothing(&planned.plan);
+    if let Some(path) = args.output.as_ref().filter(|_| !nothing) {
         let mut transaction = hgc::onnx::Transaction::new(args.force);
-        inputs.sources.iter().flat_map(|s| s.model.files()).for_each(|f| transaction.protect(&f));
+        inputs
+            .sources
+            .iter()
+            .flat_map(|s| s.model.files())
+            .for_each(|f| transaction.protect(&f));
         transaction.add_bytes(path, toml::to_string(&planned.plan)?.as_bytes())?;
         transaction.commit()?;
     }
@@ -203,8 +222,8 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         Format::Json => json(&planned)?,
     };
     writeln!(std::io::stdout(), "{}", text.trim_end())?;
-    if found_nothing(&planned.plan) {
-        eprintln!("hgc: the policy found no site to cache");
+    if nothing {
+        eprintln!("hgc: the policy found no site to cache; nothing was written");
         return Ok(Outcome::No);
     }
     Ok(Outcome::Done)
@@ -221,7 +240,14 @@ struct PlanReport<'p> {
 
 fn json(planned: &Planned) -> anyhow::Result<String> {
     let by_step = |pick: &dyn Fn(&hgc::analysis::macs::Macs) -> u64| -> Vec<u64> {
-        let at = |s: usize| planned.costs.iter().filter_map(|c| c.steps.get(s)).map(pick).sum();
+        let at = |s: usize| {
+            planned
+                .costs
+                .iter()
+                .filter_map(|c| c.steps.get(s))
+                .map(pick)
+                .sum()
+        };
         (0..planned.plan.steps).map(at).collect()
     };
     let report = PlanReport {
@@ -249,21 +275,44 @@ pub fn render(planned: &Planned) -> String {
         .max()
         .unwrap_or(0)
         .max("guidance".len());
-    let tens: String = (0..plan.steps).map(|s| if s % 10 == 0 { digit(s / 10) } else { ' ' }).collect();
+    let tens: String = (0..plan.steps)
+        .map(|s| if s % 10 == 0 { digit(s / 10) } else { ' ' })
+        .collect();
     let ones: String = (0..plan.steps).map(|s| digit(s % 10)).collect();
     let _ = writeln!(text, "{:width$}  {}\n{:width$}  {ones}", "step", tens, "");
-    let _ = writeln!(text, "{:width$}  {}", "guidance", String::from(plan.guidance.schedule.clone()));
+    let _ = writeln!(
+        text,
+        "{:width$}  {}",
+        "guidance",
+        String::from(plan.guidance.schedule.clone())
+    );
     for gate in gates(plan) {
         let name = format!("{} {}", gate.model, gate.gate);
-        let _ = writeln!(text, "{name:width$}  {}  {} sites", gate.schedule, gate.sites.len());
+        let _ = writeln!(
+            text,
+            "{name:width$}  {}  {} sites",
+            gate.schedule,
+            gate.sites.len()
+        );
     }
     let _ = writeln!(text, "\n{}", legend(plan));
     let _ = writeln!(text, "{}\n", steps_table(planned));
-    for (model, (layout, cost)) in
-        plan.models.iter().zip(planned.layouts.iter().zip(&planned.costs))
+    for (model, (layout, cost)) in plan
+        .models
+        .iter()
+        .zip(planned.layouts.iter().zip(&planned.costs))
     {
-        let _ = writeln!(text, "{}: {} sites, caches {}", model.name, model.sites.len(), bytes(cost.cache_bytes));
-        let mut sites = table(&["  site", "gate", "reuse", "rows", "nodes", "cache", "why"], &[4, 5]);
+        let _ = writeln!(
+            text,
+            "{}: {} sites, caches {}",
+            model.name,
+            model.sites.len(),
+            bytes(cost.cache_bytes)
+        );
+        let mut sites = table(
+            &["  site", "gate", "reuse", "rows", "nodes", "cache", "why"],
+            &[4, 5],
+        );
         for (placed, size) in layout.sites.iter().zip(&cost.site_bytes) {
             sites.add_row([
                 format!("  {}", placed.site.name),
@@ -288,7 +337,10 @@ pub fn render(planned: &Planned) -> String {
 }
 
 fn digit(n: usize) -> char {
-    u32::try_from(n).ok().and_then(|n| char::from_digit(n % 10, 10)).unwrap_or(' ')
+    u32::try_from(n)
+        .ok()
+        .and_then(|n| char::from_digit(n % 10, 10))
+        .unwrap_or(' ')
 }
 
 fn legend(plan: &Plan) -> String {
@@ -300,7 +352,11 @@ fn legend(plan: &Plan) -> String {
     if schedule.has(GuidanceStep::Fused) {
         text.push_str(", U prompted half for both");
     }
-    if plan.models.iter().any(|m| m.gates.iter().any(|g| !g.schedule.restarts().is_empty())) {
+    if plan
+        .models
+        .iter()
+        .any(|m| m.gates.iter().any(|g| !g.schedule.restarts().is_empty()))
+    {
         text.push_str("; N refresh from nothing");
     }
     text.push('\n');
@@ -315,7 +371,11 @@ fn steps_table(planned: &Planned) -> comfy_table::Table {
     let right: Vec<usize> = (0..names.len()).collect();
     let mut steps = table(&names, &right);
     for step in 0..planned.plan.steps {
-        let at: Vec<_> = planned.costs.iter().filter_map(|c| c.steps.get(step)).collect();
+        let at: Vec<_> = planned
+            .costs
+            .iter()
+            .filter_map(|c| c.steps.get(step))
+            .collect();
         let mut row = vec![step.to_string()];
         row.extend(at.iter().map(|m| macs(m.weights)));
         row.push(macs(at.iter().map(|m| m.weights).sum()));
@@ -344,6 +404,10 @@ pub fn summary(planned: &Planned) -> String {
 impl std::fmt::Display for GateReport {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let sites = self.sites.len();
-        write!(f, "{} {}: {}  {sites} sites", self.model, self.gate, self.schedule)
+        write!(
+            f,
+            "{} {}: {}  {sites} sites",
+            self.model, self.gate, self.schedule
+        )
     }
 }

@@ -29,7 +29,12 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         .with_context(|| format!("cannot strip {}", args.model.display()))?;
     let mut transaction = Transaction::new(args.force);
     model.files().iter().for_each(|f| transaction.protect(f));
-    transaction.add_model(original, &folder_of(&args.model), &args.output, &mut |_, _| {})?;
+    transaction.add_model(
+        original,
+        &folder_of(&args.model),
+        &args.output,
+        &mut |_, _| {},
+    )?;
     for file in transaction.commit()? {
         writeln!(std::io::stdout(), "wrote {}", file.display())?;
     }

@@ -19,16 +19,16 @@ pub struct Args {
     /// What `hgc compile` made of it: a file, or the folder with plan.toml
     rewritten: PathBuf,
     /// Rows of the made-up latent
-    #[arg(long, default_value_t = 2)]
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=4096))]
     batch: u64,
     /// Height of the made-up latent, where the model leaves it open
-    #[arg(long, default_value_t = 16)]
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u64).range(1..=65536))]
     height: u64,
     /// Width of the made-up latent, where the model leaves it open
-    #[arg(long, default_value_t = 16)]
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u64).range(1..=65536))]
     width: u64,
     /// Tokens of the made-up prompt, where the model leaves them open
-    #[arg(long, default_value_t = 77)]
+    #[arg(long, default_value_t = 77, value_parser = clap::value_parser!(u64).range(1..=65536))]
     tokens: u64,
     /// Seed of the made-up inputs
     #[arg(long, default_value_t = 0)]
@@ -43,8 +43,12 @@ pub struct Args {
 /// Runs `hgc verify`.
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let engine = args.engine.start()?;
-    let sizes =
-        Sizes { batch: args.batch, height: args.height, width: args.width, tokens: args.tokens };
+    let sizes = Sizes {
+        batch: args.batch,
+        height: args.height,
+        width: args.width,
+        tokens: args.tokens,
+    };
     let settings = Settings {
         sizes,
         seed: args.seed,
@@ -59,7 +63,9 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let mut out = std::io::stdout().lock();
     match args.format {
         Format::Json => writeln!(out, "{}", json(&verdicts, pass)?)?,
-        Format::Table => verdicts.iter().try_for_each(|v| write!(out, "{}", render(v)))?,
+        Format::Table => verdicts
+            .iter()
+            .try_for_each(|v| write!(out, "{}", render(v)))?,
     }
     Ok(if pass { Outcome::Done } else { Outcome::No })
 }
@@ -76,7 +82,10 @@ fn files(args: &Args) -> anyhow::Result<Vec<(PathBuf, PathBuf)>> {
         vec![args.original.clone()]
     };
     let pairs = find_pairs(&originals, &args.rewritten)?;
-    Ok(pairs.into_iter().map(|p| (p.original, p.rewritten)).collect())
+    Ok(pairs
+        .into_iter()
+        .map(|p| (p.original, p.rewritten))
+        .collect())
 }
 
 /// One file: its verdict. Several: the same fields over all of them, and `files`.
@@ -85,7 +94,11 @@ fn json(verdicts: &[Verdict], pass: bool) -> anyhow::Result<String> {
         return Ok(serde_json::to_string_pretty(one)?);
     }
     let all = |pick: &dyn Fn(&Verdict) -> Option<bool>| -> Option<bool> {
-        verdicts.iter().map(pick).collect::<Option<Vec<_>>>().map(|v| v.into_iter().all(|b| b))
+        verdicts
+            .iter()
+            .map(pick)
+            .collect::<Option<Vec<_>>>()
+            .map(|v| v.into_iter().all(|b| b))
     };
     let largest = verdicts.iter().map(|v| v.max_abs_diff).fold(0.0, f64::max);
     Ok(serde_json::to_string_pretty(&serde_json::json!({
@@ -103,7 +116,11 @@ fn render(verdict: &Verdict) -> String {
         let mark = if check.pass { "ok  " } else { "FAIL" };
         text.push_str(&format!("{mark} {:10} {}\n", check.name, check.detail));
     }
-    let word = if verdict.pass { "verified" } else { "NOT verified" };
+    let word = if verdict.pass {
+        "verified"
+    } else {
+        "NOT verified"
+    };
     text.push_str(&format!("{word}: {}\n", verdict.file));
     text
 }

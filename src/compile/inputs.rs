@@ -15,7 +15,10 @@ pub enum InputError {
     #[error("{folder} is a pipeline folder and brings its own ControlNets; leave out --controlnet")]
     ControlNetTwice { folder: PathBuf },
     #[error("cannot list {folder}")]
-    List { folder: PathBuf, source: std::io::Error },
+    List {
+        folder: PathBuf,
+        source: std::io::Error,
+    },
 }
 
 /// One model to compile.
@@ -50,36 +53,55 @@ impl Inputs {
     pub fn read(model: &Path, controlnets: &[PathBuf]) -> Result<Self, InputError> {
         if model.is_dir() {
             if !controlnets.is_empty() {
-                return Err(InputError::ControlNetTwice { folder: model.to_owned() });
+                return Err(InputError::ControlNetTwice {
+                    folder: model.to_owned(),
+                });
             }
             return Self::read_pipeline(model);
         }
         let mut sources = Vec::new();
         for path in std::iter::once(model).chain(controlnets.iter().map(PathBuf::as_path)) {
-            sources.push(Source { model: Model::read(path)?, relative: None });
+            sources.push(Source {
+                model: Model::read(path)?,
+                relative: None,
+            });
         }
-        Ok(Self { sources, pipeline: None })
+        Ok(Self {
+            sources,
+            pipeline: None,
+        })
     }
 
     fn read_pipeline(folder: &Path) -> Result<Self, InputError> {
         let unet = PathBuf::from("unet").join("model.onnx");
         if !folder.join(&unet).is_file() {
-            return Err(InputError::NoUnet { folder: folder.to_owned() });
+            return Err(InputError::NoUnet {
+                folder: folder.to_owned(),
+            });
         }
         let mut files = vec![unet];
         files.extend(controlnet_files(folder)?);
         let mut sources = Vec::new();
         for relative in files {
             let model = Model::read(&folder.join(&relative))?;
-            sources.push(Source { model, relative: Some(relative) });
+            sources.push(Source {
+                model,
+                relative: Some(relative),
+            });
         }
-        Ok(Self { sources, pipeline: Some(folder.to_owned()) })
+        Ok(Self {
+            sources,
+            pipeline: Some(folder.to_owned()),
+        })
     }
 }
 
 /// `controlnet*/model.onnx`, in order of name.
 fn controlnet_files(folder: &Path) -> Result<Vec<PathBuf>, InputError> {
-    let list = |source| InputError::List { folder: folder.to_owned(), source };
+    let list = |source| InputError::List {
+        folder: folder.to_owned(),
+        source,
+    };
     let mut files = Vec::new();
     for entry in folder.read_dir().map_err(list)? {
         let name = entry.map_err(list)?.file_name();

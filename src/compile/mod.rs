@@ -30,21 +30,33 @@ pub enum CompileError {
     NotControlNet { file: String, found: &'static str },
     #[error("{file} is compiled already; give the original, or `hgc strip` it first")]
     Compiled { file: String },
+    #[error("{controlnet} gives {given} residuals, but {unet} takes {taken}; they are not a pair")]
+    Residuals {
+        controlnet: String,
+        given: usize,
+        unet: String,
+        taken: usize,
+    },
     #[error(
-        "{controlnet} gives {given} residuals, but {unet} takes {taken}; they are not a pair"
+        "the plan has no model for {file} (graph hash {hash}); it was made for another \
+             graph: make a new plan with `hgc plan`"
     )]
-    Residuals { controlnet: String, given: usize, unet: String, taken: usize },
-    #[error("the plan has no model for {file} (graph hash {hash}); it was made for another \
-             graph: make a new plan with `hgc plan`")]
     Hash { file: String, hash: String },
     #[error("the plan is for {planned} models, {given} were given")]
     Count { planned: usize, given: usize },
     #[error("plan format {found} is not known; this version reads format {known}")]
     Format { found: u32, known: u32 },
     #[error("the plan calls {file} {found:?}; it must be {expected:?}")]
-    Name { file: String, found: String, expected: String },
+    Name {
+        file: String,
+        found: String,
+        expected: String,
+    },
     #[error("{file}: the rewritten graph is not valid; please report this")]
-    Invalid { file: String, source: crate::onnx::GraphError },
+    Invalid {
+        file: String,
+        source: crate::onnx::GraphError,
+    },
     #[error("{file}: the plan does not fit")]
     Layout { file: String, source: LayoutError },
     #[error("{file}: cannot be rewritten")]
@@ -83,8 +95,12 @@ impl<'m> Session<'m> {
             if rewrite::is_compiled(&source.model.proto) {
                 return Err(CompileError::Compiled { file });
             }
-            let analysis = Analysis::of(&source.model.proto, sizes)
-                .map_err(|source| CompileError::Analysis { file: file.clone(), source })?;
+            let analysis = Analysis::of(&source.model.proto, sizes).map_err(|source| {
+                CompileError::Analysis {
+                    file: file.clone(),
+                    source,
+                }
+            })?;
             let found = kind(analysis.role);
             match (i, analysis.role) {
                 (0, Role::Unet | Role::Merged) => {}
@@ -95,7 +111,11 @@ impl<'m> Session<'m> {
             analyses.push(analysis);
             hashes.push(graph_hash(&source.model.proto));
         }
-        let session = Self { inputs, analyses, hashes };
+        let session = Self {
+            inputs,
+            analyses,
+            hashes,
+        };
         session.check_residuals()?;
         Ok(session)
     }
@@ -108,7 +128,9 @@ impl<'m> Session<'m> {
 
     fn check_residuals(&self) -> Result<(), CompileError> {
         use crate::analysis::inputs::InputKind;
-        let Some((unet, controlnets)) = self.analyses.split_first() else { return Ok(()) };
+        let Some((unet, controlnets)) = self.analyses.split_first() else {
+            return Ok(());
+        };
         let taken = unet.inputs(InputKind::Residual).count();
         for (i, controlnet) in controlnets.iter().enumerate() {
             let given = controlnet.graph.outputs().len();
@@ -129,20 +151,28 @@ impl<'m> Session<'m> {
     /// # Errors
     /// [`CompileError::Options`] if an option is out of range.
     pub fn plan(&self, policy: Policy, options: &Options) -> Result<Planned, CompileError> {
-        options.check().map_err(|reason| CompileError::Options { reason })?;
+        options
+            .check()
+            .map_err(|reason| CompileError::Options { reason })?;
         self.check_options(policy, options)?;
         let targets: Vec<Target<'_, '_>> = self
             .analyses
             .iter()
             .zip(&self.hashes)
             .zip(self.names())
-            .map(|((analysis, hash), name)| Target { analysis, name, hash: hash.clone() })
+            .map(|((analysis, hash), name)| Target {
+                analysis,
+                name,
+                hash: hash.clone(),
+            })
             .collect();
         self.place(policy::make(policy, &targets, options))
     }
 
     fn check_options(&self, policy: Policy, options: &Options) -> Result<(), CompileError> {
-        let Some(unet) = self.analyses.first() else { return Ok(()) };
+        let Some(unet) = self.analyses.first() else {
+            return Ok(());
+        };
         let (skips, batch) = (unet.skips.len(), unet.sizes.batch);
         if let Some(cut) = options.cut.filter(|c| *c > skips) {
             let reason = format!("--cut is {cut}, but the UNet has {skips} skip connections");
@@ -183,7 +213,10 @@ impl<'m> Session<'m> {
     pub fn adopt(&self, plan: Plan) -> Result<Planned, CompileError> {
         let known = crate::plan::data::FORMAT;
         if plan.format != known {
-            return Err(CompileError::Format { found: plan.format, known });
+            return Err(CompileError::Format {
+                found: plan.format,
+                known,
+            });
         }
         let (planned, given) = (plan.models.len(), self.analyses.len());
         if planned != given {
@@ -194,7 +227,11 @@ impl<'m> Session<'m> {
             // Names become files: a plan must not choose where they go.
             if found != expected {
                 let file = self.inputs.sources[i].file();
-                return Err(CompileError::Name { file, found, expected });
+                return Err(CompileError::Name {
+                    file,
+                    found,
+                    expected,
+                });
             }
         }
         self.place(plan)
@@ -204,13 +241,19 @@ impl<'m> Session<'m> {
         let (mut layouts, mut costs) = (Vec::new(), Vec::new());
         for (i, analysis) in self.analyses.iter().enumerate() {
             let model = self.model_plan(&plan, i)?;
-            let layout = Layout::new(analysis, &plan, model).map_err(|source| {
-                CompileError::Layout { file: self.inputs.sources[i].file(), source }
-            })?;
+            let layout =
+                Layout::new(analysis, &plan, model).map_err(|source| CompileError::Layout {
+                    file: self.inputs.sources[i].file(),
+                    source,
+                })?;
             costs.push(Cost::new(analysis, &plan, model, &layout));
             layouts.push(layout);
         }
-        Ok(Planned { plan, layouts, costs })
+        Ok(Planned {
+            plan,
+            layouts,
+            costs,
+        })
     }
 
     /// The plan of the `index`-th input.
@@ -225,10 +268,12 @@ impl<'m> Session<'m> {
         let hash = &self.hashes[index];
         // Two ControlNets may be the same file: then position tells them apart.
         let at_position = plan.models.get(index).filter(|m| m.hash == *hash);
-        at_position.or_else(|| plan.for_hash(hash)).ok_or_else(|| CompileError::Hash {
-            file: self.inputs.sources[index].file(),
-            hash: hash.clone(),
-        })
+        at_position
+            .or_else(|| plan.for_hash(hash))
+            .ok_or_else(|| CompileError::Hash {
+                file: self.inputs.sources[index].file(),
+                hash: hash.clone(),
+            })
     }
 
     /// Rewrites the `index`-th input.
@@ -239,10 +284,20 @@ impl<'m> Session<'m> {
         let source = &self.inputs.sources[index];
         let model = self.model_plan(&planned.plan, index)?;
         let analysis = &self.analyses[index];
-        let compiled = rewrite::rewrite(&source.model.proto, analysis, &planned.plan, model)
-            .map_err(|error| CompileError::Rewrite { file: source.file(), source: error })?;
-        crate::onnx::validate_graphs(&compiled, &source.model.path)
-            .map_err(|error| CompileError::Invalid { file: source.file(), source: error })?;
+        let (proto, layout) = (&source.model.proto, &planned.layouts[index]);
+        let compiled =
+            rewrite::rewrite(proto, analysis, &planned.plan, model, layout).map_err(|error| {
+                CompileError::Rewrite {
+                    file: source.file(),
+                    source: error,
+                }
+            })?;
+        crate::onnx::validate_graphs(&compiled, &source.model.path).map_err(|error| {
+            CompileError::Invalid {
+                file: source.file(),
+                source: error,
+            }
+        })?;
         Ok(compiled)
     }
 }

@@ -21,7 +21,10 @@ pub enum OutputError {
     #[error("the plan could not be written as TOML: {0}")]
     Toml(#[from] toml::ser::Error),
     #[error("cannot list {folder}")]
-    List { folder: PathBuf, source: std::io::Error },
+    List {
+        folder: PathBuf,
+        source: std::io::Error,
+    },
 }
 
 /// Told of bytes copied so far and in all.
@@ -46,8 +49,10 @@ pub fn write(
     for (index, source) in inputs.sources.iter().enumerate() {
         let compiled = session.rewrite(planned, index)?;
         let name = session.model_plan(&planned.plan, index)?.name.clone();
-        let relative =
-            source.relative.clone().unwrap_or_else(|| PathBuf::from(format!("{name}.onnx")));
+        let relative = source
+            .relative
+            .clone()
+            .unwrap_or_else(|| PathBuf::from(format!("{name}.onnx")));
         let dest = folder.join(relative);
         transaction.add_model(compiled, &folder_of(&source.model.path), &dest, progress)?;
     }
@@ -67,13 +72,19 @@ fn mirror(
     transaction: &mut Transaction,
     progress: Progress<'_>,
 ) -> Result<(), OutputError> {
-    let compiled: HashSet<PathBuf> =
-        inputs.sources.iter().flat_map(|s| s.model.files()).collect();
+    let compiled: HashSet<PathBuf> = inputs
+        .sources
+        .iter()
+        .flat_map(|s| s.model.files())
+        .collect();
     let target = folder.canonicalize().ok();
     let mut todo = vec![PathBuf::new()];
     while let Some(relative) = todo.pop() {
         let here = pipeline.join(&relative);
-        let list = |source| OutputError::List { folder: here.clone(), source };
+        let list = |source| OutputError::List {
+            folder: here.clone(),
+            source,
+        };
         let mut names = Vec::new();
         for entry in here.read_dir().map_err(list)? {
             names.push(entry.map_err(list)?.file_name());

@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::profile::{self, Ledger};
 use super::pairs::{Pair, find_pairs};
+use super::profile::{self, Ledger};
 use super::verify::borrowed;
 use super::{Feeds, MeasureError};
 use crate::analysis::Analysis;
@@ -104,7 +104,7 @@ pub fn bench(
 ) -> Result<Report, MeasureError> {
     let pairs = find_pairs(originals, folder)?;
     let memory = settings.memory.unwrap_or_else(available_memory);
-    let interleaved = pairs.iter().map(|p| needs(p)).sum::<u64>() < memory;
+    let interleaved = pairs.iter().map(needs).sum::<u64>() < memory;
     let mut report = Report {
         steps: 0,
         interleaved,
@@ -116,8 +116,11 @@ pub fn bench(
         efficiency: 0.0,
         macs_match: None,
     };
-    let groups: Vec<&[Pair]> =
-        if interleaved { vec![&pairs] } else { pairs.chunks(1).collect() };
+    let groups: Vec<&[Pair]> = if interleaved {
+        vec![&pairs]
+    } else {
+        pairs.chunks(1).collect()
+    };
     for group in groups {
         let models: Vec<(Model, Model)> = group
             .iter()
@@ -138,7 +141,11 @@ pub fn bench(
 fn needs(pair: &Pair) -> u64 {
     let size = |path: &Path| {
         let files = Model::read(path).map(|m| m.files()).unwrap_or_default();
-        files.iter().filter_map(|f| f.metadata().ok()).map(|m| m.len()).sum::<u64>()
+        files
+            .iter()
+            .filter_map(|f| f.metadata().ok())
+            .map(|m| m.len())
+            .sum::<u64>()
     };
     (size(&pair.original) + size(&pair.rewritten)) * 12 / 5
 }
@@ -168,19 +175,32 @@ impl<'a> Subject<'a> {
         settings: &Settings,
     ) -> Result<Self, MeasureError> {
         let file = pair.rewritten.display().to_string();
-        let plan = rewrite::compiled_plan(&compiled.proto)
-            .map_err(|source| MeasureError::NotCompiled { file: file.clone(), source })?;
+        let plan = rewrite::compiled_plan(&compiled.proto).map_err(|source| {
+            MeasureError::NotCompiled {
+                file: file.clone(),
+                source,
+            }
+        })?;
         let model_plan = plan.models.iter().find(|m| m.name == pair.name).cloned();
         let model_plan = model_plan.ok_or_else(|| MeasureError::MissingFile {
             rewritten: file.clone(),
             name: pair.name.clone(),
         })?;
         let analysis = Analysis::of(&source.proto, settings.sizes).map_err(|source| {
-            MeasureError::Analysis { file: pair.original.display().to_string(), source }
+            MeasureError::Analysis {
+                file: pair.original.display().to_string(),
+                source,
+            }
         })?;
         let layout = Layout::new(&analysis, &plan, &model_plan)
             .map_err(|source| MeasureError::Layout { file, source })?;
-        Ok(Self { pair, analysis, model_plan, plan, layout })
+        Ok(Self {
+            pair,
+            analysis,
+            model_plan,
+            plan,
+            layout,
+        })
     }
 }
 
@@ -202,20 +222,31 @@ fn measure(
     progress: Progress<'_>,
 ) -> Result<(), MeasureError> {
     let timed = options(settings, Optimization::Default);
+    let planned = subjects.first().map_or(0, |s| s.plan.steps);
+    let steps = settings.steps.unwrap_or(planned);
+    if steps == 0 || steps > planned {
+        return Err(MeasureError::Steps {
+            planned,
+            asked: steps,
+        });
+    }
     let mut sessions = Vec::new();
     for subject in subjects.iter() {
         let original = Session::load(engine, &subject.pair.original, &timed)?;
         let cached = CachedSession::open(engine, &subject.pair.rewritten, &timed)?;
         sessions.push((original, cached));
     }
-    let planned = subjects.first().map_or(0, |s| s.plan.steps);
-    let steps = settings.steps.unwrap_or(planned).min(planned);
     report.steps = steps;
     let total = (steps * subjects.len() * 2) as u64;
     let mut done = 0;
     let mut files: Vec<FileReport> = Vec::new();
     for subject in subjects.iter() {
-        let cost = Cost::new(&subject.analysis, &subject.plan, &subject.model_plan, &subject.layout);
+        let cost = Cost::new(
+            &subject.analysis,
+            &subject.plan,
+            &subject.model_plan,
+            &subject.layout,
+        );
         files.push(FileReport {
             name: subject.pair.name.clone(),
             steps: Vec::new(),
@@ -226,8 +257,12 @@ fn measure(
         for (i, subject) in subjects.iter().enumerate() {
             let inputs = Feeds::new(&subject.analysis, settings.seed, steps).step(step)?;
             let (original, cached) = &mut sessions[i];
-            let cost =
-                Cost::new(&subject.analysis, &subject.plan, &subject.model_plan, &subject.layout);
+            let cost = Cost::new(
+                &subject.analysis,
+                &subject.plan,
+                &subject.model_plan,
+                &subject.layout,
+            );
             // Turn and turn about, so that a slow spell hits both.
             let mut seconds = [0.0, 0.0];
             for turn in 0..2 {
@@ -279,7 +314,10 @@ fn executed(
     }
     let unique = format!("hgc-bench-{}-{}", std::process::id(), subject.pair.name);
     let profile = Some(std::env::temp_dir().join(unique));
-    let traced = SessionOptions { profile, ..options(settings, Optimization::Off) };
+    let traced = SessionOptions {
+        profile,
+        ..options(settings, Optimization::Off)
+    };
     let mut cached = CachedSession::open(engine, &subject.pair.rewritten, &traced)?;
     for step in &file.steps {
         let feeds = Feeds::new(&subject.analysis, settings.seed, file.steps.len());
@@ -302,7 +340,11 @@ fn summarise(report: &mut Report) {
     let original: f64 = steps().map(|s| s.original).sum();
     let rewritten: f64 = steps().map(|s| s.rewritten).sum();
     let planned: u64 = steps().map(|s| s.macs_planned).sum();
-    let before: u64 = report.files.iter().map(|f| f.macs_original * f.steps.len() as u64).sum();
+    let before: u64 = report
+        .files
+        .iter()
+        .map(|f| f.macs_original * f.steps.len() as u64)
+        .sum();
     let all_counted = steps().all(|s| s.macs_executed.is_some());
     let matches = steps().all(|s| s.macs_executed == Some(s.macs_planned));
     report.macs_match = all_counted.then_some(matches);

@@ -21,7 +21,12 @@ impl<'a, 'm> Feeds<'a, 'm> {
     /// Inputs for `steps` evaluations at the analysis' sizes.
     #[must_use]
     pub fn new(analysis: &'a Analysis<'m>, seed: u64, steps: usize) -> Self {
-        Self { analysis, seed, batch: analysis.sizes.batch, steps }
+        Self {
+            analysis,
+            seed,
+            batch: analysis.sizes.batch,
+            steps,
+        }
     }
 
     /// All inputs of evaluation `step`, in the graph's order.
@@ -29,7 +34,12 @@ impl<'a, 'm> Feeds<'a, 'm> {
     /// # Errors
     /// If a shape is unknown or a type cannot be made up.
     pub fn step(&self, step: usize) -> Result<Vec<(String, Tensor)>, MeasureError> {
-        let inputs = self.analysis.graph.inputs().iter().zip(&self.analysis.kinds);
+        let inputs = self
+            .analysis
+            .graph
+            .inputs()
+            .iter()
+            .zip(&self.analysis.kinds);
         inputs
             .enumerate()
             .map(|(i, (value, kind))| {
@@ -49,8 +59,10 @@ impl<'a, 'm> Feeds<'a, 'm> {
         let graph = &self.analysis.graph;
         let name = || graph.name(value).to_owned();
         let elem_type = graph.input_info(value).map_or(0, declared_type);
-        let dtype = DType::from_onnx(elem_type)
-            .ok_or_else(|| MeasureError::InputType { name: name(), elem_type })?;
+        let dtype = DType::from_onnx(elem_type).ok_or_else(|| MeasureError::InputType {
+            name: name(),
+            elem_type,
+        })?;
         let shape = self.analysis.shapes.get(value);
         let shape = shape.ok_or_else(|| MeasureError::UnknownInput { name: name() })?;
         let dims: Vec<usize> = shape
@@ -66,7 +78,9 @@ impl<'a, 'm> Feeds<'a, 'm> {
         let values: Vec<f32> = match kind {
             InputKind::Timestep => vec![self.timestep(step); count],
             InputKind::ControlScale => vec![1.0 - 0.01 * small(step); count],
-            InputKind::TimeIds => (0..count).map(|_| random.random_range(0..=1024) as f32).collect(),
+            InputKind::TimeIds => (0..count)
+                .map(|_| random.random_range(0..=1024) as f32)
+                .collect(),
             InputKind::ControlImage => (0..count).map(|_| random.random::<f32>()).collect(),
             _ => (0..count).map(|_| normal(&mut random)).collect(),
         };

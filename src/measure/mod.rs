@@ -30,17 +30,36 @@ pub enum MeasureError {
     Write(#[from] WriteError),
     #[error("{file}: {source}")]
     NotCompiled { file: String, source: StripError },
-    #[error("{original} is not what {rewritten} was compiled from (graph hash {found}, the plan \
-             has {expected})")]
-    OtherOriginal { original: String, rewritten: String, found: String, expected: String },
+    #[error(
+        "{original} is not what {rewritten} was compiled from (graph hash {found}, the plan \
+             has {expected})"
+    )]
+    OtherOriginal {
+        original: String,
+        rewritten: String,
+        found: String,
+        expected: String,
+    },
     #[error("cannot analyse {file}")]
     Analysis { file: String, source: AnalysisError },
     #[error("{file}: the embedded plan does not fit")]
     Layout { file: String, source: LayoutError },
+    #[error(
+        "{file} runs the prompted half of a guided batch; --batch {batch} has no halves, give \
+             an even number"
+    )]
+    OddBatch { file: String, batch: u64 },
+    #[error("the plan has {planned} steps, {asked} were asked for")]
+    Steps { planned: usize, asked: usize },
     #[error("{file}: the model behind barriers could not be made")]
-    Barriers { file: String, source: crate::rewrite::RewriteError },
-    #[error("input {name:?}: its shape is not known; give --height, --width and --tokens, or an \
-             export that declares it")]
+    Barriers {
+        file: String,
+        source: crate::rewrite::RewriteError,
+    },
+    #[error(
+        "input {name:?}: its shape is not known; give --height, --width and --tokens, or an \
+             export that declares it"
+    )]
     UnknownInput { name: String },
     #[error("input {name:?} has element type {elem_type}, which this tool cannot make up")]
     InputType { name: String, elem_type: i32 },
@@ -49,7 +68,10 @@ pub enum MeasureError {
     #[error("the profile {file} could not be read: {reason}")]
     Profile { file: String, reason: String },
     #[error("{what}")]
-    File { what: String, source: std::io::Error },
+    File {
+        what: String,
+        source: std::io::Error,
+    },
     #[error("{rewritten} has no {name}; give the folder that `hgc compile` wrote")]
     MissingFile { rewritten: String, name: String },
 }

@@ -106,13 +106,23 @@ impl<'a, 'm> Oracle<'a, 'm> {
         }
         let mut results = self.run(&reused, &feeds)?;
         self.refresh(step, half, &results)?;
-        let names = self.analysis.graph.outputs().iter().map(|v| self.analysis.graph.name(*v));
+        let names = self
+            .analysis
+            .graph
+            .outputs()
+            .iter()
+            .map(|v| self.analysis.graph.name(*v));
         let names: Vec<String> = names.map(str::to_owned).collect();
         let mut outputs = Vec::new();
         for name in names {
             let raw = results
                 .remove(&name)
-                .or_else(|| feeds.iter().find(|(n, _)| *n == name).map(|(_, t)| t.clone()))
+                .or_else(|| {
+                    feeds
+                        .iter()
+                        .find(|(n, _)| *n == name)
+                        .map(|(_, t)| t.clone())
+                })
                 .ok_or_else(|| MeasureError::MissingOutput { name: name.clone() })?;
             let whole = self.whole(&name, raw, step)?;
             outputs.push((name, whole));
@@ -125,7 +135,11 @@ impl<'a, 'm> Oracle<'a, 'm> {
     }
 
     fn input_rows(&self, name: &str, tensor: &Tensor, half: bool) -> Result<Tensor, MeasureError> {
-        let axis = self.analysis.graph.value(name).and_then(|v| self.axis_of(v));
+        let axis = self
+            .analysis
+            .graph
+            .value(name)
+            .and_then(|v| self.axis_of(v));
         if !half || axis.is_none() {
             return Ok(tensor.clone());
         }
@@ -171,10 +185,16 @@ impl<'a, 'm> Oracle<'a, 'm> {
                 let name = self.analysis.graph.name(tensor.value);
                 let fresh = results
                     .get(name)
-                    .ok_or_else(|| MeasureError::MissingOutput { name: name.to_owned() })?;
+                    .ok_or_else(|| MeasureError::MissingOutput {
+                        name: name.to_owned(),
+                    })?;
                 let all = Rows::of(fresh, tensor.batch_axis);
                 let follows = tensor.batch_axis.is_some();
-                let keep = if half || !follows { KeptRows::All } else { placed.site.rows };
+                let keep = if half || !follows {
+                    KeptRows::All
+                } else {
+                    placed.site.rows
+                };
                 let (value, stored_half) = match keep {
                     KeptRows::All => (all, half && follows),
                     KeptRows::Prompted => (all.halves(prompted).0, true),
@@ -192,7 +212,15 @@ impl<'a, 'm> Oracle<'a, 'm> {
                 } else {
                     value.tensor(fresh)?
                 };
-                self.kept.insert(tensor.value, Kept { value, slope, half: stored_half, like });
+                self.kept.insert(
+                    tensor.value,
+                    Kept {
+                        value,
+                        slope,
+                        half: stored_half,
+                        like,
+                    },
+                );
             }
         }
         Ok(())
@@ -222,7 +250,12 @@ impl<'a, 'm> Oracle<'a, 'm> {
                     let slope =
                         linear.then(|| slope(&value, self.difference.as_ref(), gap, prompted));
                     let like = value.tensor(&raw)?;
-                    self.difference = Some(Kept { value, slope, half: true, like });
+                    self.difference = Some(Kept {
+                        value,
+                        slope,
+                        half: true,
+                        like,
+                    });
                 }
                 Ok(raw)
             }
@@ -248,7 +281,9 @@ impl<'a, 'm> Oracle<'a, 'm> {
             let variant = self.variant(reused)?;
             self.sessions.insert(reused.to_vec(), variant);
         }
-        let Some(variant) = self.sessions.get_mut(reused) else { return Ok(HashMap::new()) };
+        let Some(variant) = self.sessions.get_mut(reused) else {
+            return Ok(HashMap::new());
+        };
         let given: Vec<(&str, &Tensor)> = feeds
             .iter()
             .filter(|(n, _)| variant.inputs.contains(n))
@@ -269,21 +304,35 @@ impl<'a, 'm> Oracle<'a, 'm> {
             .collect();
         let stop: BitSet = given.iter().map(|v| v.index()).collect();
         let needed = graph.ancestors(graph.outputs(), &stop);
-        let cached = self.layout.sites.iter().flat_map(|p| p.tensors.iter().map(|t| t.value));
+        let cached = self
+            .layout
+            .sites
+            .iter()
+            .flat_map(|p| p.tensors.iter().map(|t| t.value));
         let made = |v: &ValueId| {
             !stop.contains(v.index())
-                && graph.producer(*v).is_some_and(|n| needed.contains(n.index()))
+                && graph
+                    .producer(*v)
+                    .is_some_and(|n| needed.contains(n.index()))
                 && !graph.is_output(*v)
         };
         let probes: Vec<ValueId> = cached.filter(made).collect();
         let part = cut(self.model, self.analysis, &needed, &given, &probes);
-        let names = part.graph.iter().flat_map(|g| &g.input).map(|i| i.name().to_owned());
+        let names = part
+            .graph
+            .iter()
+            .flat_map(|g| &g.input)
+            .map(|i| i.name().to_owned());
         let inputs: HashSet<String> = names.collect();
         let empty = part.graph.as_ref().is_none_or(|g| g.output.is_empty());
         let session = if empty {
             None
         } else {
-            Some(Session::load(self.engine, self.source(part)?, &self.options)?)
+            Some(Session::load(
+                self.engine,
+                self.source(part)?,
+                &self.options,
+            )?)
         };
         Ok(Variant { session, inputs })
     }
@@ -294,18 +343,30 @@ impl<'a, 'm> Oracle<'a, 'm> {
         if self.engine.kind() == crate::engine::EngineKind::OnnxRuntime {
             let mut bytes = Vec::new();
             let what = || "a part of the model could not be encoded".to_owned();
-            encode_model(&part, &mut bytes)
-                .map_err(|source| MeasureError::File { what: what(), source })?;
+            encode_model(&part, &mut bytes).map_err(|source| MeasureError::File {
+                what: what(),
+                source,
+            })?;
             let (name, folder) = (self.path.display().to_string(), Some(folder_of(self.path)));
-            return Ok(ModelSource::Memory { name, bytes: bytes.into(), folder });
+            return Ok(ModelSource::Memory {
+                name,
+                bytes: bytes.into(),
+                folder,
+            });
         }
         if self.scratch.is_none() {
             let what = || "no temporary folder could be made".to_owned();
-            let folder = tempfile::tempdir()
-                .map_err(|source| MeasureError::File { what: what(), source })?;
+            let folder = tempfile::tempdir().map_err(|source| MeasureError::File {
+                what: what(),
+                source,
+            })?;
             self.scratch = Some(folder);
         }
-        let folder = self.scratch.as_ref().map(|s| s.path().to_owned()).unwrap_or_default();
+        let folder = self
+            .scratch
+            .as_ref()
+            .map(|s| s.path().to_owned())
+            .unwrap_or_default();
         let file: PathBuf = folder.join(format!("part{}.onnx", self.sessions.len()));
         let mut transaction = Transaction::new(false);
         transaction.add_model(part, &folder_of(self.path), &file, &mut |_, _| {})?;
@@ -331,7 +392,9 @@ fn slope(
     gap: Option<usize>,
     prompted: crate::plan::Prompted,
 ) -> Rows {
-    let (Some(before), Some(gap)) = (before, gap) else { return value.zip(value, |_, _| 0.0) };
+    let (Some(before), Some(gap)) = (before, gap) else {
+        return value.zip(value, |_, _| 0.0);
+    };
     let gap = f32::from(u16::try_from(gap).unwrap_or(u16::MAX));
     let old = if before.value.shape == value.shape {
         before.value.clone()
@@ -351,9 +414,15 @@ fn cut(
 ) -> ModelProto {
     let graph = &analysis.graph;
     let source = graph.proto();
-    let nodes: Vec<_> = needed.iter().map(|n| graph.node(NodeId::new(n)).clone()).collect();
-    let mut used: HashSet<ValueId> =
-        needed.iter().flat_map(|n| graph.inputs_of(NodeId::new(n))).copied().collect();
+    let nodes: Vec<_> = needed
+        .iter()
+        .map(|n| graph.node(NodeId::new(n)).clone())
+        .collect();
+    let mut used: HashSet<ValueId> = needed
+        .iter()
+        .flat_map(|n| graph.inputs_of(NodeId::new(n)))
+        .copied()
+        .collect();
     used.extend(graph.outputs());
     let is_used = |name: &str| graph.value(name).is_some_and(|v| used.contains(&v));
     let declare = |value: &ValueId| {
@@ -365,17 +434,36 @@ fn cut(
     let mut part = GraphProto {
         name: source.name.clone(),
         node: nodes,
-        input: source.input.iter().filter(|i| is_used(i.name())).cloned().collect(),
-        initializer: source.initializer.iter().filter(|t| is_used(t.name())).cloned().collect(),
+        input: source
+            .input
+            .iter()
+            .filter(|i| is_used(i.name()))
+            .cloned()
+            .collect(),
+        initializer: source
+            .initializer
+            .iter()
+            .filter(|t| is_used(t.name()))
+            .cloned()
+            .collect(),
         sparse_initializer: source.sparse_initializer.clone(),
         ..GraphProto::default()
     };
-    part.input.extend(given.iter().filter(|v| used.contains(v)).map(declare));
-    let is_made = |v: &ValueId| graph.producer(*v).is_some_and(|n| needed.contains(n.index()));
+    part.input
+        .extend(given.iter().filter(|v| used.contains(v)).map(declare));
+    let is_made = |v: &ValueId| {
+        graph
+            .producer(*v)
+            .is_some_and(|n| needed.contains(n.index()))
+    };
     part.output = source
         .output
         .iter()
-        .filter(|o| graph.value(o.name()).is_some_and(|v| is_made(&v) && !given.contains(&v)))
+        .filter(|o| {
+            graph
+                .value(o.name())
+                .is_some_and(|v| is_made(&v) && !given.contains(&v))
+        })
         .cloned()
         .collect();
     part.output.extend(probes.iter().map(declare));

@@ -43,7 +43,11 @@ pub fn find_pairs(originals: &[PathBuf], folder: &Path) -> Result<Vec<Pair>, Mea
         let rewritten = [bare, nested, in_unet].into_iter().find(|p| p.is_file());
         let rewritten = rewritten.ok_or_else(|| missing(format!("{}.onnx", model.name)))?;
         let name = model.name.clone();
-        pairs.push(Pair { name, original: original.clone(), rewritten });
+        pairs.push(Pair {
+            name,
+            original: original.clone(),
+            rewritten,
+        });
     }
     Ok(pairs)
 }

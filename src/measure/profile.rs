@@ -50,7 +50,10 @@ struct Args {
 /// # Errors
 /// [`MeasureError::Profile`] if the file is not a profile.
 pub fn read(path: &Path) -> Result<Vec<Vec<Execution>>, MeasureError> {
-    let failed = |reason: String| MeasureError::Profile { file: path.display().to_string(), reason };
+    let failed = |reason: String| MeasureError::Profile {
+        file: path.display().to_string(),
+        reason,
+    };
     let text = std::fs::read_to_string(path).map_err(|e| failed(e.to_string()))?;
     let events: Vec<Event> = serde_json::from_str(&text).map_err(|e| failed(e.to_string()))?;
     let mut spans: Vec<(u64, u64)> = events
@@ -61,9 +64,13 @@ pub fn read(path: &Path) -> Result<Vec<Vec<Execution>>, MeasureError> {
     spans.sort_unstable();
     let mut runs: Vec<Vec<Execution>> = vec![Vec::new(); spans.len()];
     for event in events {
-        let Some(node) = event.name.strip_suffix("_kernel_time") else { continue };
+        let Some(node) = event.name.strip_suffix("_kernel_time") else {
+            continue;
+        };
         let after = spans.partition_point(|(start, _)| *start <= event.ts);
-        let Some(index) = after.checked_sub(1) else { continue };
+        let Some(index) = after.checked_sub(1) else {
+            continue;
+        };
         runs[index].push(Execution {
             node: node.to_owned(),
             op: event.args.op_name,
@@ -76,7 +83,9 @@ pub fn read(path: &Path) -> Result<Vec<Vec<Execution>>, MeasureError> {
 
 fn dims(shape: &HashMap<String, Vec<i64>>) -> Vec<u64> {
     let dims = shape.values().next().map(Vec::as_slice).unwrap_or_default();
-    dims.iter().map(|d| u64::try_from(*d).unwrap_or(0)).collect()
+    dims.iter()
+        .map(|d| u64::try_from(*d).unwrap_or(0))
+        .collect()
 }
 
 /// Turns executions of original nodes into MACs and node counts.
@@ -100,17 +109,27 @@ impl<'a, 'm> Ledger<'a, 'm> {
             let name = graph.node(*n).name();
             !name.is_empty() && counts.get(name) == Some(&1)
         };
-        let by_name: HashMap<&'m str, NodeId> =
-            graph.nodes().filter(unique).map(|n| (graph.node(n).name(), n)).collect();
+        let by_name: HashMap<&'m str, NodeId> = graph
+            .nodes()
+            .filter(unique)
+            .map(|n| (graph.node(n).name(), n))
+            .collect();
         let anonymous = graph.node_count() - by_name.len();
-        Self { analysis, by_name, anonymous }
+        Self {
+            analysis,
+            by_name,
+            anonymous,
+        }
     }
 
     /// Original nodes that one run executed.
     #[must_use]
     pub fn nodes(&self, run: &[Execution]) -> Vec<NodeId> {
-        let mut nodes: Vec<NodeId> =
-            run.iter().filter_map(|e| self.by_name.get(e.node.as_str())).copied().collect();
+        let mut nodes: Vec<NodeId> = run
+            .iter()
+            .filter_map(|e| self.by_name.get(e.node.as_str()))
+            .copied()
+            .collect();
         nodes.sort_unstable();
         nodes
     }
@@ -132,8 +151,16 @@ impl<'a, 'm> Ledger<'a, 'm> {
     fn macs_of(&self, execution: &Execution) -> Macs {
         let node = self.by_name.get(execution.node.as_str()).copied();
         let output = execution.outputs.first().map(|d| d.iter().product::<u64>());
-        let (Some(node), Some(output)) = (node, output) else { return Macs::default() };
-        let shape = |i: usize| execution.inputs.get(i).map(Vec::as_slice).unwrap_or_default();
+        let (Some(node), Some(output)) = (node, output) else {
+            return Macs::default();
+        };
+        let shape = |i: usize| {
+            execution
+                .inputs
+                .get(i)
+                .map(Vec::as_slice)
+                .unwrap_or_default()
+        };
         let depth = match execution.op.as_str() {
             "Conv" => {
                 let filters = shape(1).first().copied().unwrap_or(1).max(1);
@@ -149,10 +176,18 @@ impl<'a, 'm> Ledger<'a, 'm> {
         };
         let all = output.saturating_mul(depth);
         let weighted = self.analysis.macs(node, 1).weights > 0;
-        Macs { all, weights: if weighted { all } else { 0 } }
+        Macs {
+            all,
+            weights: if weighted { all } else { 0 },
+        }
     }
 
     fn batch_of(&self, execution: &Execution) -> u64 {
-        execution.outputs.first().and_then(|d| d.first()).copied().unwrap_or(1)
+        execution
+            .outputs
+            .first()
+            .and_then(|d| d.first())
+            .copied()
+            .unwrap_or(1)
     }
 }

@@ -19,7 +19,11 @@ impl Rows {
     /// The values of a tensor.
     #[must_use]
     pub fn of(tensor: &Tensor, axis: Option<usize>) -> Self {
-        Self { data: tensor.to_f32(), shape: tensor.shape().to_vec(), axis }
+        Self {
+            data: tensor.to_f32(),
+            shape: tensor.shape().to_vec(),
+            axis,
+        }
     }
 
     /// Back to a tensor of the element type of `like`.
@@ -31,10 +35,16 @@ impl Rows {
     }
 
     fn part(&self, from: usize, to: usize) -> Self {
-        let Some(axis) = self.axis else { return self.clone() };
+        let Some(axis) = self.axis else {
+            return self.clone();
+        };
         let mut shape = self.shape.clone();
         shape[axis] /= 2;
-        Self { data: self.data[from..to].to_vec(), shape, axis: self.axis }
+        Self {
+            data: self.data[from..to].to_vec(),
+            shape,
+            axis: self.axis,
+        }
     }
 
     /// Prompted and unprompted half.
@@ -60,13 +70,26 @@ impl Rows {
             shape[axis] *= 2;
         }
         let data = first.data.iter().chain(&second.data).copied().collect();
-        Self { data, shape, axis: first.axis }
+        Self {
+            data,
+            shape,
+            axis: first.axis,
+        }
     }
 
     /// Element by element.
     #[must_use]
     pub fn zip(&self, other: &Self, f: impl Fn(f32, f32) -> f32) -> Self {
-        let data = self.data.iter().zip(&other.data).map(|(a, b)| f(*a, *b)).collect();
-        Self { data, shape: self.shape.clone(), axis: self.axis }
+        let data = self
+            .data
+            .iter()
+            .zip(&other.data)
+            .map(|(a, b)| f(*a, *b))
+            .collect();
+        Self {
+            data,
+            shape: self.shape.clone(),
+            axis: self.axis,
+        }
     }
 }

@@ -95,11 +95,18 @@ pub fn verify(
 ) -> Result<Verdict, MeasureError> {
     let (source, compiled) = (Model::read(original)?, Model::read(rewritten)?);
     let file = rewritten.display().to_string();
-    let plan = rewrite::compiled_plan(&compiled.proto)
-        .map_err(|source| MeasureError::NotCompiled { file: file.clone(), source })?;
+    let plan =
+        rewrite::compiled_plan(&compiled.proto).map_err(|source| MeasureError::NotCompiled {
+            file: file.clone(),
+            source,
+        })?;
     let found = graph_hash(&source.proto);
     let name = rewrite::metadata(&compiled.proto, rewrite::names::key::NAME).unwrap_or_default();
-    let model_plan = plan.models.iter().find(|m| m.name == name).filter(|m| m.hash == found);
+    let model_plan = plan
+        .models
+        .iter()
+        .find(|m| m.name == name)
+        .filter(|m| m.hash == found);
     let Some(model_plan) = model_plan else {
         let expected = plan.models.iter().find(|m| m.name == name);
         return Err(MeasureError::OtherOriginal {
@@ -109,10 +116,20 @@ pub fn verify(
             expected: expected.map(|m| m.hash.clone()).unwrap_or_default(),
         });
     };
-    let analysis = Analysis::of(&source.proto, settings.sizes)
-        .map_err(|e| MeasureError::Analysis { file: original.display().to_string(), source: e })?;
-    let layout = Layout::new(&analysis, &plan, model_plan)
-        .map_err(|source| MeasureError::Layout { file: file.clone(), source })?;
+    let analysis =
+        Analysis::of(&source.proto, settings.sizes).map_err(|e| MeasureError::Analysis {
+            file: original.display().to_string(),
+            source: e,
+        })?;
+    let layout =
+        Layout::new(&analysis, &plan, model_plan).map_err(|source| MeasureError::Layout {
+            file: file.clone(),
+            source,
+        })?;
+    let batch = settings.sizes.batch;
+    if model_plan.halves && plan.guidance.schedule.has_half() && batch % 2 == 1 {
+        return Err(MeasureError::OddBatch { file, batch });
+    }
     let proof = Proof {
         engine,
         settings,
@@ -146,7 +163,11 @@ impl Proof<'_> {
         let (refresh, detail) = self.refresh()?;
         let refresh_bitwise = (exact || barriers).then_some(refresh.same);
         let refresh_pass = refresh.within && refresh_bitwise.unwrap_or(true);
-        checks.push(Check { name: "refresh", pass: refresh_pass, detail });
+        checks.push(Check {
+            name: "refresh",
+            pass: refresh_pass,
+            detail,
+        });
         let mut reuse_bitwise = None;
         if exact && self.holds_only() {
             let (check, same) = self.reuse()?;
@@ -173,7 +194,12 @@ impl Proof<'_> {
     }
 
     fn half_precision(&self) -> bool {
-        let shape = self.analysis.graph.outputs().iter().find_map(|v| self.analysis.shapes.get(*v));
+        let shape = self
+            .analysis
+            .graph
+            .outputs()
+            .iter()
+            .find_map(|v| self.analysis.shapes.get(*v));
         let weights = &self.analysis.graph.proto().initializer;
         shape.is_some_and(|s| s.elem_type != 1) || weights.iter().any(|t| t.data_type() == 10)
     }
@@ -192,7 +218,11 @@ impl Proof<'_> {
     }
 
     fn holds_only(&self) -> bool {
-        let held = self.layout.sites.iter().all(|s| s.site.reuse == Reuse::Hold);
+        let held = self
+            .layout
+            .sites
+            .iter()
+            .all(|s| s.site.reuse == Reuse::Hold);
         held && !(self.model_plan.halves && self.plan.guidance.schedule.has_half())
     }
 
@@ -214,7 +244,11 @@ impl Proof<'_> {
             }
             Err(error) => (false, error.to_string()),
         };
-        Check { name: "strip", pass, detail }
+        Check {
+            name: "strip",
+            pass,
+            detail,
+        }
     }
 
     fn original(&self, inputs: &[(String, Tensor)]) -> Result<Outputs, MeasureError> {
@@ -223,8 +257,15 @@ impl Proof<'_> {
     }
 
     fn cached(&self, profile: Option<std::path::PathBuf>) -> Result<CachedSession, MeasureError> {
-        let options = SessionOptions { profile, ..self.options() };
-        Ok(CachedSession::open(self.engine, &self.compiled.path, &options)?)
+        let options = SessionOptions {
+            profile,
+            ..self.options()
+        };
+        Ok(CachedSession::open(
+            self.engine,
+            &self.compiled.path,
+            &options,
+        )?)
     }
 
     /// The original with always-true `If`s at the borders of the regions: what fp16 on
@@ -239,15 +280,35 @@ impl Proof<'_> {
         for site in &mut model.sites {
             (site.reuse, site.rows) = (Reuse::Hold, Rows::All);
         }
-        let plan = Plan { models: vec![model.clone()], ..self.plan.clone() };
+        let plan = Plan {
+            models: vec![model.clone()],
+            ..self.plan.clone()
+        };
         let file = || self.source.path.display().to_string();
-        let barriers = rewrite::rewrite(&self.source.proto, self.analysis, &plan, &model)
-            .map_err(|source| MeasureError::Barriers { file: file(), source })?;
+        let layout =
+            Layout::new(self.analysis, &plan, &model).map_err(|source| MeasureError::Layout {
+                file: file(),
+                source,
+            })?;
+        let proto = &self.source.proto;
+        let barriers =
+            rewrite::rewrite(proto, self.analysis, &plan, &model, &layout).map_err(|source| {
+                MeasureError::Barriers {
+                    file: file(),
+                    source,
+                }
+            })?;
         let mut bytes = Vec::new();
-        encode_model(&barriers, &mut bytes)
-            .map_err(|source| MeasureError::File { what: file(), source })?;
+        encode_model(&barriers, &mut bytes).map_err(|source| MeasureError::File {
+            what: file(),
+            source,
+        })?;
         let folder = Some(folder_of(&self.source.path));
-        let source = ModelSource::Memory { name: file(), bytes: bytes.into(), folder };
+        let source = ModelSource::Memory {
+            name: file(),
+            bytes: bytes.into(),
+            folder,
+        };
         let mut cached = CachedSession::open(self.engine, source, &self.options())?;
         Ok(cached.run(&borrowed(inputs))?)
     }
@@ -273,8 +334,16 @@ impl Proof<'_> {
         }
         let detail = format!(
             "all gates on refresh (step 0 and step -1): {}{}, largest difference {:.3e}",
-            if comparison.same { "bit-identical" } else { "not bit-identical" },
-            if self.needs_barriers() { " behind always-true branches" } else { "" },
+            if comparison.same {
+                "bit-identical"
+            } else {
+                "not bit-identical"
+            },
+            if self.needs_barriers() {
+                " behind always-true branches"
+            } else {
+                ""
+            },
             comparison.difference
         );
         Ok((comparison, detail))
@@ -287,7 +356,14 @@ impl Proof<'_> {
         let reusing = (1..self.plan.steps).find(|s| !self.layout.reused(*s).is_empty());
         let Some(step) = reusing else {
             let detail = "no step reuses anything".to_owned();
-            return Ok((Check { name: "reuse", pass: true, detail }, true));
+            return Ok((
+                Check {
+                    name: "reuse",
+                    pass: true,
+                    detail,
+                },
+                true,
+            ));
         };
         let expected = self.original(&inputs)?;
         let mut cached = self.cached(None)?;
@@ -303,32 +379,51 @@ impl Proof<'_> {
         let stale = cached.run(&borrowed(&other))?;
         let fresh = self.original(&other)?;
         // What is the same on every step stays right on changed latents, too.
-        let constant = self.layout.reused(step).iter().all(|s| self.is_invariant(*s));
+        let constant = self
+            .layout
+            .reused(step)
+            .iter()
+            .all(|s| self.is_invariant(*s));
         let differs = !self.compare(&fresh, &stale)?.same;
         let detail = format!(
             "reuse on step {step}: same inputs {}; changed inputs {} a refresh{}",
             if same { "bit-identical" } else { "differ" },
             if differs { "differ from" } else { "equal" },
-            if constant { " (only invariant values are reused)" } else { "" }
+            if constant {
+                " (only invariant values are reused)"
+            } else {
+                ""
+            }
         );
         let pass = same && (differs != constant);
-        Ok((Check { name: "reuse", pass, detail }, same))
+        Ok((
+            Check {
+                name: "reuse",
+                pass,
+                detail,
+            },
+            same,
+        ))
     }
 
     fn is_invariant(&self, site: usize) -> bool {
         let tensors = &self.layout.sites[site].tensors;
-        tensors.iter().all(|t| self.analysis.depends[t.value.index()].is_invariant())
+        tensors
+            .iter()
+            .all(|t| self.analysis.depends[t.value.index()].is_invariant())
     }
 
     /// Every output of a generation against the oracle.
-    fn generation(
-        &self,
-    ) -> Result<(Check, f64, f64, Option<std::path::PathBuf>), MeasureError> {
+    fn generation(&self) -> Result<(Check, f64, f64, Option<std::path::PathBuf>), MeasureError> {
         let feeds = Feeds::new(self.analysis, self.settings.seed, self.plan.steps);
         let profiled = self.engine.kind() == EngineKind::OnnxRuntime
             && self.settings.provider == Provider::Cpu;
         let prefix = profiled.then(|| {
-            let unique = format!("hgc-profile-{}-{}", std::process::id(), self.model_plan.name);
+            let unique = format!(
+                "hgc-profile-{}-{}",
+                std::process::id(),
+                self.model_plan.name
+            );
             std::env::temp_dir().join(unique)
         });
         let mut cached = self.cached(prefix)?;
@@ -359,8 +454,16 @@ impl Proof<'_> {
              (step {worst}), allowed {:.3e}",
             self.plan.steps, whole.difference, whole.allowed
         );
-        let check = Check { name: "generation", pass: whole.within, detail };
-        let path = if profiled { Some(cached.end_profiling()?) } else { None };
+        let check = Check {
+            name: "generation",
+            pass: whole.within,
+            detail,
+        };
+        let path = if profiled {
+            Some(cached.end_profiling()?)
+        } else {
+            None
+        };
         Ok((check, whole.difference, whole.allowed, path))
     }
 
@@ -372,19 +475,21 @@ impl Proof<'_> {
         let mut problems = Vec::new();
         for (step, run) in runs.iter().enumerate() {
             let nodes = self.analysis.graph.nodes();
-            let planned: Vec<_> =
-                nodes.filter(|n| self.layout.runs(*n, step) && ledger.is_visible(*n)).collect();
+            let planned: Vec<_> = nodes
+                .filter(|n| self.layout.runs(*n, step) && ledger.is_visible(*n))
+                .collect();
             let seen = ledger.nodes(run);
             if let Some(extra) = seen.iter().find(|n| planned.binary_search(n).is_err()) {
                 let name = self.analysis.graph.node_label(*extra);
-                problems.push(format!("step {step}: node {name:?} ran, but is planned to be reused"));
+                problems.push(format!(
+                    "step {step}: node {name:?} ran, but is planned to be reused"
+                ));
             }
             // Even with optimisation off the runtime drops casts that change nothing, and
             // replaces operators without a kernel by their definition: only what
             // multiplies is sure to show.
-            let dropped = |n: &&NodeId| {
-                seen.binary_search(n).is_err() && self.analysis.macs(**n, 1).all > 0
-            };
+            let dropped =
+                |n: &&NodeId| seen.binary_search(n).is_err() && self.analysis.macs(**n, 1).all > 0;
             if let Some(missing) = planned.iter().find(dropped) {
                 let name = self.analysis.graph.node_label(*missing);
                 problems.push(format!("step {step}: node {name:?} did not run"));
@@ -406,11 +511,19 @@ impl Proof<'_> {
         let detail = match problems.first() {
             Some(first) => format!("{first} ({} deviations)", problems.len()),
             None => {
-                let kind = if self.analysis.role == Role::Controlnet { "residuals" } else { "UNet" };
+                let kind = if self.analysis.role == Role::Controlnet {
+                    "residuals"
+                } else {
+                    "UNet"
+                };
                 format!("{kind}: on every step just the planned nodes and MACs ran")
             }
         };
-        Ok(Check { name: "executed", pass: problems.is_empty(), detail })
+        Ok(Check {
+            name: "executed",
+            pass: problems.is_empty(),
+            detail,
+        })
     }
 
     fn compare(&self, expected: &Outputs, found: &Outputs) -> Result<Comparison, MeasureError> {
@@ -445,7 +558,12 @@ struct Comparison {
 
 impl Default for Comparison {
     fn default() -> Self {
-        Self { same: true, within: true, difference: 0.0, allowed: 0.0 }
+        Self {
+            same: true,
+            within: true,
+            difference: 0.0,
+            allowed: 0.0,
+        }
     }
 }
 
@@ -469,5 +587,8 @@ impl Comparison {
 /// Inputs as sessions take them.
 #[must_use]
 pub fn borrowed(inputs: &[(String, Tensor)]) -> Vec<(&str, &Tensor)> {
-    inputs.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect()
+    inputs
+        .iter()
+        .map(|(name, tensor)| (name.as_str(), tensor))
+        .collect()
 }

@@ -32,7 +32,11 @@ impl Cost {
         let halved: Vec<Macs> = nodes.iter().map(|n| analysis.macs(*n, half)).collect();
         let guidance = &plan.guidance.schedule;
         let steps = (0..plan.steps).map(|step| {
-            let counts = if model.halves && guidance.is_half(step) { &halved } else { &whole };
+            let counts = if model.halves && guidance.is_half(step) {
+                &halved
+            } else {
+                &whole
+            };
             nodes
                 .iter()
                 .zip(counts)
@@ -40,8 +44,11 @@ impl Cost {
                 .map(|(_, macs)| *macs)
                 .sum()
         });
-        let site_bytes: Vec<u64> =
-            layout.sites.iter().map(|p| site_bytes(p, batch, half)).collect();
+        let site_bytes: Vec<u64> = layout
+            .sites
+            .iter()
+            .map(|p| site_bytes(p, batch, half))
+            .collect();
         let held = guidance_bytes(analysis, plan, model, half);
         Self {
             original: whole.iter().copied().sum(),
@@ -61,14 +68,25 @@ impl Cost {
     #[must_use]
     pub fn before(&self) -> Macs {
         let steps = self.steps.len() as u64;
-        Macs { all: self.original.all * steps, weights: self.original.weights * steps }
+        Macs {
+            all: self.original.all * steps,
+            weights: self.original.weights * steps,
+        }
     }
 }
 
 fn site_bytes(placed: &Placed, batch: u64, half: u64) -> u64 {
-    let rows = if placed.site.rows == Rows::All { batch } else { half };
+    let rows = if placed.site.rows == Rows::All {
+        batch
+    } else {
+        half
+    };
     let bytes = |t: &super::layout::Tensor| {
-        let states = if placed.site.reuse == Reuse::Linear && !t.measure { 2 } else { 1 };
+        let states = if placed.site.reuse == Reuse::Linear && !t.measure {
+            2
+        } else {
+            1
+        };
         t.shape.as_ref().map_or(0, |s| s.bytes(rows)) * states
     };
     placed.tensors.iter().map(bytes).sum()
@@ -82,8 +100,19 @@ fn guidance_bytes(analysis: &Analysis<'_>, plan: &Plan, model: &ModelPlan, half:
     {
         return 0;
     }
-    let latent = analysis.graph.outputs().iter().filter(|v| analysis.has(**v, InputKind::Latent));
-    let bytes: u64 =
-        latent.filter_map(|v| analysis.shapes.get(*v)).map(|s| s.bytes(half)).sum();
-    bytes * if plan.guidance.reuse == Reuse::Linear { 2 } else { 1 }
+    let latent = analysis
+        .graph
+        .outputs()
+        .iter()
+        .filter(|v| analysis.has(**v, InputKind::Latent));
+    let bytes: u64 = latent
+        .filter_map(|v| analysis.shapes.get(*v))
+        .map(|s| s.bytes(half))
+        .sum();
+    bytes
+        * if plan.guidance.reuse == Reuse::Linear {
+            2
+        } else {
+            1
+        }
 }

@@ -159,7 +159,9 @@ impl Plan {
     #[must_use]
     pub fn changes_anything(&self) -> bool {
         let half = self.guidance.schedule.has_half();
-        self.models.iter().any(|m| !m.sites.is_empty() || (m.halves && half))
+        self.models
+            .iter()
+            .any(|m| !m.sites.is_empty() || (m.halves && half))
     }
 
     /// The plan of the file with that graph hash.

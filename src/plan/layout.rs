@@ -23,35 +23,59 @@ pub enum LayoutError {
     UnknownGate { site: String, gate: String },
     #[error("two sites or gates of one model are called {name:?}")]
     DuplicateName { name: String },
-    #[error("name {name:?} of a site or gate: use letters, digits, '.', '_' and '-', and not \
-             \"guidance\", which is taken")]
+    #[error(
+        "name {name:?} of a site or gate: use letters, digits, '.', '_' and '-', and not \
+             \"guidance\", which is taken"
+    )]
     BadName { name: String },
     #[error("sites {first:?} and {second:?} would both have a cache called {cache:?}; rename one")]
-    DuplicateCache { cache: String, first: String, second: String },
+    DuplicateCache {
+        cache: String,
+        first: String,
+        second: String,
+    },
     #[error("the plan has no steps")]
     NoSteps,
     #[error("value {tensor:?} is cached by both {first:?} and {second:?}")]
-    DuplicateTensor { tensor: String, first: String, second: String },
+    DuplicateTensor {
+        tensor: String,
+        first: String,
+        second: String,
+    },
     #[error("site {site:?}: everything it needs is needed elsewhere too; nothing is saved")]
     EmptyRegion { site: String },
     #[error("sites {first:?} and {second:?} overlap without one lying inside the other")]
     Overlap { first: String, second: String },
-    #[error("site {site:?}: one of its values is needed to compute another one of them from \
-             outside; cache them as two sites")]
+    #[error(
+        "site {site:?}: one of its values is needed to compute another one of them from \
+             outside; cache them as two sites"
+    )]
     Cycle { site: String },
     #[error("gate {gate:?} has {found} steps, the plan {expected}")]
-    ScheduleLength { gate: String, expected: usize, found: usize },
+    ScheduleLength {
+        gate: String,
+        expected: usize,
+        found: usize,
+    },
     #[error("gate {gate:?} reuses on step 0, where there is nothing to reuse")]
     FirstStep { gate: String },
     #[error("guidance on step 0 must be full")]
     FirstGuidance,
     #[error("site {site:?} refreshes on step {step}, but the site {outer:?} around it does not")]
-    InnerRefresh { site: String, outer: String, step: usize },
-    #[error("site {site:?} is read on step {step}, which runs the whole batch, but keeps the \
-             prompted half only")]
+    InnerRefresh {
+        site: String,
+        outer: String,
+        step: usize,
+    },
+    #[error(
+        "site {site:?} is read on step {step}, which runs the whole batch, but keeps the \
+             prompted half only"
+    )]
     ReadOnFull { site: String, step: usize },
-    #[error("site {site:?}: shape of {tensor:?} is unknown or its batch axis cannot be told; \
-             half-batch steps need it")]
+    #[error(
+        "site {site:?}: shape of {tensor:?} is unknown or its batch axis cannot be told; \
+             half-batch steps need it"
+    )]
     BatchAxis { site: String, tensor: String },
     #[error("the batch of this model is fixed; it cannot run half of it on step {step}")]
     FixedBatch { step: usize },
@@ -207,7 +231,11 @@ impl Layout {
                 if placed.schedule.refreshes(step) && !self.reached(i, step) {
                     let outer = placed.parent.map(|p| self.sites[p].site.name.clone());
                     let outer = outer.unwrap_or_default();
-                    return Err(LayoutError::InnerRefresh { site: name(), outer, step });
+                    return Err(LayoutError::InnerRefresh {
+                        site: name(),
+                        outer,
+                        step,
+                    });
                 }
                 let read = self.reached(i, step) && !placed.schedule.refreshes(step);
                 let stored_half = placed.site.rows != Rows::All
@@ -226,8 +254,10 @@ impl Layout {
 
 fn check_batch(analysis: &Analysis<'_>, placed: &Placed) -> Result<(), LayoutError> {
     for tensor in &placed.tensors {
-        let follows =
-            tensor.shape.as_ref().is_none_or(|s| s.dims.iter().any(|d| d.follows_batch()));
+        let follows = tensor
+            .shape
+            .as_ref()
+            .is_none_or(|s| s.dims.iter().any(|d| d.follows_batch()));
         let measured = tensor.measure && {
             let source = analysis.graph.producer(tensor.value);
             let source = source.and_then(|n| analysis.graph.input_at(n, 0));
@@ -253,83 +283,133 @@ fn check_names(plan: &Plan, model: &ModelPlan) -> Result<(), LayoutError> {
     let mut seen = std::collections::HashSet::new();
     for gate in &model.gates {
         if bad(&gate.name) {
-            return Err(LayoutError::BadName { name: gate.name.clone() });
+            return Err(LayoutError::BadName {
+                name: gate.name.clone(),
+            });
         }
         let found = gate.schedule.steps();
         if found != plan.steps {
             let (gate, expected) = (gate.name.clone(), plan.steps);
-            return Err(LayoutError::ScheduleLength { gate, expected, found });
+            return Err(LayoutError::ScheduleLength {
+                gate,
+                expected,
+                found,
+            });
         }
         if !gate.schedule.refreshes(0) {
-            return Err(LayoutError::FirstStep { gate: gate.name.clone() });
+            return Err(LayoutError::FirstStep {
+                gate: gate.name.clone(),
+            });
         }
         if !seen.insert(("gate", &gate.name)) {
-            return Err(LayoutError::DuplicateName { name: gate.name.clone() });
+            return Err(LayoutError::DuplicateName {
+                name: gate.name.clone(),
+            });
         }
     }
     let found = plan.guidance.schedule.steps();
     if found != plan.steps {
         let (gate, expected) = ("guidance".to_owned(), plan.steps);
-        return Err(LayoutError::ScheduleLength { gate, expected, found });
+        return Err(LayoutError::ScheduleLength {
+            gate,
+            expected,
+            found,
+        });
     }
-    if matches!(plan.guidance.schedule.at(0), GuidanceStep::Held | GuidanceStep::Fused) {
+    if matches!(
+        plan.guidance.schedule.at(0),
+        GuidanceStep::Held | GuidanceStep::Fused
+    ) {
         return Err(LayoutError::FirstGuidance);
     }
     for site in &model.sites {
         if bad(&site.name) {
-            return Err(LayoutError::BadName { name: site.name.clone() });
+            return Err(LayoutError::BadName {
+                name: site.name.clone(),
+            });
         }
         if !seen.insert(("site", &site.name)) {
-            return Err(LayoutError::DuplicateName { name: site.name.clone() });
+            return Err(LayoutError::DuplicateName {
+                name: site.name.clone(),
+            });
         }
     }
     Ok(())
 }
 
-fn place(
-    analysis: &Analysis<'_>,
-    model: &ModelPlan,
-    site: &Site,
-) -> Result<Placed, LayoutError> {
+fn place(analysis: &Analysis<'_>, model: &ModelPlan, site: &Site) -> Result<Placed, LayoutError> {
     let graph = &analysis.graph;
     let name = || site.name.clone();
     let Some(gate) = model.gate(&site.gate) else {
-        return Err(LayoutError::UnknownGate { site: name(), gate: site.gate.clone() });
+        return Err(LayoutError::UnknownGate {
+            site: name(),
+            gate: site.gate.clone(),
+        });
     };
     let mut values = Vec::new();
     for tensor in &site.tensors {
         let tensor = tensor.clone();
         let Some(value) = graph.value(&tensor) else {
-            return Err(LayoutError::UnknownTensor { site: name(), tensor });
+            return Err(LayoutError::UnknownTensor {
+                site: name(),
+                tensor,
+            });
         };
         if graph.producer(value).is_none() || graph.is_constant(value) {
-            return Err(LayoutError::NotComputed { site: name(), tensor });
+            return Err(LayoutError::NotComputed {
+                site: name(),
+                tensor,
+            });
         }
         values.push(value);
     }
     let region = region::derive(graph, &values);
     let made = |v: &ValueId| {
-        graph.producer(*v).is_some_and(|producer| region.nodes.contains(producer.index()))
+        graph
+            .producer(*v)
+            .is_some_and(|producer| region.nodes.contains(producer.index()))
     };
     if values.is_empty() || !values.iter().all(made) {
         return Err(LayoutError::EmptyRegion { site: name() });
     }
     let mut tensors: Vec<Tensor> = Vec::new();
     let count = values.len() + region.escapes.len();
-    let all = values.iter().map(|v| (*v, false)).chain(region.escapes.iter().map(|v| (*v, true)));
+    let all = values
+        .iter()
+        .map(|v| (*v, false))
+        .chain(region.escapes.iter().map(|v| (*v, true)));
     for (i, (value, measure)) in all.enumerate() {
         let shape = analysis.shapes.get(value).cloned();
         if !measure && shape.as_ref().is_none_or(|s| s.elem_type == 0) {
             let tensor = graph.name(value).to_owned();
-            return Err(LayoutError::UnknownShape { site: name(), tensor });
+            return Err(LayoutError::UnknownShape {
+                site: name(),
+                tensor,
+            });
         }
         let batch_axis = shape.as_ref().and_then(Shape::batch_axis);
-        let suffix = if count == 1 { String::new() } else { format!(".{i}") };
+        let suffix = if count == 1 {
+            String::new()
+        } else {
+            format!(".{i}")
+        };
         let cache = format!("{}{suffix}", site.name);
-        tensors.push(Tensor { value, name: cache, shape, batch_axis, measure });
+        tensors.push(Tensor {
+            value,
+            name: cache,
+            shape,
+            batch_axis,
+            measure,
+        });
     }
     let (region, schedule) = (region.nodes, gate.schedule.clone());
-    Ok(Placed { site: site.clone(), tensors, region, parent: None, schedule })
+    Ok(Placed {
+        site: site.clone(),
+        tensors,
+        region,
+        parent: None,
+        schedule,
+    })
 }
 
 fn check_distinct(analysis: &Analysis<'_>, sites: &[Placed]) -> Result<(), LayoutError> {
@@ -358,7 +438,11 @@ fn check_caches(sites: &[Placed]) -> Result<(), LayoutError> {
         for cache in own.chain(slopes) {
             if let Some(first) = seen.insert(cache.clone(), &placed.site.name) {
                 let (first, second) = (first.to_owned(), placed.site.name.clone());
-                return Err(LayoutError::DuplicateCache { cache, first, second });
+                return Err(LayoutError::DuplicateCache {
+                    cache,
+                    first,
+                    second,
+                });
             }
         }
     }
@@ -411,7 +495,12 @@ impl<'a, 'm> Order<'a, 'm> {
             }
             items.push((position.map_or(0, NodeId::index), Item::Site(child)));
         }
-        Self { layout, analysis, items, item_of }
+        Self {
+            layout,
+            analysis,
+            items,
+            item_of,
+        }
     }
 
     fn sort(self) -> Result<Vec<Item>, LayoutError> {
@@ -444,11 +533,17 @@ impl<'a, 'm> Order<'a, 'm> {
         if sorted.len() == self.items.len() {
             return Ok(sorted);
         }
-        let stuck = self.items.iter().enumerate().find_map(|(i, (_, item))| match item {
-            Item::Site(site) if waiting[i] > 0 => Some(*site),
-            _ => None,
-        });
-        let site = stuck.map(|s| self.layout.sites[s].site.name.clone()).unwrap_or_default();
+        let stuck = self
+            .items
+            .iter()
+            .enumerate()
+            .find_map(|(i, (_, item))| match item {
+                Item::Site(site) if waiting[i] > 0 => Some(*site),
+                _ => None,
+            });
+        let site = stuck
+            .map(|s| self.layout.sites[s].site.name.clone())
+            .unwrap_or_default();
         Err(LayoutError::Cycle { site })
     }
 }

@@ -34,7 +34,9 @@ pub fn derive(graph: &Graph<'_>, tensors: &[ValueId]) -> Region {
             .filter(|n| measures(graph, *n))
             .filter(|n| {
                 let source = graph.input_at(*n, 0).filter(|v| !given.contains(v.index()));
-                source.and_then(|v| graph.producer(v)).is_some_and(|p| nodes.contains(p.index()))
+                source
+                    .and_then(|v| graph.producer(v))
+                    .is_some_and(|p| nodes.contains(p.index()))
             })
             .filter_map(|n| graph.output_of(n))
             .collect();
@@ -54,7 +56,9 @@ fn live_nodes(graph: &Graph<'_>, given: &BitSet) -> BitSet {
         if given.contains(value.index()) {
             continue;
         }
-        let Some(node) = graph.producer(value) else { continue };
+        let Some(node) = graph.producer(value) else {
+            continue;
+        };
         if live.insert(node.index()) && !measures(graph, node) {
             todo.extend_from_slice(graph.inputs_of(node));
         }

@@ -44,8 +44,16 @@ impl Schedule {
     /// The schedule of `steps` steps that refreshes where `refresh` says so. Step 0
     /// always refreshes: there is nothing to reuse yet.
     pub fn new(steps: usize, refresh: impl Fn(usize) -> bool) -> Self {
-        let at = |s| if s == 0 || refresh(s) { Gating::Refresh } else { Gating::Reuse };
-        Self { gating: (0..steps).map(at).collect() }
+        let at = |s| {
+            if s == 0 || refresh(s) {
+                Gating::Refresh
+            } else {
+                Gating::Reuse
+            }
+        };
+        Self {
+            gating: (0..steps).map(at).collect(),
+        }
     }
 
     /// The schedule that refreshes on the given steps.
@@ -97,7 +105,9 @@ impl Schedule {
     /// The steps that restart, without step 0.
     #[must_use]
     pub fn restarts(&self) -> Vec<usize> {
-        (1..self.steps()).filter(|s| self.gating[*s] == Gating::Restart).collect()
+        (1..self.steps())
+            .filter(|s| self.gating[*s] == Gating::Restart)
+            .collect()
     }
 
     /// Whether every refresh of this schedule is one of `outer`.
@@ -109,7 +119,9 @@ impl Schedule {
     /// The last refresh before `step`.
     #[must_use]
     pub fn last_refresh(&self, step: usize) -> Option<usize> {
-        (0..step.min(self.steps())).rev().find(|s| self.refreshes(*s))
+        (0..step.min(self.steps()))
+            .rev()
+            .find(|s| self.refreshes(*s))
     }
 
     /// On a refresh, the steps since the one before, from which a slope is taken; none
@@ -151,10 +163,19 @@ impl TryFrom<String> for Schedule {
             '.' => Ok(Gating::Reuse),
             _ => {
                 let allowed = "R (refresh), N (refresh from nothing) or . (reuse)";
-                Err(ScheduleError::Character { text: text.clone(), found, step, allowed })
+                Err(ScheduleError::Character {
+                    text: text.clone(),
+                    found,
+                    step,
+                    allowed,
+                })
             }
         };
-        let gating = text.chars().enumerate().map(parse).collect::<Result<_, _>>()?;
+        let gating = text
+            .chars()
+            .enumerate()
+            .map(parse)
+            .collect::<Result<_, _>>()?;
         Ok(Self { gating })
     }
 }
@@ -183,7 +204,9 @@ impl GuidanceSchedule {
     /// The schedule of `steps` steps with the given modes; step 0 is full.
     pub fn new(steps: usize, mode: impl Fn(usize) -> GuidanceStep) -> Self {
         let at = |s| if s == 0 { GuidanceStep::Full } else { mode(s) };
-        Self { modes: (0..steps).map(at).collect() }
+        Self {
+            modes: (0..steps).map(at).collect(),
+        }
     }
 
     /// Both halves on every step.
@@ -225,8 +248,9 @@ impl GuidanceSchedule {
     /// Full steps as a refresh schedule: when the held difference is renewed.
     #[must_use]
     pub fn full_steps(&self) -> Schedule {
-        let restarts: Vec<usize> =
-            (0..self.steps()).filter(|s| self.at(*s) == GuidanceStep::Restart).collect();
+        let restarts: Vec<usize> = (0..self.steps())
+            .filter(|s| self.at(*s) == GuidanceStep::Restart)
+            .collect();
         Schedule::new(self.steps(), |s| !self.is_half(s)).restarting(&restarts)
     }
 }
@@ -254,10 +278,19 @@ impl TryFrom<String> for GuidanceSchedule {
             'U' => Ok(GuidanceStep::Fused),
             _ => {
                 let allowed = "F (full), N (full from nothing), H (held) or U (fused)";
-                Err(ScheduleError::Character { text: text.clone(), found, step, allowed })
+                Err(ScheduleError::Character {
+                    text: text.clone(),
+                    found,
+                    step,
+                    allowed,
+                })
             }
         };
-        let modes = text.chars().enumerate().map(parse).collect::<Result<_, _>>()?;
+        let modes = text
+            .chars()
+            .enumerate()
+            .map(parse)
+            .collect::<Result<_, _>>()?;
         Ok(Self { modes })
     }
 }

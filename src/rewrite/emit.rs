@@ -99,15 +99,24 @@ impl<'a, 'm> Emitter<'a, 'm> {
             let scope = value.and_then(|v| self.scope_of_users(v));
             self.contents.entry(scope).or_default().initializers.push(i);
         }
-        let cached: std::collections::HashSet<ValueId> =
-            self.layout.sites.iter().flat_map(|s| &s.tensors).map(|t| t.value).collect();
+        let cached: std::collections::HashSet<ValueId> = self
+            .layout
+            .sites
+            .iter()
+            .flat_map(|s| &s.tensors)
+            .map(|t| t.value)
+            .collect();
         for (i, info) in proto.value_info.iter().enumerate() {
             let value = graph.value(info.name());
             // A cached value keeps its name outside of its region.
             let owner = value.and_then(|v| graph.producer(v)).and_then(|n| {
                 let owner = self.layout.owner[n.index()];
                 let is_cached = value.is_some_and(|v| cached.contains(&v));
-                if is_cached { owner.and_then(|o| self.layout.sites[o].parent) } else { owner }
+                if is_cached {
+                    owner.and_then(|o| self.layout.sites[o].parent)
+                } else {
+                    owner
+                }
             });
             self.contents.entry(owner).or_default().value_info.push(i);
         }
@@ -181,14 +190,30 @@ impl<'a, 'm> Emitter<'a, 'm> {
         let mut used = Vec::new();
         for tensor in &placed.tensors {
             let name = graph.name(tensor.value);
-            used.push(renames.get(name).cloned().unwrap_or_else(|| name.to_owned()));
+            used.push(
+                renames
+                    .get(name)
+                    .cloned()
+                    .unwrap_or_else(|| name.to_owned()),
+            );
             inside.insert(name.to_owned(), fresh_name(tensor));
-            self.record.renamed.insert(fresh_name(tensor), name.to_owned());
+            self.record
+                .renamed
+                .insert(fresh_name(tensor), name.to_owned());
         }
         let region = self.scope(Some(site), depth + 1, &inside)?;
         let inner = self.inner_states(site);
-        let scribe = Scribe { policy: self.policy, site: &placed.site.name };
-        let writer = SiteWriter { scribe, rows: self.rows.as_mut(), placed, depth, inner };
+        let scribe = Scribe {
+            policy: self.policy,
+            site: &placed.site.name,
+        };
+        let writer = SiteWriter {
+            scribe,
+            rows: self.rows.as_mut(),
+            placed,
+            depth,
+            inner,
+        };
         let mut nodes = writer.write(region, &used);
         if let Some(branch) = nodes.first_mut().and_then(then_branch) {
             self.fill(branch, Some(site));
@@ -198,15 +223,28 @@ impl<'a, 'm> Emitter<'a, 'm> {
 
     /// Puts the initializers and declarations of a scope into its graph.
     pub fn fill(&self, graph: &mut GraphProto, scope: Scope) {
-        let Some(contents) = self.contents.get(&scope) else { return };
+        let Some(contents) = self.contents.get(&scope) else {
+            return;
+        };
         let proto = self.analysis.graph.proto();
-        let initializers = contents.initializers.iter().map(|i| proto.initializer[*i].clone());
+        let initializers = contents
+            .initializers
+            .iter()
+            .map(|i| proto.initializer[*i].clone());
         graph.initializer.extend(initializers);
-        graph.value_info.extend(contents.value_info.iter().map(|i| proto.value_info[*i].clone()));
+        graph.value_info.extend(
+            contents
+                .value_info
+                .iter()
+                .map(|i| proto.value_info[*i].clone()),
+        );
     }
 }
 
 /// The then-branch of an `If`.
 pub fn then_branch(node: &mut NodeProto) -> Option<&mut GraphProto> {
-    node.attribute.iter_mut().find(|a| a.name() == "then_branch").and_then(|a| a.g.as_mut())
+    node.attribute
+        .iter_mut()
+        .find(|a| a.name() == "then_branch")
+        .and_then(|a| a.g.as_mut())
 }

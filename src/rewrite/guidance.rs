@@ -35,7 +35,11 @@ pub fn keeps_difference(plan: &Plan, role: Role) -> bool {
 /// Caches of the guidance difference.
 #[must_use]
 pub fn states(plan: &Plan, elem_type: i32, rank: usize) -> Vec<State> {
-    let state = |name: String| State { name, elem_type, rank: Some(rank) };
+    let state = |name: String| State {
+        name,
+        elem_type,
+        rank: Some(rank),
+    };
     let mut found = vec![state(GUIDANCE.to_owned())];
     if plan.guidance.reuse == Reuse::Linear {
         found.push(state(slope(GUIDANCE)));
@@ -53,8 +57,16 @@ pub fn doubled(rows: &RowMaker<'_>, scribe: Scribe<'_>, output: &Output<'_>) -> 
         &format!("{base}.if"),
         HALF,
         &[output.name.to_owned()],
-        body(&format!("{base}.half"), then_nodes, &[returned(output, &twice)]),
-        body(&format!("{base}.full"), else_nodes, &[returned(output, &once)]),
+        body(
+            &format!("{base}.half"),
+            then_nodes,
+            &[returned(output, &twice)],
+        ),
+        body(
+            &format!("{base}.full"),
+            else_nodes,
+            &[returned(output, &once)],
+        ),
     )
 }
 
@@ -168,7 +180,11 @@ fn full_step(
         &gate.fresh,
         &[moved.to_owned()],
         body(&format!("{moved}.first"), none, &[returned(output, &zero)]),
-        body(&format!("{moved}.later"), measured, &[returned(output, &again)]),
+        body(
+            &format!("{moved}.later"),
+            measured,
+            &[returned(output, &again)],
+        ),
     ));
     nodes
 }

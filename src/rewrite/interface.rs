@@ -40,7 +40,9 @@ impl Interface<'_, '_> {
         states: &[State],
     ) -> Result<(), RewriteError> {
         let scalar = TensorShapeProto::default();
-        graph.input.push(declare(STEP, super::scribe::dtype::I64, scalar));
+        graph
+            .input
+            .push(declare(STEP, super::scribe::dtype::I64, scalar));
         let other = self.shapes_at_other_sizes(model)?;
         for state in states {
             let shape = self.state_shape(state, other.as_ref());
@@ -74,7 +76,11 @@ impl Interface<'_, '_> {
 
     fn tensor_of(&self, state: &State) -> Option<(&Placed, &Tensor)> {
         let base = state.name.strip_suffix(".slope").unwrap_or(&state.name);
-        let tensors = self.layout.sites.iter().flat_map(|p| p.tensors.iter().map(move |t| (p, t)));
+        let tensors = self
+            .layout
+            .sites
+            .iter()
+            .flat_map(|p| p.tensors.iter().map(move |t| (p, t)));
         let mut tensors = tensors.filter(|(_, t)| t.name == state.name || t.name == base);
         tensors.next()
     }
@@ -83,7 +89,9 @@ impl Interface<'_, '_> {
         let (value, axis) = match self.tensor_of(state) {
             Some((_, tensor)) if tensor.measure => {
                 let rank = tensor.shape.as_ref().map_or(1, |s| s.dims.len());
-                return TensorShapeProto { dim: vec![open(&state.name, 0); rank] };
+                return TensorShapeProto {
+                    dim: vec![open(&state.name, 0); rank],
+                };
             }
             Some((_, tensor)) => (Some(tensor.value), tensor.batch_axis),
             None => {
@@ -94,13 +102,13 @@ impl Interface<'_, '_> {
         };
         let here = value.and_then(|v| self.analysis.shapes.get(v));
         let there = value.and_then(|v: ValueId| other.and_then(|o| o.get(v)));
-        let Some(here) = here else { return TensorShapeProto::default() };
+        let Some(here) = here else {
+            return TensorShapeProto::default();
+        };
         let dim = here.dims.iter().enumerate().map(|(i, dim)| {
             let fixed = |d: &Dim| !d.follows_batch();
             let same = other.is_none() || there.is_some_and(|t| t.dims.get(i) == Some(dim));
             if Some(i) != axis && fixed(dim) && same {
-                number(dim.fixed)
-            } else if Some(i) != axis && other.is_none() && fixed(dim) {
                 number(dim.fixed)
             } else {
                 open(&state.name, i)
@@ -116,8 +124,10 @@ impl Interface<'_, '_> {
     pub fn metadata(&self, record: &Record) -> Result<Vec<StringStringEntryProto>, RewriteError> {
         let graph = &self.analysis.graph;
         let inputs = graph.inputs().iter().zip(&self.analysis.kinds);
-        let constant: Vec<&str> =
-            inputs.filter(|(_, k)| k.is_invariant()).map(|(v, _)| graph.name(*v)).collect();
+        let constant: Vec<&str> = inputs
+            .filter(|(_, k)| k.is_invariant())
+            .map(|(v, _)| graph.name(*v))
+            .collect();
         Ok(vec![
             entry(key::VERSION, env!("CARGO_PKG_VERSION")),
             entry(key::POLICY, &self.plan.policy),
@@ -156,10 +166,16 @@ impl Interface<'_, '_> {
 fn open(state: &str, axis: usize) -> tensor_shape_proto::Dimension {
     let name = format!("hgc.{state}.{axis}");
     let value = Some(tensor_shape_proto::dimension::Value::DimParam(name));
-    tensor_shape_proto::Dimension { value, ..Default::default() }
+    tensor_shape_proto::Dimension {
+        value,
+        ..Default::default()
+    }
 }
 
 fn number(size: i64) -> tensor_shape_proto::Dimension {
     let value = Some(tensor_shape_proto::dimension::Value::DimValue(size));
-    tensor_shape_proto::Dimension { value, ..Default::default() }
+    tensor_shape_proto::Dimension {
+        value,
+        ..Default::default()
+    }
 }

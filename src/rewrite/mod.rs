@@ -55,7 +55,7 @@ pub enum RewriteError {
     Json(#[from] serde_json::Error),
 }
 
-/// Rewrites the model behind `analysis` as `plan` says.
+/// Rewrites the model behind `analysis` as `plan`, placed on it as `layout`, says.
 ///
 /// # Errors
 /// [`RewriteError`] if the model is compiled already, too old, or the plan does not fit.
@@ -64,14 +64,17 @@ pub fn rewrite(
     analysis: &Analysis<'_>,
     plan: &Plan,
     model_plan: &ModelPlan,
+    layout: &Layout,
 ) -> Result<ModelProto, RewriteError> {
     check(model, analysis)?;
-    let layout = Layout::new(analysis, plan, model_plan)?;
     let halves = model_plan.halves && plan.guidance.schedule.has_half();
-    let scribe = Scribe { policy: &plan.policy, site: "schedule" };
+    let scribe = Scribe {
+        policy: &plan.policy,
+        site: "schedule",
+    };
     let rows = halves.then(|| RowMaker::new(scribe, plan.guidance.prompted));
-    let mut emitter = Emitter::new(analysis, &layout, &plan.policy, rows);
-    let mut assembly = Assembly::new(analysis, plan, model_plan, &layout, scribe);
+    let mut emitter = Emitter::new(analysis, layout, &plan.policy, rows);
+    let mut assembly = Assembly::new(analysis, plan, model_plan, layout, scribe);
     assembly.rename_io(&mut emitter);
     let renames = emitter.renames.clone();
     let body = emitter.scope(None, 0, &renames)?;
@@ -88,11 +91,21 @@ fn check(model: &ModelProto, analysis: &Analysis<'_>) -> Result<(), RewriteError
     let values = (0..graph.value_count()).map(|i| graph.name(crate::graph::ValueId::new(i)));
     let nodes = graph.proto().node.iter().map(|n| n.name());
     if let Some(name) = values.chain(nodes).find(|n| reserved(n)) {
-        return Err(RewriteError::ReservedName { name: name.to_owned() });
+        return Err(RewriteError::ReservedName {
+            name: name.to_owned(),
+        });
     }
     let standard = |domain: &str| crate::onnx::is_standard_domain(domain);
-    let found = model.opset_import.iter().find(|o| standard(o.domain())).map_or(0, |o| o.version());
-    if found < MIN_OPSET { Err(RewriteError::Opset { found }) } else { Ok(()) }
+    let found = model
+        .opset_import
+        .iter()
+        .find(|o| standard(o.domain()))
+        .map_or(0, |o| o.version());
+    if found < MIN_OPSET {
+        Err(RewriteError::Opset { found })
+    } else {
+        Ok(())
+    }
 }
 
 /// The parts of the main graph around the emitted body.
@@ -117,7 +130,16 @@ impl<'a, 'm> Assembly<'a, 'm> {
     ) -> Self {
         let halves = model_plan.halves && plan.guidance.schedule.has_half();
         let (prologue, epilogue) = (Vec::new(), Vec::new());
-        Self { analysis, plan, model_plan, layout, scribe, prologue, epilogue, halves }
+        Self {
+            analysis,
+            plan,
+            model_plan,
+            layout,
+            scribe,
+            prologue,
+            epilogue,
+            halves,
+        }
     }
 
     fn latent(&self) -> Option<(&'m str, usize)> {
@@ -135,21 +157,33 @@ impl<'a, 'm> Assembly<'a, 'm> {
         for &value in graph.inputs() {
             let axis = self.analysis.shapes.get(value).and_then(|s| s.batch_axis());
             if let (Some(axis), Some(rows)) = (axis, emitter.rows.as_mut()) {
-                let (name, sliced) = (graph.name(value), format!("hgc.rows.of.{}", graph.name(value)));
+                let (name, sliced) = (
+                    graph.name(value),
+                    format!("hgc.rows.of.{}", graph.name(value)),
+                );
                 self.prologue.push(rows.input(name, &sliced, axis));
-                emitter.record.renamed.insert(sliced.clone(), name.to_owned());
+                emitter
+                    .record
+                    .renamed
+                    .insert(sliced.clone(), name.to_owned());
                 emitter.renames.insert(name.to_owned(), sliced);
             }
         }
         for output in self.halved_outputs() {
-            emitter.record.renamed.insert(output.raw.clone(), output.name.to_owned());
+            emitter
+                .record
+                .renamed
+                .insert(output.raw.clone(), output.name.to_owned());
             emitter.renames.insert(output.name.to_owned(), output.raw);
         }
     }
 
     fn halved_outputs(&self) -> Vec<Output<'m>> {
         let graph = &self.analysis.graph;
-        let made = graph.outputs().iter().filter(|v| graph.producer(**v).is_some());
+        let made = graph
+            .outputs()
+            .iter()
+            .filter(|v| graph.producer(**v).is_some());
         made.filter_map(|v| {
             let shape = self.analysis.shapes.get(*v)?;
             Some(Output {
@@ -166,7 +200,10 @@ impl<'a, 'm> Assembly<'a, 'm> {
     /// The prediction whose guidance difference is kept: the deepest output.
     fn prediction(&self) -> Option<&'m str> {
         let keeps = guidance::keeps_difference(self.plan, self.analysis.role);
-        let deepest = self.analysis.deepest_output().filter(|_| keeps && self.halves)?;
+        let deepest = self
+            .analysis
+            .deepest_output()
+            .filter(|_| keeps && self.halves)?;
         Some(self.analysis.graph.name(deepest))
     }
 
@@ -219,7 +256,10 @@ impl<'a, 'm> Assembly<'a, 'm> {
         nodes.extend(body);
         nodes.append(&mut self.epilogue);
         let source = self.analysis.graph.proto();
-        let mut graph = GraphProto { node: nodes, ..shell(source) };
+        let mut graph = GraphProto {
+            node: nodes,
+            ..shell(source)
+        };
         emitter.fill(&mut graph, None);
         graph.initializer.extend(tables.tensors);
         graph.initializer.extend(constants);
@@ -232,7 +272,10 @@ impl<'a, 'm> Assembly<'a, 'm> {
         ports.declare(model, &mut graph, &states)?;
         let mut record = emitter.record;
         record.metadata = model.metadata_props.len();
-        let mut compiled = ModelProto { graph: None, ..model.clone_without_graph() };
+        let mut compiled = ModelProto {
+            graph: None,
+            ..model.clone_without_graph()
+        };
         compiled.graph = Some(graph);
         compiled.metadata_props.extend(ports.metadata(&record)?);
         Ok(compiled)

@@ -14,7 +14,11 @@ impl From<Positions> for String {
         let mut text = String::new();
         let mut rest = positions.0.as_slice();
         while let Some(&first) = rest.first() {
-            let run = rest.iter().enumerate().take_while(|(i, p)| **p == first + i).count();
+            let run = rest
+                .iter()
+                .enumerate()
+                .take_while(|(i, p)| **p == first + i)
+                .count();
             if !text.is_empty() {
                 text.push(',');
             }

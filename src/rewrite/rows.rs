@@ -32,7 +32,12 @@ impl<'a> RowMaker<'a> {
     /// Row arithmetic for the given order of the halves.
     #[must_use]
     pub fn new(scribe: Scribe<'a>, prompted: Prompted) -> Self {
-        Self { scribe, prompted, multipliers: BTreeSet::new(), axes: BTreeSet::new() }
+        Self {
+            scribe,
+            prompted,
+            multipliers: BTreeSet::new(),
+            axes: BTreeSet::new(),
+        }
     }
 
     /// Nodes of the main graph that find this step's rows from the latent's batch.
@@ -42,14 +47,30 @@ impl<'a> RowMaker<'a> {
         let flag = "hgc.rows.flag";
         let mut nodes = vec![
             s.node("Shape", &[latent], &["hgc.rows.shape"]),
-            s.look_up("hgc.rows.shape", &super::scribe::axis_name(axis), "hgc.rows.all"),
+            s.look_up(
+                "hgc.rows.shape",
+                &super::scribe::axis_name(axis),
+                "hgc.rows.all",
+            ),
             // An odd batch has no halves: this reshape to [2, batch / 2] refuses it.
             s.node("Div", &["hgc.rows.all", "hgc.two"], &["hgc.rows.quotient"]),
-            s.node("Max", &["hgc.rows.quotient", "hgc.unit"], &["hgc.rows.at_least_one"]),
+            s.node(
+                "Max",
+                &["hgc.rows.quotient", "hgc.unit"],
+                &["hgc.rows.at_least_one"],
+            ),
             s.concat("hgc.two", "hgc.rows.at_least_one", 0, "hgc.rows.pair"),
             s.node("ConstantOfShape", &["hgc.rows.all"], &["hgc.rows.each"]),
-            s.node("Reshape", &["hgc.rows.each", "hgc.rows.pair"], &["hgc.rows.the_batch_must_be_even"]),
-            s.node("Shape", &["hgc.rows.the_batch_must_be_even"], &["hgc.rows.halves"]),
+            s.node(
+                "Reshape",
+                &["hgc.rows.each", "hgc.rows.pair"],
+                &["hgc.rows.the_batch_must_be_even"],
+            ),
+            s.node(
+                "Shape",
+                &["hgc.rows.the_batch_must_be_even"],
+                &["hgc.rows.halves"],
+            ),
             s.look_up("hgc.rows.halves", "hgc.unit", HALF_ROWS),
             s.cast(HALF, flag, super::scribe::dtype::I64),
             s.node("Mul", &[HALF_ROWS, flag], &["hgc.rows.left_out"]),
@@ -71,7 +92,15 @@ impl<'a> RowMaker<'a> {
     /// Slices an input to the rows that run.
     pub fn input(&mut self, input: &str, output: &str, axis: usize) -> NodeProto {
         self.axes.insert(axis);
-        self.scribe.slice(input, Span { start: START, end: STOP }, axis, output)
+        self.scribe.slice(
+            input,
+            Span {
+                start: START,
+                end: STOP,
+            },
+            axis,
+            output,
+        )
     }
 
     fn rows_name(&mut self, base: &str, multiplier: i64) -> String {
@@ -99,13 +128,19 @@ impl<'a> RowMaker<'a> {
         let s = self.scribe;
         match self.prompted {
             Prompted::First => {
-                let span = Span { start: ZERO, end: &wanted };
+                let span = Span {
+                    start: ZERO,
+                    end: &wanted,
+                };
                 vec![s.slice(cached, span, axis, output)]
             }
             Prompted::Last => {
                 let (shape, have) = (format!("{output}.shape"), format!("{output}.rows"));
                 let start = format!("{output}.start");
-                let span = Span { start: &start, end: END };
+                let span = Span {
+                    start: &start,
+                    end: END,
+                };
                 vec![
                     s.node("Shape", &[cached], &[&shape]),
                     s.look_up(&shape, &super::scribe::axis_name(axis), &have),
@@ -146,14 +181,30 @@ impl<'a> RowMaker<'a> {
         let s = self.scribe;
         match self.prompted {
             Prompted::First => {
-                vec![s.slice(value, Span { start: ZERO, end: &kept }, axis, output)]
+                vec![s.slice(
+                    value,
+                    Span {
+                        start: ZERO,
+                        end: &kept,
+                    },
+                    axis,
+                    output,
+                )]
             }
             Prompted::Last => {
                 let have = self.rows_name(STEP_ROWS, multiplier);
                 let start = format!("{output}.start");
                 vec![
                     s.node("Sub", &[&have, &kept], &[&start]),
-                    s.slice(value, Span { start: &start, end: END }, axis, output),
+                    s.slice(
+                        value,
+                        Span {
+                            start: &start,
+                            end: END,
+                        },
+                        axis,
+                        output,
+                    ),
                 ]
             }
         }
@@ -170,27 +221,65 @@ impl<'a> RowMaker<'a> {
     ) -> Vec<NodeProto> {
         let kept = self.rows_name(HALF_ROWS, multiplier);
         let s = self.scribe;
-        let elem_type = tensor.shape.as_ref().map_or(super::scribe::dtype::F32, |t| t.elem_type);
+        let elem_type = tensor
+            .shape
+            .as_ref()
+            .map_or(super::scribe::dtype::F32, |t| t.elem_type);
         let rank = tensor.shape.as_ref().map(|t| t.dims.len());
         let name = |what: &str| format!("{output}.{what}");
         let (alone, both) = (name("alone"), name("both"));
         let (first, second, sum, half) = (name("first"), name("second"), name("sum"), name("half"));
-        let returned = |name: &str| Returned { name: name.to_owned(), elem_type, rank };
-        let then_branch =
-            body(&name("one_half"), vec![s.identity(value, &alone)], &[returned(&alone)]);
+        let returned = |name: &str| Returned {
+            name: name.to_owned(),
+            elem_type,
+            rank,
+        };
+        let then_branch = body(
+            &name("one_half"),
+            vec![s.identity(value, &alone)],
+            &[returned(&alone)],
+        );
         let mut nodes = vec![
-            s.slice(value, Span { start: ZERO, end: &kept }, axis, &first),
-            s.slice(value, Span { start: &kept, end: END }, axis, &second),
+            s.slice(
+                value,
+                Span {
+                    start: ZERO,
+                    end: &kept,
+                },
+                axis,
+                &first,
+            ),
+            s.slice(
+                value,
+                Span {
+                    start: &kept,
+                    end: END,
+                },
+                axis,
+                &second,
+            ),
             s.node("Add", &[&first, &second], &[&sum]),
         ];
         nodes.extend(half_constant(&half, elem_type, s));
         nodes.push(s.node("Mul", &[&sum, &half], &[&both]));
         let else_branch = body(&name("both_halves"), nodes, &[returned(&both)]);
-        vec![s.branch(&name("if"), HALF, &[output.to_owned()], then_branch, else_branch)]
+        vec![s.branch(
+            &name("if"),
+            HALF,
+            &[output.to_owned()],
+            then_branch,
+            else_branch,
+        )]
     }
 
     /// Unprompted and prompted half of a whole-batch `value`.
-    pub fn split(&mut self, value: &str, axis: usize, unprompted: &str, prompted: &str) -> Vec<NodeProto> {
+    pub fn split(
+        &mut self,
+        value: &str,
+        axis: usize,
+        unprompted: &str,
+        prompted: &str,
+    ) -> Vec<NodeProto> {
         self.axes.insert(axis);
         let (first, second) = match self.prompted {
             Prompted::Last => (unprompted, prompted),
@@ -198,8 +287,24 @@ impl<'a> RowMaker<'a> {
         };
         let s = self.scribe;
         vec![
-            s.slice(value, Span { start: ZERO, end: HALF_ROWS }, axis, first),
-            s.slice(value, Span { start: HALF_ROWS, end: END }, axis, second),
+            s.slice(
+                value,
+                Span {
+                    start: ZERO,
+                    end: HALF_ROWS,
+                },
+                axis,
+                first,
+            ),
+            s.slice(
+                value,
+                Span {
+                    start: HALF_ROWS,
+                    end: END,
+                },
+                axis,
+                second,
+            ),
         ]
     }
 
@@ -219,10 +324,12 @@ impl<'a> RowMaker<'a> {
     pub fn multiples(&self) -> Vec<NodeProto> {
         let product = |base: &str, m: i64| {
             let factor = format!("hgc.times.{m}");
-            self.scribe.node("Mul", &[base, &factor], &[&format!("{base}.x{m}")])
+            self.scribe
+                .node("Mul", &[base, &factor], &[&format!("{base}.x{m}")])
         };
         let each = self.multipliers.iter();
-        each.flat_map(|m| [product(HALF_ROWS, *m), product(STEP_ROWS, *m)]).collect()
+        each.flat_map(|m| [product(HALF_ROWS, *m), product(STEP_ROWS, *m)])
+            .collect()
     }
 
     /// Constants that all of this reads.
@@ -236,7 +343,9 @@ impl<'a> RowMaker<'a> {
         tensors.push(tensor_i64(ZERO, &[1], &[0]));
         tensors.push(tensor_i64(END, &[1], &[i64::MAX]));
         tensors.extend(
-            self.multipliers.iter().map(|m| tensor_i64(&format!("hgc.times.{m}"), &[1], &[*m])),
+            self.multipliers
+                .iter()
+                .map(|m| tensor_i64(&format!("hgc.times.{m}"), &[1], &[*m])),
         );
         tensors
     }

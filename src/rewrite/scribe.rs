@@ -1,7 +1,11 @@
 //! Makes inserted nodes: unique names, marked with policy and site.
 
-use crate::onnx::proto::{GraphProto, NodeProto, StringStringEntryProto, TensorProto, ValueInfoProto};
-use crate::onnx::{attr_float, attr_graph, attr_int, attr_tensor, make_node, tensor_f32, tensor_i64};
+use crate::onnx::proto::{
+    GraphProto, NodeProto, StringStringEntryProto, TensorProto, ValueInfoProto,
+};
+use crate::onnx::{
+    attr_float, attr_graph, attr_int, attr_tensor, make_node, tensor_f32, tensor_i64,
+};
 
 use super::names::key;
 use crate::analysis::shapes::declare;
@@ -28,7 +32,11 @@ impl Scribe<'_> {
     /// A node whose name is its first output's.
     pub fn node(self, op: &str, inputs: &[&str], outputs: &[&str]) -> NodeProto {
         let name = outputs.first().copied().unwrap_or_default();
-        let name = if name.starts_with("hgc.") { name.to_owned() } else { format!("hgc.to.{name}") };
+        let name = if name.starts_with("hgc.") {
+            name.to_owned()
+        } else {
+            format!("hgc.to.{name}")
+        };
         let mut node = make_node(
             op,
             &name,
@@ -46,18 +54,21 @@ impl Scribe<'_> {
 
     /// `output = Gather(table, index)` along axis 0.
     pub fn look_up(self, table: &str, index: &str, output: &str) -> NodeProto {
-        self.node("Gather", &[table, index], &[output]).with_attr(attr_int("axis", 0))
+        self.node("Gather", &[table, index], &[output])
+            .with_attr(attr_int("axis", 0))
     }
 
     /// `output = Cast(input)`.
     pub fn cast(self, input: &str, output: &str, elem_type: i32) -> NodeProto {
-        self.node("Cast", &[input], &[output]).with_attr(attr_int("to", i64::from(elem_type)))
+        self.node("Cast", &[input], &[output])
+            .with_attr(attr_int("to", i64::from(elem_type)))
     }
 
     /// `output = Concat(first, second)` along `axis`.
     pub fn concat(self, first: &str, second: &str, axis: usize, output: &str) -> NodeProto {
         let axis = i64::try_from(axis).unwrap_or_default();
-        self.node("Concat", &[first, second], &[output]).with_attr(attr_int("axis", axis))
+        self.node("Concat", &[first, second], &[output])
+            .with_attr(attr_int("axis", axis))
     }
 
     /// `output = Slice(input, start, end)` along one axis; all three are 1-D names.
@@ -149,7 +160,10 @@ impl Returned {
 /// A metadata entry.
 #[must_use]
 pub fn entry(key: &str, value: &str) -> StringStringEntryProto {
-    StringStringEntryProto { key: Some(key.to_owned()), value: Some(value.to_owned()) }
+    StringStringEntryProto {
+        key: Some(key.to_owned()),
+        value: Some(value.to_owned()),
+    }
 }
 
 fn zero_bytes(elem_type: i32) -> usize {
@@ -165,13 +179,21 @@ pub fn axis_name(axis: usize) -> String {
 /// The initializer of [`axis_name`].
 #[must_use]
 pub fn axis_tensor(axis: usize) -> TensorProto {
-    tensor_i64(&axis_name(axis), &[1], &[i64::try_from(axis).unwrap_or_default()])
+    tensor_i64(
+        &axis_name(axis),
+        &[1],
+        &[i64::try_from(axis).unwrap_or_default()],
+    )
 }
 
 /// A 1-D float table.
 #[must_use]
 pub fn float_table(name: &str, values: &[f32]) -> TensorProto {
-    tensor_f32(name, &[i64::try_from(values.len()).unwrap_or_default()], values)
+    tensor_f32(
+        name,
+        &[i64::try_from(values.len()).unwrap_or_default()],
+        values,
+    )
 }
 
 /// Unused attributes of the standard set are left out; this one is needed for `Mul`
@@ -179,6 +201,8 @@ pub fn float_table(name: &str, values: &[f32]) -> TensorProto {
 #[must_use]
 pub fn half_constant(output: &str, elem_type: i32, scribe: Scribe<'_>) -> Vec<NodeProto> {
     let wide = format!("{output}.f32");
-    let constant = scribe.node("Constant", &[], &[&wide]).with_attr(attr_float("value_float", 0.5));
+    let constant = scribe
+        .node("Constant", &[], &[&wide])
+        .with_attr(attr_float("value_float", 0.5));
     vec![constant, scribe.cast(&wide, output, elem_type)]
 }

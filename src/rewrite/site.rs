@@ -24,20 +24,32 @@ impl State {
     /// What a branch at nesting depth `depth` returns for it.
     fn returned(&self, prefix: &str, depth: usize) -> Returned {
         let name = format!("{prefix}.{}.d{depth}", self.name);
-        Returned { name, elem_type: self.elem_type, rank: self.rank }
+        Returned {
+            name,
+            elem_type: self.elem_type,
+            rank: self.rank,
+        }
     }
 
     /// Name of its new value in the scope at `depth`; the main graph's is the output.
     #[must_use]
     pub fn present_at(&self, depth: usize) -> String {
-        if depth == 0 { present(&self.name) } else { format!("hgc.next.{}.d{depth}", self.name) }
+        if depth == 0 {
+            present(&self.name)
+        } else {
+            format!("hgc.next.{}.d{depth}", self.name)
+        }
     }
 }
 
 /// Element type of a cached tensor; measured sizes are int64.
 #[must_use]
 pub fn elem_type(tensor: &Tensor) -> i32 {
-    if tensor.measure { 7 } else { tensor.shape.as_ref().map_or(1, |s| s.elem_type) }
+    if tensor.measure {
+        7
+    } else {
+        tensor.shape.as_ref().map_or(1, |s| s.elem_type)
+    }
 }
 
 fn rank(tensor: &Tensor) -> Option<usize> {
@@ -56,9 +68,17 @@ pub fn states(placed: &Placed) -> Vec<State> {
     let mut found = Vec::new();
     for tensor in &placed.tensors {
         let (elem_type, rank) = (elem_type(tensor), rank(tensor));
-        found.push(State { name: tensor.name.clone(), elem_type, rank });
+        found.push(State {
+            name: tensor.name.clone(),
+            elem_type,
+            rank,
+        });
         if is_linear(placed, tensor) {
-            found.push(State { name: slope(&tensor.name), elem_type, rank });
+            found.push(State {
+                name: slope(&tensor.name),
+                elem_type,
+                rank,
+            });
         }
     }
     found
@@ -128,7 +148,10 @@ impl SiteWriter<'_, '_> {
             let kept = state.returned("hgc.keep", self.depth);
             else_nodes.push(self.scribe.identity(&past(&state.name), &kept.name));
             let next = state.present_at(self.depth + 1);
-            then_out.push(Returned { name: next, ..kept.clone() });
+            then_out.push(Returned {
+                name: next,
+                ..kept.clone()
+            });
             else_out.push(kept);
             outputs.push(state.present_at(self.depth));
         }
@@ -136,8 +159,13 @@ impl SiteWriter<'_, '_> {
         let then_branch = body(&format!("hgc.{name}.refresh"), then_nodes, &then_out);
         let else_branch = body(&format!("hgc.{name}.reuse"), else_nodes, &else_out);
         let node_name = if_name(name);
-        let mut nodes =
-            vec![self.scribe.branch(&node_name, &gate.refresh, &outputs, then_branch, else_branch)];
+        let mut nodes = vec![self.scribe.branch(
+            &node_name,
+            &gate.refresh,
+            &outputs,
+            then_branch,
+            else_branch,
+        )];
         nodes.extend(after);
         nodes
     }
@@ -154,8 +182,14 @@ impl SiteWriter<'_, '_> {
             return nodes;
         }
         let elem_type = elem_type(tensor);
-        let (zero, moved) = (format!("{}.none", own.slope), format!("{}.moved", own.slope));
-        let (before, change) = (format!("{}.before", own.slope), format!("{}.change", own.slope));
+        let (zero, moved) = (
+            format!("{}.none", own.slope),
+            format!("{}.moved", own.slope),
+        );
+        let (before, change) = (
+            format!("{}.before", own.slope),
+            format!("{}.change", own.slope),
+        );
         let old = past(&tensor.name);
         // The rows that ran may be fewer than those kept at the last refresh.
         let mut measured = match self.rows.as_deref_mut() {
@@ -165,15 +199,22 @@ impl SiteWriter<'_, '_> {
         let gap = GateNames::typed(&gate.gap, elem_type);
         measured.push(self.scribe.node("Sub", &[&own.store, &before], &[&change]));
         measured.push(self.scribe.node("Div", &[&change, &gap], &[&moved]));
-        let returned =
-            |name: &str| Returned { name: name.to_owned(), elem_type, rank: rank(tensor) };
+        let returned = |name: &str| Returned {
+            name: name.to_owned(),
+            elem_type,
+            rank: rank(tensor),
+        };
         let none = self.scribe.zeros(&own.store, &zero, elem_type);
         nodes.push(self.scribe.branch(
             &format!("{}.if", own.slope),
             &gate.fresh,
             std::slice::from_ref(&own.slope),
             body(&format!("{}.first", own.slope), none, &[returned(&zero)]),
-            body(&format!("{}.again", own.slope), measured, &[returned(&moved)]),
+            body(
+                &format!("{}.again", own.slope),
+                measured,
+                &[returned(&moved)],
+            ),
         ));
         nodes
     }
@@ -186,8 +227,10 @@ impl SiteWriter<'_, '_> {
         if is_linear(self.placed, tensor) {
             let since = GateNames::typed(&gate.since, elem_type(tensor));
             let old_slope = past(&slope(&tensor.name));
-            let (moved, whole) =
-                (format!("{}.moved", own.forecast), format!("{}.whole", own.forecast));
+            let (moved, whole) = (
+                format!("{}.moved", own.forecast),
+                format!("{}.whole", own.forecast),
+            );
             nodes.push(self.scribe.identity(&old_slope, &own.keep_slope));
             nodes.push(self.scribe.node("Mul", &[&old_slope, &since], &[&moved]));
             nodes.push(self.scribe.node("Add", &[&old, &moved], &[&whole]));
@@ -222,7 +265,14 @@ struct Names {
 impl Names {
     fn new(tensor: &Tensor, depth: usize) -> Self {
         let name = &tensor.name;
-        let at = |name: String| State { name, elem_type: 0, rank: None }.present_at(depth);
+        let at = |name: String| {
+            State {
+                name,
+                elem_type: 0,
+                rank: None,
+            }
+            .present_at(depth)
+        };
         Self {
             store: format!("hgc.store.{name}"),
             slope: format!("hgc.slope.{name}"),

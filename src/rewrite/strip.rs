@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use crate::onnx::proto::{GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto};
 use crate::onnx::graph_hash;
+use crate::onnx::proto::{GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto};
 use crate::plan::Plan;
 
 use super::emit::then_branch;
@@ -26,7 +26,11 @@ pub enum StripError {
 /// The value of a metadata key.
 #[must_use]
 pub fn metadata<'m>(model: &'m ModelProto, key: &str) -> Option<&'m str> {
-    model.metadata_props.iter().find(|e| e.key() == key).map(|e| e.value())
+    model
+        .metadata_props
+        .iter()
+        .find(|e| e.key() == key)
+        .map(|e| e.value())
 }
 
 /// Whether the model was compiled by hgc.
@@ -41,8 +45,10 @@ pub fn is_compiled(model: &ModelProto) -> bool {
 /// [`StripError`] if there is none or it cannot be read.
 pub fn compiled_plan(model: &ModelProto) -> Result<Plan, StripError> {
     let text = metadata(model, key::PLAN).ok_or(StripError::NotCompiled)?;
-    toml::from_str(text)
-        .map_err(|e| StripError::Metadata { key: key::PLAN, reason: e.to_string() })
+    toml::from_str(text).map_err(|e| StripError::Metadata {
+        key: key::PLAN,
+        reason: e.to_string(),
+    })
 }
 
 /// Gives the original model back, proved equal by the hash that the plan carries.
@@ -51,14 +57,21 @@ pub fn compiled_plan(model: &ModelProto) -> Result<Plan, StripError> {
 /// [`StripError`] if the model is not compiled, or was changed since.
 pub fn strip(compiled: &ModelProto) -> Result<ModelProto, StripError> {
     let text = metadata(compiled, key::LAYOUT).ok_or(StripError::NotCompiled)?;
-    let record: Record = serde_json::from_str(text)
-        .map_err(|e| StripError::Metadata { key: key::LAYOUT, reason: e.to_string() })?;
+    let record: Record = serde_json::from_str(text).map_err(|e| StripError::Metadata {
+        key: key::LAYOUT,
+        reason: e.to_string(),
+    })?;
     let plan = compiled_plan(compiled)?;
     let name = metadata(compiled, key::NAME).unwrap_or_default();
-    let changed = |what: &str| StripError::Changed { what: what.to_owned() };
+    let changed = |what: &str| StripError::Changed {
+        what: what.to_owned(),
+    };
     let mut model = compiled.clone();
     model.metadata_props.truncate(record.metadata);
-    let graph = model.graph.as_mut().ok_or_else(|| changed("it has no graph"))?;
+    let graph = model
+        .graph
+        .as_mut()
+        .ok_or_else(|| changed("it has no graph"))?;
     let renames: Renames = record.renamed.clone().into_iter().collect();
     let mut found = Collected::default();
     found.scope(graph, &record.main, &record, &renames)?;
@@ -68,11 +81,21 @@ pub fn strip(compiled: &ModelProto) -> Result<ModelProto, StripError> {
     graph.value_info =
         in_order(found.value_info).ok_or_else(|| changed("declarations are missing"))?;
     let first = graph.input.iter().position(|i| i.name() == STEP);
-    graph.input.truncate(first.ok_or_else(|| changed("hgc.step is missing"))?);
-    graph.output.retain(|o| !o.name().starts_with("hgc.present."));
-    let expected = plan.models.iter().find(|m| m.name == name).map(|m| m.hash.clone());
+    graph
+        .input
+        .truncate(first.ok_or_else(|| changed("hgc.step is missing"))?);
+    graph
+        .output
+        .retain(|o| !o.name().starts_with("hgc.present."));
+    let expected = plan
+        .models
+        .iter()
+        .find(|m| m.name == name)
+        .map(|m| m.hash.clone());
     if expected.as_deref() != Some(&graph_hash(&model)) {
-        return Err(changed("the result is not the graph that the plan was made for"));
+        return Err(changed(
+            "the result is not the graph that the plan was made for",
+        ));
     }
     Ok(model)
 }
@@ -105,11 +128,16 @@ impl Collected {
             }
         }
         let tensors = std::mem::take(&mut graph.initializer);
-        let own_tensors = tensors.into_iter().filter(|t| !t.name().starts_with(PREFIX)).collect();
+        let own_tensors = tensors
+            .into_iter()
+            .filter(|t| !t.name().starts_with(PREFIX))
+            .collect();
         let infos = std::mem::take(&mut graph.value_info);
         self.nodes.extend(placed(&scope.nodes, own, "nodes")?);
-        self.initializers.extend(placed(&scope.initializers, own_tensors, "initializers")?);
-        self.value_info.extend(placed(&scope.value_info, infos, "declarations")?);
+        self.initializers
+            .extend(placed(&scope.initializers, own_tensors, "initializers")?);
+        self.value_info
+            .extend(placed(&scope.value_info, infos, "declarations")?);
         Ok(())
     }
 }
@@ -124,7 +152,11 @@ fn placed<T>(
     what: &str,
 ) -> Result<Vec<(usize, T)>, StripError> {
     if positions.0.len() != parts.len() {
-        let what = format!("{} {what} stand where {} stood", parts.len(), positions.0.len());
+        let what = format!(
+            "{} {what} stand where {} stood",
+            parts.len(),
+            positions.0.len()
+        );
         return Err(StripError::Changed { what });
     }
     Ok(positions.0.iter().copied().zip(parts).collect())

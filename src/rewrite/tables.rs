@@ -49,7 +49,11 @@ impl GateNames {
     /// One of the float values in another element type.
     #[must_use]
     pub fn typed(value: &str, elem_type: i32) -> String {
-        if elem_type == dtype::F32 { value.to_owned() } else { format!("{value}.t{elem_type}") }
+        if elem_type == dtype::F32 {
+            value.to_owned()
+        } else {
+            format!("{value}.t{elem_type}")
+        }
     }
 }
 
@@ -95,7 +99,9 @@ impl<'a> Tables<'a> {
     pub fn gate(&mut self, name: &str, schedule: &Schedule, linear: &BTreeSet<i32>) {
         let names = GateNames::new(name);
         let with_forced = |at: &dyn Fn(usize) -> bool| -> Vec<bool> {
-            std::iter::once(true).chain((0..schedule.steps()).map(at)).collect()
+            std::iter::once(true)
+                .chain((0..schedule.steps()).map(at))
+                .collect()
         };
         self.flag(&names.refresh, &with_forced(&|s| schedule.refreshes(s)));
         if linear.is_empty() {
@@ -106,8 +112,9 @@ impl<'a> Tables<'a> {
 
     fn slope_tables(&mut self, names: &GateNames, schedule: &Schedule, types: &BTreeSet<i32>) {
         let steps = schedule.steps();
-        let fresh: Vec<bool> =
-            std::iter::once(true).chain((0..steps).map(|s| schedule.gap(s).is_none())).collect();
+        let fresh: Vec<bool> = std::iter::once(true)
+            .chain((0..steps).map(|s| schedule.gap(s).is_none()))
+            .collect();
         self.flag(&names.fresh, &fresh);
         #[allow(clippy::cast_precision_loss)]
         let number = |n: usize| n as f32;
@@ -123,7 +130,9 @@ impl<'a> Tables<'a> {
     pub fn guidance(&mut self, plan: &Plan, elem_type: i32) {
         let schedule = &plan.guidance.schedule;
         let rows = |test: &dyn Fn(usize) -> bool| -> Vec<bool> {
-            std::iter::once(false).chain((0..plan.steps).map(test)).collect()
+            std::iter::once(false)
+                .chain((0..plan.steps).map(test))
+                .collect()
         };
         self.flag(HALF, &rows(&|s| schedule.is_half(s)));
         if schedule.has(GuidanceStep::Fused) && schedule.has(GuidanceStep::Held) {

@@ -25,7 +25,10 @@ fn verify_broken(policy: Policy, break_it: impl Fn(&mut ModelProto)) -> Verdict 
     let source = fixture("sd15-unet-only");
     let files = compile(&source, policy, &Options::new(6), folder.path());
     let (original, rewritten) = &files[0];
-    assert!(prove(original, rewritten).pass, "the unbroken rewrite must pass");
+    assert!(
+        prove(original, rewritten).pass,
+        "the unbroken rewrite must pass"
+    );
     let mut proto = Model::read(rewritten).unwrap().proto;
     break_it(&mut proto);
     let broken = rewritten.with_file_name("broken.onnx");
@@ -35,7 +38,9 @@ fn verify_broken(policy: Policy, break_it: impl Fn(&mut ModelProto)) -> Verdict 
 
 fn store(proto: ModelProto, beside: &Path, file: &Path) {
     let mut transaction = Transaction::new(false);
-    transaction.add_model(proto, &folder_of(beside), file, &mut |_, _| {}).unwrap();
+    transaction
+        .add_model(proto, &folder_of(beside), file, &mut |_, _| {})
+        .unwrap();
     transaction.commit().unwrap();
 }
 
@@ -71,12 +76,17 @@ fn wrong_value_captured() {
 fn region_one_node_short() {
     let verdict = verify_broken(Policy::DeepCache, |model| {
         let graph = model.graph.as_mut().unwrap();
-        let position = graph.node.iter().position(|n| n.name() == "hgc.site.deep").unwrap();
+        let position = graph
+            .node
+            .iter()
+            .position(|n| n.name() == "hgc.site.deep")
+            .unwrap();
         let inside = branch(&mut graph.node[position], "then_branch");
         let made: Vec<String> = inside.node.iter().flat_map(|n| n.output.clone()).collect();
-        let first = inside.node.iter().position(|n| {
-            n.op_type() == "Conv" && n.input.iter().all(|i| !made.contains(i))
-        });
+        let first = inside
+            .node
+            .iter()
+            .position(|n| n.op_type() == "Conv" && n.input.iter().all(|i| !made.contains(i)));
         let node = inside.node.remove(first.unwrap());
         let (weights, rest) = std::mem::take(&mut inside.initializer)
             .into_iter()
@@ -94,9 +104,17 @@ fn stale_slope() {
     let verdict = verify_broken(Policy::Hgc, |model| {
         let graph = model.graph.as_mut().unwrap();
         let refresh = branch(site(graph, "hgc.site.deep"), "then_branch");
-        let slope = refresh.node.iter_mut().find(|n| n.name() == "hgc.slope.deep.if").unwrap();
+        let slope = refresh
+            .node
+            .iter_mut()
+            .find(|n| n.name() == "hgc.slope.deep.if")
+            .unwrap();
         let again = branch(slope, "else_branch");
-        let last = again.node.iter_mut().find(|n| n.op_type() == "Div").unwrap();
+        let last = again
+            .node
+            .iter_mut()
+            .find(|n| n.op_type() == "Div")
+            .unwrap();
         last.op_type = Some("Identity".to_owned());
         last.input = vec!["hgc.past.deep.slope".to_owned()];
     });
@@ -109,7 +127,10 @@ fn cache_not_renewed() {
     let verdict = verify_broken(Policy::DeepCache, |model| {
         let graph = model.graph.as_mut().unwrap();
         // The schedule says reuse where the plan says refresh.
-        let table = graph.initializer.iter_mut().find(|t| t.name() == "hgc.refresh.deep.table");
+        let table = graph
+            .initializer
+            .iter_mut()
+            .find(|t| t.name() == "hgc.refresh.deep.table");
         let table = table.unwrap();
         let mut bytes = table.raw_data.clone().unwrap().to_vec();
         bytes[4] = 0;

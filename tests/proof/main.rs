@@ -1,6 +1,8 @@
 //! The proofs of the rewrite, run on every fixture and every policy; and proof that
 //! they catch a rewrite that is wrong.
 
+#![allow(clippy::unwrap_used)]
+
 #[path = "../common/fixtures.rs"]
 mod fixtures;
 

@@ -30,8 +30,14 @@ fn check(name: &str, half_precision: bool) {
     let whole_batch = session.analyses().iter().all(|a| !a.can_halve());
     for policy in POLICIES {
         let folder = tempfile::tempdir().unwrap();
-        let files =
-            compile_with(&source, &inputs, &session, policy, &options(), folder.path());
+        let files = compile_with(
+            &source,
+            &inputs,
+            &session,
+            policy,
+            &options(),
+            folder.path(),
+        );
         for (original, rewritten) in files {
             let verdict = prove(&original, &rewritten);
             assert!(verdict.pass, "{name} {policy}: {verdict:#?}");
@@ -45,7 +51,11 @@ fn check(name: &str, half_precision: bool) {
                 Policy::TGate | Policy::HgcPaper => whole_batch,
                 _ => true,
             };
-            assert_eq!(verdict.reuse_bitwise, held.then_some(true), "{name} {policy}");
+            assert_eq!(
+                verdict.reuse_bitwise,
+                held.then_some(true),
+                "{name} {policy}"
+            );
         }
     }
 }
@@ -86,23 +96,35 @@ fn gpu_operators_compile_and_strip() {
     for policy in [Policy::DeepCache, Policy::TGate, Policy::Hgc] {
         let out = folder.path().join(policy.name());
         for (original, rewritten) in compile(&fixture("sd15-ort-gpu"), policy, &options(), &out) {
-            let (original, rewritten) =
-                (Model::read(&original).unwrap(), Model::read(&rewritten).unwrap());
+            let (original, rewritten) = (
+                Model::read(&original).unwrap(),
+                Model::read(&rewritten).unwrap(),
+            );
             let stripped = rewrite::strip(&rewritten.proto).unwrap();
-            assert_eq!(stripped.graph.unwrap().node, original.proto.graph.unwrap().node);
+            assert_eq!(
+                stripped.graph.unwrap().node,
+                original.proto.graph.unwrap().node
+            );
         }
     }
 }
+
+/// What a variant changes.
+type Change = fn(&mut Options);
 
 /// Control that switches off mid-generation, the other order of halves, a gate step, a
 /// sparser ControlNet: each changes what the graph must do.
 #[test]
 fn options_of_hgc() {
-    let variants: [(&str, fn(&mut Options)); 4] = [
-        ("control", |o| (o.control_start, o.control_end) = (0.25, 0.7)),
+    let variants: [(&str, Change); 4] = [
+        ("control", |o| {
+            (o.control_start, o.control_end) = (0.25, 0.7)
+        }),
         ("first", |o| o.prompted = hgc::plan::Prompted::First),
         ("gate", |o| o.gate_step = Some(4)),
-        ("interval", |o| (o.control_interval, o.lambda_inter) = (2, 0.6)),
+        ("interval", |o| {
+            (o.control_interval, o.lambda_inter) = (2, 0.6)
+        }),
     ];
     for (name, change) in variants {
         for source in ["sd15-ts17", "sd15-merged"] {

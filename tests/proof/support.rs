@@ -9,7 +9,12 @@ use hgc::measure::verify::{Settings, Verdict, verify};
 use hgc::plan::policy::{Options, Policy};
 
 /// Latents of the reduced-width fixtures.
-pub const SIZES: Sizes = Sizes { batch: 2, height: 16, width: 16, tokens: 77 };
+pub const SIZES: Sizes = Sizes {
+    batch: 2,
+    height: 16,
+    width: 16,
+    tokens: 77,
+};
 
 pub fn engine() -> &'static Engine {
     Engine::start(&EngineRequest::from_env(None).unwrap()).unwrap()
@@ -37,14 +42,24 @@ pub fn compile_with(
     folder: &Path,
 ) -> Vec<(PathBuf, PathBuf)> {
     let planned = session.plan(policy, options).unwrap();
-    assert!(planned.plan.changes_anything(), "{policy} found nothing: {:#?}", planned.plan);
+    assert!(
+        planned.plan.changes_anything(),
+        "{policy} found nothing: {:#?}",
+        planned.plan
+    );
     output::write(inputs, session, &planned, folder, false, &mut |_, _| {}).unwrap();
     let relative = inputs.sources.iter().filter_map(|s| s.relative.clone());
-    relative.map(|r| (fixture.join(&r), folder.join(&r))).collect()
+    relative
+        .map(|r| (fixture.join(&r), folder.join(&r)))
+        .collect()
 }
 
 pub fn prove(original: &Path, rewritten: &Path) -> Verdict {
-    let settings =
-        Settings { sizes: SIZES, seed: 7, provider: Provider::Cpu, provider_options: Vec::new() };
+    let settings = Settings {
+        sizes: SIZES,
+        seed: 7,
+        provider: Provider::Cpu,
+        provider_options: Vec::new(),
+    };
     verify(engine(), original, rewritten, &settings).unwrap()
 }

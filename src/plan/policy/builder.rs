@@ -64,14 +64,20 @@ impl<'a, 'm> Builder<'a, 'm> {
                 reason: "the batch is fixed in this export; it always runs whole".to_owned(),
             });
         }
-        Self { analysis, guidance, plan, regions: Vec::new() }
+        Self {
+            analysis,
+            guidance,
+            plan,
+            regions: Vec::new(),
+        }
     }
 
     /// Notes a candidate that cannot become a site.
     pub fn refuse(&mut self, candidate: impl Into<String>, reason: impl Into<String>) {
-        self.plan
-            .refusals
-            .push(Refusal { candidate: candidate.into(), reason: reason.into() });
+        self.plan.refusals.push(Refusal {
+            candidate: candidate.into(),
+            reason: reason.into(),
+        });
     }
 
     /// Steps on which a region made of `tensors` is reached, and the site around it.
@@ -92,15 +98,23 @@ impl<'a, 'm> Builder<'a, 'm> {
     /// Adds a site. Its schedule is cut to the steps on which the sites around it
     /// refresh and widened where the rows it keeps would not be enough.
     pub fn add(&mut self, proposal: Proposal) {
-        let Some(&first) = proposal.tensors.first() else { return };
+        let Some(&first) = proposal.tensors.first() else {
+            return;
+        };
         let (reached, around) = self.enclosing(first);
         let nested = around.is_some();
         let asked = &proposal.schedule;
-        let refresh: Vec<usize> =
-            reached.iter().copied().filter(|s| asked.refreshes(*s)).collect();
+        let refresh: Vec<usize> = reached
+            .iter()
+            .copied()
+            .filter(|s| asked.refreshes(*s))
+            .collect();
         let schedule = Schedule::at(self.guidance.steps(), &refresh);
-        let restarts: Vec<usize> =
-            asked.restarts().into_iter().filter(|s| reached.contains(s)).collect();
+        let restarts: Vec<usize> = asked
+            .restarts()
+            .into_iter()
+            .filter(|s| reached.contains(s))
+            .collect();
         let schedule = schedule.restarting(&restarts);
         let (schedule, rows) = self.fit(schedule, &reached, proposal.mean);
         if schedule.refresh_steps().len() == reached.len() {
@@ -122,7 +136,11 @@ impl<'a, 'm> Builder<'a, 'm> {
             gate,
             reuse: proposal.reuse,
             rows,
-            tensors: proposal.tensors.iter().map(|v| graph.name(*v).to_owned()).collect(),
+            tensors: proposal
+                .tensors
+                .iter()
+                .map(|v| graph.name(*v).to_owned())
+                .collect(),
             why: proposal.why,
         });
     }
@@ -137,7 +155,10 @@ impl<'a, 'm> Builder<'a, 'm> {
                 None => break,
             }
         }
-        let gate = Gate { name: candidate.clone(), schedule: schedule.clone() };
+        let gate = Gate {
+            name: candidate.clone(),
+            schedule: schedule.clone(),
+        };
         self.plan.gates.push(gate);
         candidate
     }
@@ -150,8 +171,11 @@ impl<'a, 'm> Builder<'a, 'm> {
             return (schedule, Rows::All);
         }
         let read = |schedule: &Schedule, s: usize| !schedule.refreshes(s);
-        let on_full: Vec<usize> =
-            reached.iter().copied().filter(|s| read(&schedule, *s) && !half(*s)).collect();
+        let on_full: Vec<usize> = reached
+            .iter()
+            .copied()
+            .filter(|s| read(&schedule, *s) && !half(*s))
+            .collect();
         let compact = if mean { Rows::Mean } else { Rows::Prompted };
         if on_full.is_empty() {
             return (schedule, compact);
@@ -166,15 +190,22 @@ impl<'a, 'm> Builder<'a, 'm> {
     /// The plan with the sites that fit; the others become refusals.
     #[must_use]
     pub fn finish(mut self, whole: &Plan) -> ModelPlan {
-        loop {
-            let Err(error) = Layout::new(self.analysis, whole, &self.plan) else { break };
+        while let Err(error) = Layout::new(self.analysis, whole, &self.plan) {
             let Some(name) = culprit(&error) else { break };
-            let Some(index) = self.plan.sites.iter().position(|s| s.name == name) else { break };
+            let Some(index) = self.plan.sites.iter().position(|s| s.name == name) else {
+                break;
+            };
             let site = self.plan.sites.remove(index);
             self.refuse(site.name, error.to_string());
         }
         let used = |g: &Gate| self.plan.sites.iter().any(|s| s.gate == g.name);
-        let gates = self.plan.gates.iter().filter(|g| used(g)).cloned().collect();
+        let gates = self
+            .plan
+            .gates
+            .iter()
+            .filter(|g| used(g))
+            .cloned()
+            .collect();
         self.plan.gates = gates;
         self.plan
     }

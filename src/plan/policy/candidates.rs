@@ -15,9 +15,18 @@ pub fn deep(analysis: &Analysis<'_>, run: usize) -> Option<Vec<ValueId>> {
     let index = skips.len().checked_sub(run.max(1))?;
     let mut tensors = vec![skips.get(index)?.main];
     let own = |v: &ValueId| {
-        analysis.graph.producer(*v).is_some_and(|p| analysis.control.contains(p.index()))
+        analysis
+            .graph
+            .producer(*v)
+            .is_some_and(|p| analysis.control.contains(p.index()))
     };
-    tensors.extend(skips[index..].iter().flat_map(|s| &s.residuals).copied().filter(own));
+    tensors.extend(
+        skips[index..]
+            .iter()
+            .flat_map(|s| &s.residuals)
+            .copied()
+            .filter(own),
+    );
     tensors.dedup();
     Some(tensors)
 }
@@ -37,7 +46,9 @@ pub fn encoder(analysis: &Analysis<'_>) -> Option<Vec<ValueId>> {
 pub fn residuals(analysis: &Analysis<'_>) -> Vec<ValueId> {
     let outputs = analysis.graph.outputs().iter().copied();
     let made = |v: &ValueId| analysis.graph.producer(*v).is_some();
-    outputs.filter(|v| made(v) && analysis.has(*v, InputKind::Latent)).collect()
+    outputs
+        .filter(|v| made(v) && analysis.has(*v, InputKind::Latent))
+        .collect()
 }
 
 /// In a merged graph, the ControlNet values before the projections ("zero
@@ -49,12 +60,18 @@ pub fn merged_control(analysis: &Analysis<'_>) -> Vec<ValueId> {
     }
     let graph = &analysis.graph;
     let inside = |v: &ValueId| {
-        graph.producer(*v).is_some_and(|p| analysis.control.contains(p.index()))
+        graph
+            .producer(*v)
+            .is_some_and(|p| analysis.control.contains(p.index()))
     };
     let residuals = analysis.skips.iter().flat_map(|s| &s.residuals);
-    let residuals = residuals.chain(&analysis.mid_residuals).copied().filter(inside);
-    let mut tensors: Vec<ValueId> =
-        residuals.filter_map(|r| before_projection(analysis, r)).collect();
+    let residuals = residuals
+        .chain(&analysis.mid_residuals)
+        .copied()
+        .filter(inside);
+    let mut tensors: Vec<ValueId> = residuals
+        .filter_map(|r| before_projection(analysis, r))
+        .collect();
     tensors.sort_unstable();
     tensors.dedup();
     tensors
@@ -65,11 +82,18 @@ fn before_projection(analysis: &Analysis<'_>, residual: ValueId) -> Option<Value
     loop {
         let node = analysis.graph.producer(value)?;
         let conv = analysis.graph.op(node).contains("Conv");
-        if !conv && !matches!(analysis.graph.op(node), "Mul" | "Cast" | "Identity" | "Reshape") {
+        if !conv
+            && !matches!(
+                analysis.graph.op(node),
+                "Mul" | "Cast" | "Identity" | "Reshape"
+            )
+        {
             return None;
         }
         let inputs = analysis.graph.inputs_of(node).iter().copied();
-        value = inputs.into_iter().find(|v| analysis.has(*v, InputKind::Latent))?;
+        value = inputs
+            .into_iter()
+            .find(|v| analysis.has(*v, InputKind::Latent))?;
         if conv {
             return Some(value);
         }
@@ -80,11 +104,17 @@ fn before_projection(analysis: &Analysis<'_>, residual: ValueId) -> Option<Value
 #[must_use]
 pub fn cross_attention(analysis: &Analysis<'_>) -> Vec<(String, ValueId)> {
     let mut found: Vec<(String, ValueId)> = Vec::new();
-    for attention in analysis.attention.iter().filter(|a| a.kind == AttentionKind::Cross) {
+    for attention in analysis
+        .attention
+        .iter()
+        .filter(|a| a.kind == AttentionKind::Cross)
+    {
         let node = attention.core.first().copied();
         let block = node.and_then(|n: NodeId| analysis.block_of(n));
         let block = block.map_or("attention", |b| b.id.as_str());
-        let before = found.iter().filter(|(b, _)| b.rsplit_once('-').is_some_and(|x| x.0 == block));
+        let before = found
+            .iter()
+            .filter(|(b, _)| b.rsplit_once('-').is_some_and(|x| x.0 == block));
         let name = format!("{block}-{}", before.count());
         found.push((name, attention.output));
     }
@@ -95,5 +125,9 @@ pub fn cross_attention(analysis: &Analysis<'_>) -> Vec<(String, ValueId)> {
 #[must_use]
 pub fn invariant_values(analysis: &Analysis<'_>) -> Vec<ValueId> {
     let made = |v: &ValueId| analysis.graph.producer(*v).is_some();
-    invariant::find(analysis).frontier.into_iter().filter(made).collect()
+    invariant::find(analysis)
+        .frontier
+        .into_iter()
+        .filter(made)
+        .collect()
 }

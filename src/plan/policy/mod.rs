@@ -73,8 +73,12 @@ pub fn make(policy: Policy, targets: &[Target<'_, '_>], options: &Options) -> Pl
         models: Vec::new(),
     };
     for target in targets {
-        let mut builder =
-            Builder::new(target.analysis, &decision.guidance, &target.name, &target.hash);
+        let mut builder = Builder::new(
+            target.analysis,
+            &decision.guidance,
+            &target.name,
+            &target.hash,
+        );
         if !halves && wants_halves(policy) {
             builder.refuse(
                 "held or fused guidance",
@@ -108,15 +112,28 @@ fn decide(policy: Policy, options: &Options, halves: bool) -> Decision {
         invariant: false,
     };
     let fused_from = |gate: usize| {
-        let mode = |s| if s >= gate { GuidanceStep::Fused } else { GuidanceStep::Full };
-        if halves { GuidanceSchedule::new(steps, mode) } else { full.clone() }
+        let mode = |s| {
+            if s >= gate {
+                GuidanceStep::Fused
+            } else {
+                GuidanceStep::Full
+            }
+        };
+        if halves {
+            GuidanceSchedule::new(steps, mode)
+        } else {
+            full.clone()
+        }
     };
     let switches = options.switches();
     let refresh = |at: &[usize]| Schedule::at(steps, at).restarting(&switches);
     let control = |at: &[usize]| refresh(&shares::every(at, options.control_interval));
     match policy {
         Policy::None => nothing(),
-        Policy::Lossless => Decision { invariant: true, ..nothing() },
+        Policy::Lossless => Decision {
+            invariant: true,
+            ..nothing()
+        },
         Policy::DeepCache => {
             let at: Vec<usize> = (0..steps).step_by(options.interval).collect();
             let deep = Coarse::Deep { run: options.cut };
@@ -137,7 +154,11 @@ fn decide(policy: Policy, options: &Options, halves: bool) -> Decision {
         Policy::TGate => {
             let gate = options.gate_or_middle();
             let fine = Some(Fine::AfterGate { gate, lambda: 0.0 });
-            Decision { guidance: fused_from(gate), fine, ..nothing() }
+            Decision {
+                guidance: fused_from(gate),
+                fine,
+                ..nothing()
+            }
         }
         Policy::HgcPaper => {
             let gate = options.gate_or_middle();
@@ -148,7 +169,10 @@ fn decide(policy: Policy, options: &Options, halves: bool) -> Decision {
                 guidance: fused_from(gate),
                 coarse: Some((deep, refresh(&at), Reuse::Hold)),
                 control: Some((control(&at), Reuse::Hold)),
-                fine: Some(Fine::AfterGate { gate, lambda: options.lambda_intra }),
+                fine: Some(Fine::AfterGate {
+                    gate,
+                    lambda: options.lambda_intra,
+                }),
                 invariant: true,
                 ..nothing()
             }
@@ -164,11 +188,22 @@ fn decide(policy: Policy, options: &Options, halves: bool) -> Decision {
                 (false, _) => GuidanceStep::Held,
             };
             Decision {
-                guidance: if halves { GuidanceSchedule::new(steps, mode) } else { full.clone() },
+                guidance: if halves {
+                    GuidanceSchedule::new(steps, mode)
+                } else {
+                    full.clone()
+                },
                 guidance_reuse: Reuse::Linear,
-                coarse: Some((Coarse::Deep { run: options.cut }, deep.clone(), Reuse::Linear)),
+                coarse: Some((
+                    Coarse::Deep { run: options.cut },
+                    deep.clone(),
+                    Reuse::Linear,
+                )),
                 control: Some((control(&at), Reuse::Linear)),
-                fine: Some(Fine::Share { lambda: options.lambda_intra, reuse: Reuse::Linear }),
+                fine: Some(Fine::Share {
+                    lambda: options.lambda_intra,
+                    reuse: Reuse::Linear,
+                }),
                 invariant: true,
             }
         }
@@ -202,7 +237,9 @@ fn propose(
 }
 
 fn propose_coarse(builder: &mut Builder<'_, '_>, analysis: &Analysis<'_>, decision: &Decision) {
-    let Some((coarse, schedule, reuse)) = &decision.coarse else { return };
+    let Some((coarse, schedule, reuse)) = &decision.coarse else {
+        return;
+    };
     let skips = analysis.skips.len();
     let (name, tensors, why) = match coarse {
         Coarse::Deep { run } => {
@@ -210,9 +247,11 @@ fn propose_coarse(builder: &mut Builder<'_, '_>, analysis: &Analysis<'_>, decisi
             let why = format!("blocks deeper than the outermost {run} of {skips} skips");
             ("deep", candidates::deep(analysis, run), why)
         }
-        Coarse::Encoder => {
-            ("encoder", candidates::encoder(analysis), "encoder skips and mid block".to_owned())
-        }
+        Coarse::Encoder => (
+            "encoder",
+            candidates::encoder(analysis),
+            "encoder skips and mid block".to_owned(),
+        ),
     };
     let Some(tensors) = tensors else {
         builder.refuse(name, format!("the graph has {skips} skip connections"));
@@ -244,7 +283,9 @@ fn propose_coarse(builder: &mut Builder<'_, '_>, analysis: &Analysis<'_>, decisi
 }
 
 fn propose_control(builder: &mut Builder<'_, '_>, analysis: &Analysis<'_>, decision: &Decision) {
-    let Some((schedule, reuse)) = &decision.control else { return };
+    let Some((schedule, reuse)) = &decision.control else {
+        return;
+    };
     builder.add(Proposal {
         name: "residuals".to_owned(),
         gate: "control".to_owned(),
@@ -256,15 +297,13 @@ fn propose_control(builder: &mut Builder<'_, '_>, analysis: &Analysis<'_>, decis
     });
 }
 
-fn propose_fine(
-    builder: &mut Builder<'_, '_>,
-    analysis: &Analysis<'_>,
-    fine: &Fine,
-    steps: usize,
-) {
+fn propose_fine(builder: &mut Builder<'_, '_>, analysis: &Analysis<'_>, fine: &Fine, steps: usize) {
     for (block, output) in candidates::cross_attention(analysis) {
         if analysis.graph.producer(output).is_none() {
-            builder.refuse(format!("cross.{block}"), "its output is not computed by a node");
+            builder.refuse(
+                format!("cross.{block}"),
+                "its output is not computed by a node",
+            );
             continue;
         }
         let (reached, around) = builder.enclosing(output);
@@ -298,7 +337,10 @@ fn propose_invariant(builder: &mut Builder<'_, '_>, analysis: &Analysis<'_>, ste
     for value in candidates::invariant_values(analysis) {
         let (reached, around) = builder.enclosing(value);
         if reached.len() > 1 {
-            groups.entry(around.map(str::to_owned)).or_default().push(value);
+            groups
+                .entry(around.map(str::to_owned))
+                .or_default()
+                .push(value);
         }
     }
     for (around, tensors) in groups {
@@ -328,7 +370,11 @@ fn parameters(policy: Policy, options: &Options) -> BTreeMap<String, String> {
             put("interval", options.interval.to_string());
         }
         Policy::FasterDiffusion => {
-            let steps: Vec<_> = options.key_steps().iter().map(ToString::to_string).collect();
+            let steps: Vec<_> = options
+                .key_steps()
+                .iter()
+                .map(ToString::to_string)
+                .collect();
             put("key-steps", steps.join(","));
         }
         Policy::TGate => {

@@ -62,10 +62,13 @@ impl FromStr for Policy {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::ALL.into_iter().find(|p| p.name() == text).ok_or_else(|| {
-            let names: Vec<_> = Self::ALL.iter().map(|p| p.name()).collect();
-            format!("no policy {text:?}; there are {}", names.join(", "))
-        })
+        Self::ALL
+            .into_iter()
+            .find(|p| p.name() == text)
+            .ok_or_else(|| {
+                let names: Vec<_> = Self::ALL.iter().map(|p| p.name()).collect();
+                format!("no policy {text:?}; there are {}", names.join(", "))
+            })
     }
 }
 
@@ -151,9 +154,10 @@ impl Options {
         share("--control-start", self.control_start)?;
         share("--control-end", self.control_end)?;
         let below = |name: &str, step: Option<usize>| match step {
-            Some(s) if s == 0 || s > self.steps => {
-                Err(format!("{name} is {s}; use 1 to {} (the number of steps)", self.steps))
-            }
+            Some(s) if s == 0 || s > self.steps => Err(format!(
+                "{name} is {s}; use 1 to {} (the number of steps)",
+                self.steps
+            )),
             _ => Ok(()),
         };
         below("--gate-step", self.gate_step)?;
@@ -167,7 +171,10 @@ impl Options {
             return Err("--interval and --control-interval start at 1".to_owned());
         }
         match self.key_steps.iter().flatten().find(|s| **s >= self.steps) {
-            Some(s) => Err(format!("--key-steps has {s}, but the last step is {}", self.steps - 1)),
+            Some(s) => Err(format!(
+                "--key-steps has {s}, but the last step is {}",
+                self.steps - 1
+            )),
             None => Ok(()),
         }
     }

@@ -16,14 +16,22 @@
 /// Exponent of the refresh spacing: 1 is even, larger is denser at the start.
 pub const SPACING: f64 = 1.5;
 
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss
+)]
 fn share_of(share: f64, count: usize) -> usize {
     ((share * count as f64).round() as usize).clamp(1, count.max(1))
 }
 
 /// Refresh steps of the deeper blocks.
 #[must_use]
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss
+)]
 pub fn inter(steps: usize, lambda: f64) -> Vec<usize> {
     let count = share_of(lambda, steps);
     let mut refresh = vec![0];
@@ -41,7 +49,10 @@ pub fn inter(steps: usize, lambda: f64) -> Vec<usize> {
 #[must_use]
 pub fn intra(enclosing: &[usize], lambda: f64) -> Vec<usize> {
     let count = share_of(lambda, enclosing.len());
-    (0..count).filter_map(|j| enclosing.get(j * enclosing.len() / count)).copied().collect()
+    (0..count)
+        .filter_map(|j| enclosing.get(j * enclosing.len() / count))
+        .copied()
+        .collect()
 }
 
 /// Every `interval`-th of the given steps.
