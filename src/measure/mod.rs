@@ -1,11 +1,13 @@
 //! Proofs and measurements, each by running.
 
 pub mod bench;
+mod compare;
 mod feeds;
 mod oracle;
 pub mod pairs;
 pub mod profile;
 mod rows;
+mod verdict;
 pub mod verify;
 
 pub use feeds::Feeds;

@@ -10,13 +10,12 @@
 
 use std::path::Path;
 
-use serde::Serialize;
-
+use super::compare::Comparison;
 use super::oracle::Oracle;
 use super::profile::{self, Ledger};
+pub use super::verdict::{Check, Settings, Verdict};
 use super::{Feeds, MeasureError};
 use crate::analysis::macs::Macs;
-use crate::analysis::shapes::Sizes;
 use crate::analysis::{Analysis, Role};
 use crate::engine::{
     CachedSession, Engine, EngineKind, ModelSource, Optimization, Provider, Session,
@@ -28,49 +27,6 @@ use crate::plan::layout::Layout;
 use crate::plan::schedule::Schedule;
 use crate::plan::{ModelPlan, Plan, Reuse, Rows};
 use crate::rewrite;
-
-/// How to verify.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Sizes of the made-up inputs.
-    pub sizes: Sizes,
-    /// Seed of the made-up inputs.
-    pub seed: u64,
-    /// Where to run.
-    pub provider: Provider,
-    /// Options of the provider.
-    pub provider_options: Vec<(String, String)>,
-}
-
-/// One proof.
-#[derive(Clone, Debug, Serialize)]
-pub struct Check {
-    /// What was proved.
-    pub name: &'static str,
-    /// Whether it holds.
-    pub pass: bool,
-    /// What was seen.
-    pub detail: String,
-}
-
-/// The verdict on one file.
-#[derive(Clone, Debug, Serialize)]
-pub struct Verdict {
-    /// The rewritten file.
-    pub file: String,
-    /// Whether all checks hold.
-    pub pass: bool,
-    /// All gates on refresh give the original's bits; none where a tolerance applies.
-    pub refresh_bitwise: Option<bool>,
-    /// Reuse on unchanged inputs gives the original's bits; none where a tolerance applies.
-    pub reuse_bitwise: Option<bool>,
-    /// Largest difference to the expected outputs over a generation.
-    pub max_abs_diff: f64,
-    /// Allowed difference.
-    pub tolerance: f64,
-    /// All checks.
-    pub checks: Vec<Check>,
-}
 
 /// Allowed difference relative to the largest output: rounding of forecasts and of
 /// kernels that sum in another order.
@@ -545,42 +501,6 @@ impl Proof<'_> {
             });
         }
         Ok(whole)
-    }
-}
-
-#[derive(Clone, Copy)]
-struct Comparison {
-    same: bool,
-    within: bool,
-    difference: f64,
-    allowed: f64,
-}
-
-impl Default for Comparison {
-    fn default() -> Self {
-        Self {
-            same: true,
-            within: true,
-            difference: 0.0,
-            allowed: 0.0,
-        }
-    }
-}
-
-impl Comparison {
-    fn and(self, other: Self) -> Self {
-        let worse = other.difference > self.difference || other.difference.is_nan();
-        let (difference, allowed) = if worse || self.allowed == 0.0 {
-            (other.difference, other.allowed)
-        } else {
-            (self.difference, self.allowed)
-        };
-        Self {
-            same: self.same && other.same,
-            within: self.within && other.within,
-            difference,
-            allowed,
-        }
     }
 }
 
