@@ -13,7 +13,7 @@ pub mod inputs;
 pub mod invariant;
 pub mod macs;
 pub mod shapes;
-mod sizes;
+pub mod sizes;
 mod strides;
 pub mod trunk;
 
@@ -84,6 +84,8 @@ pub struct Analysis<'m> {
     pub skips: Vec<Skip>,
     /// What merged ControlNets add to the value of the mid block.
     pub mid_residuals: Vec<ValueId>,
+    /// Shapes with every open size changed, where asked for: what differs is dynamic.
+    pub elsewhere: Option<Shapes>,
     /// Blocks: conditioning first, then in data-flow order.
     pub blocks: Vec<Block>,
     /// What the file is.
@@ -96,6 +98,21 @@ pub struct Analysis<'m> {
 }
 
 impl<'m> Analysis<'m> {
+    /// Analyses the main graph of `model` and tells its dynamic dimensions, by inferring
+    /// shapes at a second size beside it.
+    ///
+    /// # Errors
+    /// As [`Analysis::of`].
+    pub fn with_dynamics(model: &'m ModelProto, sizes: Sizes) -> Result<Self, AnalysisError> {
+        std::thread::scope(|scope| {
+            let other = scope.spawn(|| shapes::at_other_sizes(model, sizes));
+            let mut analysis = Self::of(model, sizes)?;
+            // A second inference that fails tells nothing more than the first.
+            analysis.elsewhere = other.join().ok().and_then(Result::ok).flatten();
+            Ok(analysis)
+        })
+    }
+
     /// Analyses the main graph of `model`.
     ///
     /// # Errors
@@ -124,6 +141,7 @@ impl<'m> Analysis<'m> {
             attention,
             skips,
             mid_residuals,
+            elsewhere: None,
             blocks: Vec::new(),
             role: Role::Other,
             trunk: None,

@@ -50,6 +50,28 @@ impl Shapes {
 /// Elements from which an initializer's content cannot be a shape or an axis list.
 const SMALL: i64 = 64;
 
+/// Shapes with every open size doubled; none where the export leaves none open.
+///
+/// # Errors
+/// As [`infer`].
+pub fn at_other_sizes(model: &ModelProto, sizes: Sizes) -> Result<Option<Shapes>, ShapeError> {
+    let Some(proto) = model.graph.as_ref() else {
+        return Ok(None);
+    };
+    let graph = Graph::new(proto);
+    let kinds = super::inputs::classify(&graph);
+    if !super::sizes::has_open_sizes(&graph, &kinds) {
+        return Ok(None);
+    }
+    let other = Sizes {
+        batch: sizes.batch,
+        height: sizes.height.saturating_mul(2),
+        width: sizes.width.saturating_mul(2),
+        tokens: sizes.tokens.saturating_mul(2),
+    };
+    infer(model, &graph, &kinds, other).map(Some)
+}
+
 /// Infers all shapes.
 ///
 /// # Errors

@@ -95,12 +95,13 @@ impl<'m> Session<'m> {
             if rewrite::is_compiled(&source.model.proto) {
                 return Err(CompileError::Compiled { file });
             }
-            let analysis = Analysis::of(&source.model.proto, sizes).map_err(|source| {
-                CompileError::Analysis {
-                    file: file.clone(),
-                    source,
-                }
-            })?;
+            let analysis =
+                Analysis::with_dynamics(&source.model.proto, sizes).map_err(|source| {
+                    CompileError::Analysis {
+                        file: file.clone(),
+                        source,
+                    }
+                })?;
             let found = kind(analysis.role);
             match (i, analysis.role) {
                 (0, Role::Unet | Role::Merged) => {}

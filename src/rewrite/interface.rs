@@ -2,10 +2,11 @@
 
 use crate::analysis::Analysis;
 use crate::analysis::dims::{Dim, Shape};
-use crate::analysis::shapes::{self, Shapes, Sizes, declare};
+use crate::analysis::shapes::declare;
+use crate::analysis::sizes;
 use crate::graph::ValueId;
 use crate::onnx::proto::{
-    GraphProto, ModelProto, StringStringEntryProto, TensorShapeProto, tensor_shape_proto,
+    GraphProto, StringStringEntryProto, TensorShapeProto, tensor_shape_proto,
 };
 use crate::plan::layout::{Layout, Placed, Tensor};
 use crate::plan::{ModelPlan, Plan, Reuse, Rows};
@@ -30,22 +31,14 @@ pub struct Interface<'a, 'm> {
 
 impl Interface<'_, '_> {
     /// Appends `hgc.step`, pasts and presents to the graph's inputs and outputs.
-    ///
-    /// # Errors
-    /// [`RewriteError::Shapes`] if shapes at a second size cannot be inferred.
-    pub fn declare(
-        &self,
-        model: &ModelProto,
-        graph: &mut GraphProto,
-        states: &[State],
-    ) -> Result<(), RewriteError> {
+    pub fn declare(&self, graph: &mut GraphProto, states: &[State]) {
         let scalar = TensorShapeProto::default();
         graph
             .input
             .push(declare(STEP, super::scribe::dtype::I64, scalar));
-        let other = self.shapes_at_other_sizes(model)?;
+        let open = sizes::has_open_sizes(&self.analysis.graph, &self.analysis.kinds);
         for state in states {
-            let shape = self.state_shape(state, other.as_ref());
+            let shape = self.state_shape(state, open);
             for name in [past(&state.name), present(&state.name)] {
                 let info = declare(&name, state.elem_type, shape.clone());
                 if name.starts_with("hgc.past.") {
@@ -55,23 +48,6 @@ impl Interface<'_, '_> {
                 }
             }
         }
-        Ok(())
-    }
-
-    /// Shapes with every open size changed: a dimension that differs is dynamic.
-    fn shapes_at_other_sizes(&self, model: &ModelProto) -> Result<Option<Shapes>, RewriteError> {
-        let sizes = self.analysis.sizes;
-        let other = Sizes {
-            batch: sizes.batch,
-            height: sizes.height.saturating_mul(2),
-            width: sizes.width.saturating_mul(2),
-            tokens: sizes.tokens.saturating_mul(2),
-        };
-        let (graph, kinds) = (&self.analysis.graph, &self.analysis.kinds);
-        if !shapes::has_open_sizes(graph, kinds) {
-            return Ok(None);
-        }
-        Ok(Some(shapes::infer(model, graph, kinds, other)?))
     }
 
     fn tensor_of(&self, state: &State) -> Option<(&Placed, &Tensor)> {
@@ -85,7 +61,7 @@ impl Interface<'_, '_> {
         tensors.next()
     }
 
-    fn state_shape(&self, state: &State, other: Option<&Shapes>) -> TensorShapeProto {
+    fn state_shape(&self, state: &State, has_open_sizes: bool) -> TensorShapeProto {
         let (value, axis) = match self.tensor_of(state) {
             Some((_, tensor)) if tensor.measure => {
                 let rank = tensor.shape.as_ref().map_or(1, |s| s.dims.len());
@@ -101,13 +77,14 @@ impl Interface<'_, '_> {
             }
         };
         let here = value.and_then(|v| self.analysis.shapes.get(v));
-        let there = value.and_then(|v: ValueId| other.and_then(|o| o.get(v)));
+        let there =
+            value.and_then(|v: ValueId| self.analysis.elsewhere.as_ref().and_then(|o| o.get(v)));
         let Some(here) = here else {
             return TensorShapeProto::default();
         };
         let dim = here.dims.iter().enumerate().map(|(i, dim)| {
             let fixed = |d: &Dim| !d.follows_batch();
-            let same = other.is_none() || there.is_some_and(|t| t.dims.get(i) == Some(dim));
+            let same = !has_open_sizes || there.is_some_and(|t| t.dims.get(i) == Some(dim));
             if Some(i) != axis && fixed(dim) && same {
                 number(dim.fixed)
             } else {

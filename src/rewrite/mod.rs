@@ -47,8 +47,6 @@ pub enum RewriteError {
     ReservedName { name: String },
     #[error("opset {found} is too old for gates; convert the model to opset {MIN_OPSET} or later")]
     Opset { found: i64 },
-    #[error("shape inference failed: {0}")]
-    Shapes(#[from] crate::analysis::shapes::ShapeError),
     #[error("the plan could not be written as TOML: {0}")]
     Toml(#[from] toml::ser::Error),
     #[error("the layout record could not be written as JSON: {0}")]
@@ -269,7 +267,7 @@ impl<'a, 'm> Assembly<'a, 'm> {
             model_plan: self.model_plan,
             layout: self.layout,
         };
-        ports.declare(model, &mut graph, &states)?;
+        ports.declare(&mut graph, &states);
         let mut record = emitter.record;
         record.metadata = model.metadata_props.len();
         let mut compiled = ModelProto {
