@@ -21,12 +21,7 @@ pub(super) fn join_stride(
         if graph.op(node) == "Shape" {
             continue;
         }
-        let before = graph
-            .inputs_of(node)
-            .iter()
-            .map(|v| stride[v.index()])
-            .max()
-            .unwrap_or(0);
+        let before = stride_before(graph, &stride, node);
         if before == 0 {
             continue;
         }
@@ -44,6 +39,12 @@ pub(super) fn join_stride(
         }
     }
     best
+}
+
+/// The largest stride among the inputs of a node.
+fn stride_before(graph: &Graph<'_>, stride: &[i64], node: NodeId) -> i64 {
+    let inputs = graph.inputs_of(node).iter();
+    inputs.map(|v| stride[v.index()]).max().unwrap_or(0)
 }
 
 /// Stride of a convolution along its first spatial axis.
@@ -65,12 +66,7 @@ pub(super) fn strides(graph: &Graph<'_>, latent: ValueId) -> Vec<i64> {
     let mut stride = vec![0i64; graph.value_count()];
     stride[latent.index()] = 1;
     for node in graph.nodes().filter(|n| graph.op(*n) != "Shape") {
-        let before = graph
-            .inputs_of(node)
-            .iter()
-            .map(|v| stride[v.index()])
-            .max()
-            .unwrap_or(0);
+        let before = stride_before(graph, &stride, node);
         let shrinks = is_conv(graph, node) || matches!(graph.op(node), "AveragePool" | "MaxPool");
         let own = if shrinks { conv_stride(graph, node) } else { 1 };
         for &out in graph.outputs_of(node) {

@@ -18,7 +18,7 @@ use crate::engine::{
 use crate::onnx::Model;
 use crate::plan::cost::Cost;
 use crate::plan::layout::Layout;
-use crate::plan::{ModelPlan, Plan};
+use crate::plan::Plan;
 use crate::rewrite;
 
 /// How to measure.
@@ -163,9 +163,8 @@ fn available_memory() -> u64 {
 struct Subject<'a> {
     pair: &'a Pair,
     analysis: Analysis<'a>,
-    model_plan: ModelPlan,
     plan: Plan,
-    layout: Layout,
+    cost: Cost,
 }
 
 impl<'a> Subject<'a> {
@@ -182,7 +181,7 @@ impl<'a> Subject<'a> {
                 source,
             }
         })?;
-        let model_plan = plan.models.iter().find(|m| m.name == pair.name).cloned();
+        let model_plan = plan.models.iter().find(|m| m.name == pair.name);
         let model_plan = model_plan.ok_or_else(|| MeasureError::MissingFile {
             rewritten: file.clone(),
             name: pair.name.clone(),
@@ -193,14 +192,14 @@ impl<'a> Subject<'a> {
                 source,
             }
         })?;
-        let layout = Layout::new(&analysis, &plan, &model_plan)
+        let layout = Layout::new(&analysis, &plan, model_plan)
             .map_err(|source| MeasureError::Layout { file, source })?;
+        let cost = Cost::new(&analysis, &plan, model_plan, &layout);
         Ok(Self {
             pair,
             analysis,
-            model_plan,
             plan,
-            layout,
+            cost,
         })
     }
 }
@@ -242,28 +241,16 @@ fn measure(
     let mut done = 0;
     let mut files: Vec<FileReport> = Vec::new();
     for subject in subjects.iter() {
-        let cost = Cost::new(
-            &subject.analysis,
-            &subject.plan,
-            &subject.model_plan,
-            &subject.layout,
-        );
         files.push(FileReport {
             name: subject.pair.name.clone(),
             steps: Vec::new(),
-            macs_original: cost.original.all,
+            macs_original: subject.cost.original.all,
         });
     }
     for step in 0..steps {
         for (i, subject) in subjects.iter().enumerate() {
             let inputs = Feeds::new(&subject.analysis, settings.seed, steps).step(step)?;
             let (original, cached) = &mut sessions[i];
-            let cost = Cost::new(
-                &subject.analysis,
-                &subject.plan,
-                &subject.model_plan,
-                &subject.layout,
-            );
             // Turn and turn about, so that a slow spell hits both.
             let mut seconds = [0.0, 0.0];
             for turn in 0..2 {
@@ -280,7 +267,7 @@ fn measure(
                 step,
                 original: seconds[0],
                 rewritten: seconds[1],
-                macs_planned: cost.steps.get(step).map_or(0, |m| m.all),
+                macs_planned: subject.cost.steps.get(step).map_or(0, |m| m.all),
                 macs_executed: None,
             });
         }

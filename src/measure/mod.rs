@@ -1,7 +1,9 @@
 //! Proofs and measurements, each by running.
 
+mod barriers;
 pub mod bench;
 mod compare;
+mod executed;
 mod feeds;
 mod oracle;
 pub mod pairs;

@@ -12,20 +12,16 @@ use std::path::Path;
 
 use super::compare::Comparison;
 use super::oracle::Oracle;
-use super::profile::{self, Ledger};
 pub use super::verdict::{Check, Settings, Verdict};
 use super::{Feeds, MeasureError};
-use crate::analysis::macs::Macs;
-use crate::analysis::{Analysis, Role};
+use crate::analysis::Analysis;
 use crate::engine::{
-    CachedSession, Engine, EngineKind, ModelSource, Optimization, Provider, Session,
+    CachedSession, Engine, EngineKind, Optimization, Provider, Session,
     SessionOptions, Tensor,
 };
-use crate::graph::NodeId;
-use crate::onnx::{Model, encode_model, folder_of, graph_hash};
+use crate::onnx::{Model, graph_hash};
 use crate::plan::layout::Layout;
-use crate::plan::schedule::Schedule;
-use crate::plan::{ModelPlan, Plan, Reuse, Rows};
+use crate::plan::{ModelPlan, Plan, Reuse};
 use crate::rewrite;
 
 /// Allowed difference relative to the largest output: rounding of forecasts and of
@@ -99,18 +95,20 @@ pub fn verify(
     proof.run()
 }
 
-struct Proof<'a> {
-    engine: &'static Engine,
-    settings: &'a Settings,
-    source: &'a Model,
-    compiled: &'a Model,
-    analysis: &'a Analysis<'a>,
-    plan: &'a Plan,
-    model_plan: &'a ModelPlan,
-    layout: &'a Layout,
+/// A rewrite, its original and what is known of both.
+pub(super) struct Proof<'a> {
+    pub(super) engine: &'static Engine,
+    pub(super) settings: &'a Settings,
+    pub(super) source: &'a Model,
+    pub(super) compiled: &'a Model,
+    pub(super) analysis: &'a Analysis<'a>,
+    pub(super) plan: &'a Plan,
+    pub(super) model_plan: &'a ModelPlan,
+    pub(super) layout: &'a Layout,
 }
 
-type Outputs = Vec<(String, Tensor)>;
+/// Outputs with their names.
+pub(super) type Outputs = Vec<(String, Tensor)>;
 
 impl Proof<'_> {
     fn run(&self) -> Result<Verdict, MeasureError> {
@@ -182,7 +180,7 @@ impl Proof<'_> {
         held && !(self.model_plan.halves && self.plan.guidance.schedule.has_half())
     }
 
-    fn options(&self) -> SessionOptions {
+    pub(super) fn options(&self) -> SessionOptions {
         SessionOptions {
             optimization: Optimization::Off,
             provider: self.settings.provider,
@@ -222,51 +220,6 @@ impl Proof<'_> {
             &self.compiled.path,
             &options,
         )?)
-    }
-
-    /// The original with always-true `If`s at the borders of the regions: what fp16 on
-    /// the CPU must equal, where a branch boundary rounds.
-    fn with_barriers(&self, inputs: &[(String, Tensor)]) -> Result<Outputs, MeasureError> {
-        let mut model = self.model_plan.clone();
-        let always = Schedule::new(self.plan.steps, |_| true);
-        model.halves = false;
-        for gate in &mut model.gates {
-            gate.schedule = always.clone();
-        }
-        for site in &mut model.sites {
-            (site.reuse, site.rows) = (Reuse::Hold, Rows::All);
-        }
-        let plan = Plan {
-            models: vec![model.clone()],
-            ..self.plan.clone()
-        };
-        let file = || self.source.path.display().to_string();
-        let layout =
-            Layout::new(self.analysis, &plan, &model).map_err(|source| MeasureError::Layout {
-                file: file(),
-                source,
-            })?;
-        let proto = &self.source.proto;
-        let barriers =
-            rewrite::rewrite(proto, self.analysis, &plan, &model, &layout).map_err(|source| {
-                MeasureError::Barriers {
-                    file: file(),
-                    source,
-                }
-            })?;
-        let mut bytes = Vec::new();
-        encode_model(&barriers, &mut bytes).map_err(|source| MeasureError::File {
-            what: file(),
-            source,
-        })?;
-        let folder = Some(folder_of(&self.source.path));
-        let source = ModelSource::Memory {
-            name: file(),
-            bytes: bytes.into(),
-            folder,
-        };
-        let mut cached = CachedSession::open(self.engine, source, &self.options())?;
-        Ok(cached.run(&borrowed(inputs))?)
     }
 
     /// Step 0 and a forced refresh against the original.
@@ -421,65 +374,6 @@ impl Proof<'_> {
             None
         };
         Ok((check, whole.difference, whole.allowed, path))
-    }
-
-    /// The nodes and MACs of each step from the profile against the plan.
-    fn executed(&self, path: &Path) -> Result<Check, MeasureError> {
-        let ledger = Ledger::new(self.analysis);
-        let runs = profile::read(path)?;
-        let batch = self.analysis.sizes.batch;
-        let mut problems = Vec::new();
-        for (step, run) in runs.iter().enumerate() {
-            let nodes = self.analysis.graph.nodes();
-            let planned: Vec<_> = nodes
-                .filter(|n| self.layout.runs(*n, step) && ledger.is_visible(*n))
-                .collect();
-            let seen = ledger.nodes(run);
-            if let Some(extra) = seen.iter().find(|n| planned.binary_search(n).is_err()) {
-                let name = self.analysis.graph.node_label(*extra);
-                problems.push(format!(
-                    "step {step}: node {name:?} ran, but is planned to be reused"
-                ));
-            }
-            // Even with optimisation off the runtime drops casts that change nothing, and
-            // replaces operators without a kernel by their definition: only what
-            // multiplies is sure to show.
-            let dropped =
-                |n: &&NodeId| seen.binary_search(n).is_err() && self.analysis.macs(**n, 1).all > 0;
-            if let Some(missing) = planned.iter().find(dropped) {
-                let name = self.analysis.graph.node_label(*missing);
-                problems.push(format!("step {step}: node {name:?} did not run"));
-            }
-            let half = self.model_plan.halves && self.plan.guidance.schedule.is_half(step);
-            let rows = if half { batch / 2 } else { batch };
-            let expected: Macs = self.analysis.macs_of(planned.iter().copied(), rows);
-            let measured = ledger.macs(run);
-            if expected != measured {
-                problems.push(format!(
-                    "step {step}: {} MACs ran, {} are planned",
-                    measured.all, expected.all
-                ));
-            }
-        }
-        if runs.len() != self.plan.steps {
-            problems.push(format!("the profile has {} runs", runs.len()));
-        }
-        let detail = match problems.first() {
-            Some(first) => format!("{first} ({} deviations)", problems.len()),
-            None => {
-                let kind = if self.analysis.role == Role::Controlnet {
-                    "residuals"
-                } else {
-                    "UNet"
-                };
-                format!("{kind}: on every step just the planned nodes and MACs ran")
-            }
-        };
-        Ok(Check {
-            name: "executed",
-            pass: problems.is_empty(),
-            detail,
-        })
     }
 
     fn compare(&self, expected: &Outputs, found: &Outputs) -> Result<Comparison, MeasureError> {

@@ -1,0 +1,344 @@
+"""Train the shapes pipeline: text encoder, VAE, UNet, then a ControlNet on the frozen UNet.
+
+    train.py --out DIR [--minutes 120] [--stage text vae unet controlnet]
+
+Every stage writes a checkpoint each minute and goes on from it after an interruption; a stage that
+is finished is not run again. Seeds are fixed: data of a step depend on the step alone. The budget
+is processor time of all stages together, divided by the threads: what the clock shows on a machine
+that does nothing else. ``log.csv`` keeps the loss of every stage over steps and seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import csv
+import dataclasses
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as functional
+from torch import nn
+
+import networks
+import scenes
+
+# Shares of the time budget.
+SHARES = {"text": 0.02, "vae": 0.14, "unet": 0.5, "controlnet": 0.34}
+# Scenes of training have seeds from here on; those of measuring lie below.
+TRAINING_SEED = 1_000_000
+DROPPED = 0.1
+BATCH = 32
+SAVE_SECONDS = 60
+# Encoded scenes kept in memory.
+POOL = 32_768
+
+
+@dataclasses.dataclass
+class Progress:
+    """How far a stage is: steps done and seconds spent."""
+
+    step: int = 0
+    seconds: float = 0.0
+
+
+def clock() -> float:
+    """Seconds of processor time a thread."""
+    return time.process_time() / torch.get_num_threads()
+
+
+class Stage:
+    """A stage of training: weights, their moving average, optimiser, and a clock to stop by."""
+
+    def __init__(self, name: str, out: Path, model: nn.Module, rate: float, minutes: float) -> None:
+        self.name, self.out, self.model, self.rate = name, out, model, rate
+        self.budget = minutes * 60
+        self.progress = Progress()
+        self.average = copy.deepcopy(model).requires_grad_(False)
+        trained = [weight for weight in model.parameters() if weight.requires_grad]
+        self.optimizer = torch.optim.AdamW(trained, lr=rate, weight_decay=0.01, betas=(0.9, 0.99))
+        self.path = out / f"{name}.pt"
+        if self.path.exists():
+            saved = torch.load(self.path, weights_only=True)
+            model.load_state_dict(saved["model"])
+            self.average.load_state_dict(saved["average"])
+            self.optimizer.load_state_dict(saved["optimizer"])
+            self.progress = Progress(**saved["progress"])
+
+    def save(self) -> None:
+        """Write the checkpoint, then put it into place."""
+        parts = {"model": self.model, "average": self.average, "optimizer": self.optimizer}
+        state: dict[str, Any] = {name: part.state_dict() for name, part in parts.items()}
+        state["progress"] = dataclasses.asdict(self.progress)
+        torch.save(state, self.path.with_suffix(".new"))
+        self.path.with_suffix(".new").replace(self.path)
+
+    def run(self, loss: Callable[[int], torch.Tensor]) -> nn.Module:
+        """Train until the time is spent; the rate rises at first and falls to nothing at the end."""
+        started, before = clock(), self.progress.seconds
+        saved = logged = started
+        sums: list[float] = []
+        self.model.train()
+        while self.progress.seconds < self.budget:
+            step = self.progress.step
+            spent = self.progress.seconds / self.budget
+            falling = min(1.0, 2.0 * (1.0 - spent)) if spent > 0.5 else 1.0
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.rate * min(1.0, (step + 1) / 200) * max(falling, 0.01)
+            value = loss(step)
+            self.optimizer.zero_grad(set_to_none=True)
+            value.backward()
+            nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+            self.optimizer.step()
+            self.follow(step)
+            sums.append(value.item())
+            now = clock()
+            self.progress = Progress(step + 1, before + now - started)
+            if now - logged > 20:
+                logged = now
+                self.log(float(np.mean(sums)))
+                sums = []
+            if now - saved > SAVE_SECONDS:
+                saved = now
+                self.save()
+        self.save()
+        return self.average.eval()
+
+    def follow(self, step: int) -> None:
+        """Move the average towards the weights."""
+        keep = min(0.999, (1 + step) / (10 + step))
+        with torch.no_grad():
+            for slow, fast in zip(self.average.parameters(), self.model.parameters(), strict=True):
+                slow.lerp_(fast, 1 - keep)
+
+    def log(self, loss: float) -> None:
+        """Append a line to the log, and show it."""
+        row = [self.name, self.progress.step, f"{self.progress.seconds:.0f}", f"{loss:.5f}"]
+        path = self.out / "log.csv"
+        fresh = not path.exists()
+        with path.open("a", newline="") as file:
+            writer = csv.writer(file)
+            if fresh:
+                writer.writerow(["stage", "step", "seconds", "loss"])
+            writer.writerow(row)
+        print(*row, flush=True)
+
+
+def mixed() -> torch.autocast:
+    """bfloat16 where the processor multiplies matrices of it: for wide convolutions only."""
+    fast = torch.cpu._is_amx_tile_supported()
+    return torch.autocast("cpu", torch.bfloat16, enabled=fast)
+
+
+def token_ids(prompts: list[str]) -> torch.Tensor:
+    """The tokens of prompts, ``int64 [n, TOKENS]``."""
+    return torch.tensor([encoding.ids for encoding in networks.tokenizer().encode_batch(prompts)])
+
+
+# --- text encoder ----------------------------------------------------------------------------
+
+
+class Reader(nn.Module):
+    """The text encoder with heads that say what each noun is.
+
+    So the token of a noun carries its own colour and texture before any picture is drawn.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = networks.text_encoder()
+        self.heads = nn.Linear(networks.TEXT_WIDTH, len(networks.WORDS))
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        """A multi-label score of every word for every token."""
+        result: torch.Tensor = self.heads(self.encoder(ids).last_hidden_state)
+        return result
+
+
+def phrases(ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The words of the phrase that ends at each noun, and where the nouns are.
+
+    The last word of a prompt, the colour of the ground, counts as a noun.
+    """
+    nouns = {networks.WORDS.index(kind) for kind in scenes.KINDS}
+    targets = torch.zeros(*ids.shape, len(networks.WORDS))
+    mask = torch.zeros(ids.shape, dtype=torch.bool)
+    for row, tokens in enumerate(ids.tolist()):
+        last = tokens.index(networks.WORDS.index(networks.END)) - 1
+        for column, token in enumerate(tokens):
+            if token in nouns or column == last:
+                mask[row, column] = True
+                for word in tokens[column - (2 if token in nouns else 1) : column + 1]:
+                    targets[row, column, word] = 1.0
+    return targets, mask
+
+
+def train_text(out: Path, minutes: float) -> nn.Module:
+    """Teach the text encoder which adjectives belong to which noun."""
+    stage = Stage("text", out, Reader(), 1e-3, minutes)
+
+    def loss(step: int) -> torch.Tensor:
+        rng = np.random.default_rng(TRAINING_SEED + step)
+        ids = token_ids([scenes.random_scene(rng).prompt for _ in range(64)])
+        targets, mask = phrases(ids)
+        scores = stage.model(ids)
+        return functional.binary_cross_entropy_with_logits(scores[mask], targets[mask])
+
+    return stage.run(loss).encoder
+
+
+# --- VAE -------------------------------------------------------------------------------------
+
+
+def to_unit(pictures: torch.Tensor) -> torch.Tensor:
+    """Pictures from bytes to ``-1..1``."""
+    return pictures.float() / 127.5 - 1.0
+
+
+def train_vae(out: Path, minutes: float) -> nn.Module:
+    """Teach the VAE to reproduce pictures, its latents lightly pulled to a normal distribution."""
+    stage = Stage("vae", out, networks.vae(), 2e-3, minutes)
+    model = stage.model
+
+    def loss(step: int) -> torch.Tensor:
+        pictures = to_unit(scenes.batch(TRAINING_SEED + step, BATCH // 2)[1])
+        with mixed():
+            posterior = model.encode(pictures).latent_dist
+            generator = torch.Generator().manual_seed(step)
+            drawn = model.decode(posterior.sample(generator)).sample
+        error = drawn.float() - pictures
+        return error.abs().mean() + error.square().mean() + 1e-4 * posterior.kl().float().mean() / 256
+
+    return stage.run(loss)
+
+
+# --- UNet and ControlNet ---------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Pool:
+    """Encoded scenes: latents of unit variance, the states of their prompts, maps."""
+
+    latents: torch.Tensor
+    tokens: torch.Tensor
+    maps: torch.Tensor
+    text: nn.Module
+    empty: torch.Tensor
+
+    def draw(self, step: int, count: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Latents, encoded prompts (some dropped) and maps of a training step."""
+        generator = torch.Generator().manual_seed(TRAINING_SEED + step)
+        rows = torch.randint(len(self.latents), (count,), generator=generator)
+        tokens = self.tokens[rows].clone()
+        tokens[torch.rand(count, generator=generator) < DROPPED] = self.empty
+        with torch.no_grad():
+            states = self.text(tokens).last_hidden_state
+        return self.latents[rows].float(), states, to_map(self.maps[rows])
+
+
+def to_map(maps: torch.Tensor) -> torch.Tensor:
+    """Maps from bytes to ``0..1``, as pipelines give them to a ControlNet."""
+    return maps.float() / 255.0
+
+
+def encode(out: Path, vae: nn.Module, text: nn.Module) -> tuple[Pool, float]:
+    """Encode the scenes of training once; returns them and the scaling factor of the latents."""
+    path = out / "pool.pt"
+    if not path.exists():
+        latents, tokens, maps = [], [], []
+        for start in range(0, POOL, 64):
+            prompts, pictures, drawn = scenes.batch(TRAINING_SEED + 500_000 + start, 64)
+            with torch.no_grad(), mixed():
+                means = vae.encode(to_unit(pictures)).latent_dist.mode()
+            latents.append(means.float())
+            tokens.append(token_ids(prompts))
+            maps.append(drawn)
+        together = torch.cat(latents)
+        scale = 1.0 / together.std().item()
+        torch.save(
+            {
+                "latents": (together * scale).half(),
+                "tokens": torch.cat(tokens),
+                "maps": torch.cat(maps),
+                "scale": scale,
+            },
+            path,
+        )
+    saved = torch.load(path, weights_only=True, mmap=True)
+    pool = Pool(saved["latents"], saved["tokens"], saved["maps"], text, token_ids([""])[0])
+    return pool, saved["scale"]
+
+
+def noisy(latents: torch.Tensor, step: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Latents with noise of random strength, the noise, and the timesteps."""
+    generator = torch.Generator().manual_seed(2 * TRAINING_SEED + step)
+    noise = torch.randn(latents.shape, generator=generator)
+    times = torch.randint(1000, (len(latents),), generator=generator)
+    return networks.scheduler().add_noise(latents, noise, times), noise, times
+
+
+def train_unet(out: Path, minutes: float, pool: Pool) -> nn.Module:
+    """Teach the UNet to denoise with the prompt alone."""
+    stage = Stage("unet", out, networks.unet(), 1e-3, minutes)
+
+    def loss(step: int) -> torch.Tensor:
+        latents, states, _ = pool.draw(step, BATCH)
+        inputs, noise, times = noisy(latents, step)
+        return functional.mse_loss(stage.model(inputs, times, states).sample, noise)
+
+    return stage.run(loss)
+
+
+def train_controlnet(out: Path, minutes: float, pool: Pool, unet: Any) -> nn.Module:
+    """Teach the ControlNet, on top of the frozen UNet, to put shapes where the map says."""
+    unet = unet.requires_grad_(False)
+    stage = Stage("controlnet", out, networks.controlnet(unet), 1e-3, minutes)
+
+    def loss(step: int) -> torch.Tensor:
+        latents, states, maps = pool.draw(step, BATCH)
+        inputs, noise, times = noisy(latents, step)
+        down, mid = stage.model(inputs, times, states, controlnet_cond=maps, return_dict=False)
+        predicted = unet(
+            inputs,
+            times,
+            states,
+            down_block_additional_residuals=down,
+            mid_block_additional_residual=mid,
+        ).sample
+        return functional.mse_loss(predicted, noise)
+
+    return stage.run(loss)
+
+
+def finished(out: Path, minutes: float) -> Iterator[tuple[str, nn.Module]]:
+    """Train what is not trained yet; yields every network in its order."""
+    share = {name: part * minutes for name, part in SHARES.items()}
+    text = train_text(out, share["text"])
+    yield "text", text
+    vae = train_vae(out, share["vae"])
+    yield "vae", vae
+    pool, scale = encode(out, vae, text)
+    (out / "scale.txt").write_text(f"{scale}\n")
+    unet = train_unet(out, share["unet"], pool)
+    yield "unet", unet
+    yield "controlnet", train_controlnet(out, share["controlnet"], pool, unet)
+
+
+def main() -> None:
+    """Train to the end."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("--out", type=Path, required=True, help="folder of checkpoints and log")
+    parser.add_argument("--minutes", type=float, default=115.0, help="budget of all stages")
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(0)
+    for name, model in finished(arguments.out, arguments.minutes):
+        print(name, f"{sum(weight.numel() for weight in model.parameters()) / 1e6:.2f} M weights", flush=True)
+
+
+if __name__ == "__main__":
+    main()

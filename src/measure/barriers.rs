@@ -1,0 +1,57 @@
+//! The original behind always-true branches: what an fp16 rewrite is compared with.
+
+use super::MeasureError;
+use super::verify::{Outputs, Proof, borrowed};
+use crate::engine::{CachedSession, ModelSource, Tensor};
+use crate::onnx::{encode_model, folder_of};
+use crate::plan::layout::Layout;
+use crate::plan::schedule::Schedule;
+use crate::plan::{Plan, Reuse, Rows};
+use crate::rewrite;
+
+impl Proof<'_> {
+    /// The original with always-true `If`s at the borders of the regions: what fp16 on
+    /// the CPU must equal, where a branch boundary rounds.
+    pub(super) fn with_barriers(&self, inputs: &[(String, Tensor)]) -> Result<Outputs, MeasureError> {
+        let mut model = self.model_plan.clone();
+        let always = Schedule::new(self.plan.steps, |_| true);
+        model.halves = false;
+        for gate in &mut model.gates {
+            gate.schedule = always.clone();
+        }
+        for site in &mut model.sites {
+            (site.reuse, site.rows) = (Reuse::Hold, Rows::All);
+        }
+        let plan = Plan {
+            models: vec![model.clone()],
+            ..self.plan.clone()
+        };
+        let file = || self.source.path.display().to_string();
+        let layout =
+            Layout::new(self.analysis, &plan, &model).map_err(|source| MeasureError::Layout {
+                file: file(),
+                source,
+            })?;
+        let proto = &self.source.proto;
+        let barriers =
+            rewrite::rewrite(proto, self.analysis, &plan, &model, &layout).map_err(|source| {
+                MeasureError::Barriers {
+                    file: file(),
+                    source,
+                }
+            })?;
+        let mut bytes = Vec::new();
+        encode_model(&barriers, &mut bytes).map_err(|source| MeasureError::File {
+            what: file(),
+            source,
+        })?;
+        let folder = Some(folder_of(&self.source.path));
+        let source = ModelSource::Memory {
+            name: file(),
+            bytes: bytes.into(),
+            folder,
+        };
+        let mut cached = CachedSession::open(self.engine, source, &self.options())?;
+        Ok(cached.run(&borrowed(inputs))?)
+    }
+}
