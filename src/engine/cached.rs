@@ -42,7 +42,11 @@ impl CachedSession {
         source: impl Into<ModelSource>,
         options: &SessionOptions,
     ) -> Result<Self> {
-        Self::new(Session::load(engine, source, options)?, options)
+        let options = SessionOptions {
+            no_memory_pattern: true,
+            ..options.clone()
+        };
+        Self::new(Session::load(engine, source, &options)?, &options)
     }
 
     fn new(session: Session, options: &SessionOptions) -> Result<Self> {

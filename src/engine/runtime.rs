@@ -76,6 +76,9 @@ fn configure(builder: SessionBuilder, options: &SessionOptions) -> ort::Result<S
         Optimization::Extended => GraphOptimizationLevel::Level2,
         Optimization::Default => GraphOptimizationLevel::All,
     })?;
+    if options.no_memory_pattern {
+        builder = builder.with_memory_pattern(false)?;
+    }
     if let Some(threads) = options.threads {
         builder = builder.with_intra_threads(threads)?;
     }

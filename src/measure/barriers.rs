@@ -12,7 +12,10 @@ use crate::rewrite;
 impl Proof<'_> {
     /// The original with always-true `If`s at the borders of the regions: what fp16 on
     /// the CPU must equal, where a branch boundary rounds.
-    pub(super) fn with_barriers(&self, inputs: &[(String, Tensor)]) -> Result<Outputs, MeasureError> {
+    pub(super) fn with_barriers(
+        &self,
+        inputs: &[(String, Tensor)],
+    ) -> Result<Outputs, MeasureError> {
         let mut model = self.model_plan.clone();
         let always = Schedule::new(self.plan.steps, |_| true);
         model.halves = false;

@@ -16,9 +16,9 @@ use crate::engine::{
     CachedSession, Engine, EngineKind, Optimization, Provider, Session, SessionOptions, Tensor,
 };
 use crate::onnx::Model;
+use crate::plan::Plan;
 use crate::plan::cost::Cost;
 use crate::plan::layout::Layout;
-use crate::plan::Plan;
 use crate::rewrite;
 
 /// How to measure.
@@ -211,6 +211,7 @@ fn options(settings: &Settings, optimization: Optimization) -> SessionOptions {
         provider_options: settings.provider_options.clone(),
         threads: None,
         profile: None,
+        no_memory_pattern: false,
     }
 }
 

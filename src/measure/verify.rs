@@ -16,8 +16,7 @@ pub use super::verdict::{Check, Settings, Verdict};
 use super::{Feeds, MeasureError};
 use crate::analysis::Analysis;
 use crate::engine::{
-    CachedSession, Engine, EngineKind, Optimization, Provider, Session,
-    SessionOptions, Tensor,
+    CachedSession, Engine, EngineKind, Optimization, Provider, Session, SessionOptions, Tensor,
 };
 use crate::onnx::{Model, graph_hash};
 use crate::plan::layout::Layout;
@@ -187,6 +186,7 @@ impl Proof<'_> {
             provider_options: self.settings.provider_options.clone(),
             threads: None,
             profile: None,
+            no_memory_pattern: false,
         }
     }
 

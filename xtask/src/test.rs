@@ -7,8 +7,10 @@ use anyhow::{Context, Result, bail};
 
 use crate::{cargo, setup};
 
-/// Test files whose subject is the engine, run once with each.
-const ENGINE_TESTS: &[&str] = &["engine"];
+/// Tests whose subject is the engine, run once with each: a test file, and which of its
+/// tests.
+const ENGINE_TESTS: &[(&str, &str)] =
+    &[("engine", ""), ("cli", "measure::"), ("proof", "distilled")];
 
 /// Options of `cargo xtask test`.
 #[derive(clap::Args)]
@@ -24,28 +26,31 @@ pub struct Args {
 
 /// Runs `cargo xtask test`.
 pub fn run(args: &Args) -> Result<()> {
-    let mut summaries = Vec::new();
+    let mut summaries: Vec<(String, Summary)> = Vec::new();
     let mut all = cargo::cargo();
     all.args(["test", "--workspace", "--no-fail-fast"])
         .args(&args.rest);
     if args.embedded_only {
         all.env("HGC_ENGINE", "tract").env_remove("ORT_DYLIB_PATH");
-        summaries.push(("all tests, embedded engine", tests(&mut all)?));
+        summaries.push(("all tests, embedded engine".to_owned(), tests(&mut all)?));
     } else {
         let library = setup::library().context(
             "cannot get the ONNX Runtime the tests need; set ORT_DYLIB_PATH to a library of \
              version 1.24 or newer, or run `cargo xtask test --embedded-only`",
         )?;
         all.env("HGC_ENGINE", "ort").env("ORT_DYLIB_PATH", &library);
-        summaries.push(("all tests, ONNX Runtime", tests(&mut all)?));
-        let mut again = cargo::cargo();
-        again.args(["test", "--no-fail-fast"]);
-        again.args(ENGINE_TESTS.iter().flat_map(|name| ["--test", name]));
-        again
-            .args(&args.rest)
-            .env("HGC_ENGINE", "tract")
-            .env_remove("ORT_DYLIB_PATH");
-        summaries.push(("engine tests, embedded engine", tests(&mut again)?));
+        summaries.push(("all tests, ONNX Runtime".to_owned(), tests(&mut all)?));
+        for (file, filter) in ENGINE_TESTS {
+            let mut again = cargo::cargo();
+            again.args(["test", "--no-fail-fast", "--test", file]);
+            again
+                .args(&args.rest)
+                .arg(filter)
+                .env("HGC_ENGINE", "tract")
+                .env_remove("ORT_DYLIB_PATH");
+            let title = format!("{file} {filter}, embedded engine").replace(" ,", ",");
+            summaries.push((title, tests(&mut again)?));
+        }
     }
     println!();
     for (title, summary) in &summaries {
