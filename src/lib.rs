@@ -85,5 +85,7 @@ pub mod engine;
 pub mod graph;
 pub mod measure;
 pub mod onnx;
+pub mod pipeline;
 pub mod plan;
 pub mod rewrite;
+pub mod sampler;

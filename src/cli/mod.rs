@@ -7,6 +7,7 @@ mod doctor;
 mod engine;
 mod inspect;
 mod plan;
+mod run;
 mod strip;
 mod verify;
 
@@ -36,6 +37,8 @@ enum Command {
     Verify(verify::Args),
     /// Time the denoising loop of original and compiled models
     Bench(bench::Args),
+    /// Draw pictures with a pipeline, original or compiled, or compare the two
+    Run(run::Args),
     /// Show which ONNX Runtime is used and what it offers
     Doctor(doctor::Args),
 }
@@ -64,6 +67,7 @@ pub fn main() -> ExitCode {
         Command::Strip(args) => strip::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Run(args) => run::run(&args),
         Command::Doctor(args) => doctor::run(args).map(|()| Outcome::Done),
     };
     match result {

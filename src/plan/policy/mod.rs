@@ -364,6 +364,12 @@ fn parameters(policy: Policy, options: &Options) -> BTreeMap<String, String> {
     if let Some(cut) = options.cut.filter(|_| deep) {
         put("cut", cut.to_string());
     }
+    if options.control_start > 0.0 {
+        put("control-start", options.control_start.to_string());
+    }
+    if options.control_end < 1.0 {
+        put("control-end", options.control_end.to_string());
+    }
     match policy {
         Policy::None | Policy::Lossless => {}
         Policy::DeepCache => {

@@ -1,0 +1,397 @@
+//! The denoising loop: sampler, guidance, ControlNets, UNet.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use image::RgbImage;
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution, StandardNormal};
+
+use super::feeds::Step;
+use super::{Folder, Network, PipelineError, Version, picture};
+use crate::analysis::inputs::InputKind;
+use crate::compile::{self, Inputs};
+use crate::engine::{Dim, Engine, SessionOptions, Tensor};
+use crate::plan::{Plan, Prompted};
+use crate::sampler::{Config, Sampler};
+
+/// How to generate.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Denoising steps.
+    pub steps: usize,
+    /// Guidance scale; 1 or less runs the prompted half alone.
+    pub guidance: f64,
+    /// Seed of the first picture; the next ones have the next seeds.
+    pub seed: u64,
+    /// Strength of all ControlNets.
+    pub control_scale: f32,
+    /// Shares of the generation between which ControlNets work.
+    pub control_window: (f64, f64),
+    /// Width and height of the pictures in pixels.
+    pub size: (u32, u32),
+}
+
+/// What to draw: one prompt, several times.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    /// States of the prompt.
+    pub prompt: Vec<f32>,
+    /// States of the negative prompt.
+    pub negative: Vec<f32>,
+    /// Tokens and width of either.
+    pub text_shape: [usize; 2],
+    /// Summaries of both; empty where the UNet takes none.
+    pub pooled: [Vec<f32>; 2],
+    /// Control images, one a ControlNet, in the size of the pictures.
+    pub images: Vec<RgbImage>,
+    /// Pictures to draw.
+    pub count: usize,
+}
+
+/// The result of a generation.
+#[derive(Clone, Debug)]
+pub struct Denoised {
+    /// `[B, C, h, w]`.
+    pub latents: Tensor,
+    /// Seconds of every step.
+    pub seconds: Vec<f64>,
+}
+
+/// UNet and ControlNets of a pipeline, ready to run.
+#[derive(Debug)]
+pub struct Loop {
+    unet: Network,
+    unet_file: PathBuf,
+    controlnets: Vec<(Network, PathBuf)>,
+    sampler: Config,
+    down_sampling: u32,
+    plan: Option<Plan>,
+}
+
+impl Loop {
+    /// Loads the networks of a pipeline.
+    ///
+    /// # Errors
+    /// [`PipelineError`] naming the file that fails.
+    pub fn open(
+        engine: &'static Engine,
+        folder: &Folder,
+        sampler: Config,
+        version: Version,
+        options: &SessionOptions,
+    ) -> Result<Self, PipelineError> {
+        let open = |file: &PathBuf| Network::open(engine, file, version, options);
+        let plan = folder.plan.clone().filter(|_| version == Version::AsIs);
+        let controlnets = folder.controlnets.iter();
+        Self {
+            unet: open(&folder.unet)?,
+            unet_file: folder.unet.clone(),
+            controlnets: controlnets
+                .map(|file| Ok((open(file)?, file.clone())))
+                .collect::<Result<_, PipelineError>>()?,
+            sampler,
+            down_sampling: u32::try_from(folder.down_sampling).unwrap_or(8),
+            plan,
+        }
+        .checked()
+    }
+
+    /// Loads the networks as they come out of a compilation, without writing them.
+    ///
+    /// # Errors
+    /// [`PipelineError`] naming the file that fails.
+    pub fn compiled(
+        engine: &'static Engine,
+        folder: &Folder,
+        sampler: Config,
+        (inputs, session, planned): (&Inputs, &compile::Session<'_>, &compile::Planned),
+        options: &SessionOptions,
+    ) -> Result<Self, PipelineError> {
+        let mut networks = Vec::new();
+        for (index, source) in inputs.sources.iter().enumerate() {
+            let proto = session
+                .rewrite(planned, index)
+                .map_err(|e| PipelineError::Size {
+                    what: e.to_string(),
+                })?;
+            let path = &source.model.path;
+            let network = Network::compiled(engine, path, &source.model.proto, &proto, options)?;
+            networks.push((network, path.clone()));
+        }
+        let mut networks = networks.into_iter();
+        let missing = || PipelineError::Missing {
+            folder: folder.path.clone(),
+            part: "unet/model.onnx".to_owned(),
+        };
+        let (unet, unet_file) = networks.next().ok_or_else(missing)?;
+        Self {
+            unet,
+            unet_file,
+            controlnets: networks.collect(),
+            sampler,
+            down_sampling: u32::try_from(folder.down_sampling).unwrap_or(8),
+            plan: Some(planned.plan.clone()),
+        }
+        .checked()
+    }
+
+    /// Whether the networks fit together.
+    fn checked(self) -> Result<Self, PipelineError> {
+        let is_unet = self.unet.of_kind(InputKind::Latent).next().is_some()
+            && self.unet.of_kind(InputKind::Text).next().is_some();
+        if !is_unet {
+            return Err(PipelineError::NotThis {
+                file: self.unet_file.clone(),
+                what: "latent and text",
+                role: "UNet",
+            });
+        }
+        let taken = self.unet.of_kind(InputKind::Residual).count();
+        for (network, file) in &self.controlnets {
+            if network.of_kind(InputKind::ControlImage).next().is_none() {
+                return Err(PipelineError::NotThis {
+                    file: file.clone(),
+                    what: "control image",
+                    role: "ControlNet",
+                });
+            }
+            if network.outputs.len() != taken {
+                return Err(PipelineError::Residuals {
+                    unet: taken,
+                    found: network.outputs.len(),
+                });
+            }
+        }
+        if taken > 0 && self.controlnets.is_empty() {
+            return Err(PipelineError::Residuals {
+                unet: taken,
+                found: 0,
+            });
+        }
+        Ok(self)
+    }
+
+    /// Control images that a generation needs.
+    #[must_use]
+    pub fn control_images(&self) -> usize {
+        let merged = self.unet.of_kind(InputKind::ControlImage).next();
+        match merged.and_then(|info| info.dims.first()) {
+            Some(Dim::Fixed(count)) => *count,
+            Some(_) => 1,
+            None => self.controlnets.len(),
+        }
+    }
+
+    /// The plan that the networks follow.
+    #[must_use]
+    pub fn plan(&self) -> Option<&Plan> {
+        self.plan.as_ref()
+    }
+
+    /// Whether guidance takes two halves: a model distilled with guidance takes its scale.
+    fn has_halves(&self, guidance: f64) -> bool {
+        let distilled = self.unet.of_kind(InputKind::GuidanceEmbedding).next();
+        guidance > 1.0 && distilled.is_none()
+    }
+
+    fn check(&self, batch: &Batch, settings: &Settings) -> Result<(), PipelineError> {
+        let expected = self.control_images();
+        if batch.images.len() != expected {
+            return Err(PipelineError::ControlImages {
+                controlnets: expected,
+                images: batch.images.len(),
+            });
+        }
+        if let Some(plan) = &self.plan {
+            if plan.steps != settings.steps {
+                return Err(PipelineError::Steps {
+                    planned: plan.steps,
+                    asked: settings.steps,
+                });
+            }
+            if plan.guidance.schedule.has_half() && !self.has_halves(settings.guidance) {
+                let what = "the pipeline was compiled for guidance by two halves; give a \
+                            --guidance above 1, or compile with another policy";
+                return Err(PipelineError::Size {
+                    what: what.to_owned(),
+                });
+            }
+        }
+        let (width, height) = settings.size;
+        if width == 0
+            || height == 0
+            || width % self.down_sampling != 0
+            || height % self.down_sampling != 0
+        {
+            let what = format!(
+                "{width}x{height} pixels: give multiples of {}",
+                self.down_sampling
+            );
+            return Err(PipelineError::Size { what });
+        }
+        Ok(())
+    }
+
+    /// Runs a generation; `progress` is told of every step and its seconds.
+    ///
+    /// # Errors
+    /// [`PipelineError`] if the batch does not fit or the engine refuses.
+    #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation)]
+    pub fn run(
+        &mut self,
+        batch: &Batch,
+        settings: &Settings,
+        progress: &mut dyn FnMut(usize, f64),
+    ) -> Result<Denoised, PipelineError> {
+        self.check(batch, settings)?;
+        let sampler = Sampler::new(&self.sampler, settings.steps);
+        let mut sampler = sampler.map_err(|source| PipelineError::Scheduler {
+            file: PathBuf::from("scheduler_config.json"),
+            source,
+        })?;
+        let (width, height) = settings.size;
+        let (w, h) = (
+            (width / self.down_sampling) as usize,
+            (height / self.down_sampling) as usize,
+        );
+        let channels = self.latent_channels();
+        let row = channels * h * w;
+        let mut random: Vec<ChaCha8Rng> = (0..batch.count as u64)
+            .map(|i| ChaCha8Rng::seed_from_u64(settings.seed.wrapping_add(i)))
+            .collect();
+        let sigma = sampler.initial_sigma() as f32;
+        let mut latent: Vec<f32> = normal(&mut random, row).iter().map(|v| v * sigma).collect();
+        let halves = self.has_halves(settings.guidance);
+        let prompted_first = self.plan.as_ref().map(|p| p.guidance.prompted) == Some(Prompted::First);
+        let order = |prompted: &[f32], other: &[f32]| -> Vec<f32> {
+            let (prompted, other) = (prompted.repeat(batch.count), other.repeat(batch.count));
+            match (halves, prompted_first) {
+                (false, _) => prompted,
+                (true, true) => [prompted, other].concat(),
+                (true, false) => [other, prompted].concat(),
+            }
+        };
+        let text = order(&batch.prompt, &batch.negative);
+        let pooled = order(&batch.pooled[0], &batch.pooled[1]);
+        let images: Vec<Vec<f32>> = batch.images.iter().map(picture::to_planes).collect();
+        let rows = batch.count * if halves { 2 } else { 1 };
+        let (fw, fh) = (width as f32, height as f32);
+        self.begin()?;
+        let mut seconds = Vec::new();
+        for index in 0..settings.steps {
+            let start = Instant::now();
+            let scaled = sampler.scaled(index, &latent).repeat(if halves { 2 } else { 1 });
+            let scale = settings.scale_at(index);
+            let scales = vec![scale; images.len()];
+            let mut step = Step {
+                latent: &scaled,
+                shape: [rows, channels, h, w],
+                timestep: sampler.timesteps()[index],
+                text: &text,
+                text_shape: batch.text_shape,
+                pooled: &pooled,
+                time_ids: [fh, fw, 0.0, 0.0, fh, fw],
+                guidance: settings.guidance,
+                images: &images,
+                image_size: [height as usize, width as usize],
+                scales: &scales,
+                residuals: &[],
+            };
+            let residuals = self.residuals(&step, scale)?;
+            step.residuals = &residuals;
+            let feeds = step.feed(&self.unet, &self.unet_file)?;
+            let outputs = self.unet.run(&feeds)?;
+            let noise = outputs.first().map(Tensor::to_f32).unwrap_or_default();
+            let guided = if halves && noise.len() == 2 * latent.len() {
+                let (a, b) = noise.split_at(latent.len());
+                let (prompted, other) = if prompted_first { (a, b) } else { (b, a) };
+                let g = settings.guidance as f32;
+                let guide = |(p, o): (&f32, &f32)| o + g * (p - o);
+                prompted.iter().zip(other).map(guide).collect()
+            } else {
+                noise
+            };
+            if guided.len() != latent.len() {
+                return Err(PipelineError::NotThis {
+                    file: self.unet_file.clone(),
+                    what: "noise of the latent's shape as first",
+                    role: "UNet",
+                });
+            }
+            let mut fresh = |_: usize| normal(&mut random, row);
+            latent = sampler.next(index, &latent, &guided, &mut fresh);
+            seconds.push(start.elapsed().as_secs_f64());
+            progress(index, seconds[index]);
+        }
+        Ok(Denoised {
+            latents: Tensor::from_f32(&[batch.count, channels, h, w], &latent)?,
+            seconds,
+        })
+    }
+
+    fn begin(&mut self) -> Result<(), PipelineError> {
+        self.unet.begin()?;
+        self.controlnets.iter_mut().try_for_each(|(n, _)| n.begin())
+    }
+
+    fn latent_channels(&self) -> usize {
+        let info = self.unet.of_kind(InputKind::Latent).next();
+        match info.and_then(|i| i.dims.get(1)) {
+            Some(Dim::Fixed(channels)) => *channels,
+            _ => 4,
+        }
+    }
+
+    /// The sum of what all ControlNets give; a model without a scale input is scaled here.
+    fn residuals(&mut self, step: &Step<'_>, scale: f32) -> Result<Vec<Tensor>, PipelineError> {
+        let mut total: Vec<Tensor> = Vec::new();
+        for (index, (network, file)) in self.controlnets.iter_mut().enumerate() {
+            let own = Step {
+                images: &step.images[index..=index],
+                scales: &step.scales[index..=index],
+                ..*step
+            };
+            let feeds = own.feed(network, file)?;
+            let mut found = network.run(&feeds)?;
+            if network.of_kind(InputKind::ControlScale).next().is_none() {
+                for tensor in &mut found {
+                    let values: Vec<f32> = tensor.to_f32().iter().map(|v| v * scale).collect();
+                    *tensor = Tensor::from_f32_as(tensor.dtype(), tensor.shape(), &values)?;
+                }
+            }
+            if total.is_empty() {
+                total = found;
+                continue;
+            }
+            for (sum, more) in total.iter_mut().zip(&found) {
+                let pairs = sum.to_f32().into_iter().zip(more.to_f32());
+                let values: Vec<f32> = pairs.map(|(a, b)| a + b).collect();
+                *sum = Tensor::from_f32_as(sum.dtype(), sum.shape(), &values)?;
+            }
+        }
+        Ok(total)
+    }
+}
+
+impl Settings {
+    /// Strength of the ControlNets on a step, as diffusers' `control_guidance_start` and
+    /// `control_guidance_end` have it.
+    #[allow(clippy::cast_precision_loss)]
+    fn scale_at(&self, step: usize) -> f32 {
+        let n = self.steps as f64;
+        let (start, end) = self.control_window;
+        let on = step as f64 / n >= start && (step + 1) as f64 / n <= end + 1e-9;
+        if on { self.control_scale } else { 0.0 }
+    }
+}
+
+/// Normal noise of `row` values for each generator.
+fn normal(random: &mut [ChaCha8Rng], row: usize) -> Vec<f32> {
+    let draw = |rng: &mut ChaCha8Rng| -> Vec<f32> {
+        let one = |_| StandardNormal.sample(rng);
+        (0..row).map(one).collect()
+    };
+    random.iter_mut().flat_map(draw).collect()
+}

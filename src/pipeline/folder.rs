@@ -1,0 +1,163 @@
+//! The parts of a pipeline folder and what its configuration files say.
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::PipelineError;
+use crate::plan::Plan;
+
+/// What a pipeline folder holds.
+#[derive(Clone, Debug)]
+pub struct Folder {
+    /// The folder.
+    pub path: PathBuf,
+    /// The UNet, alone or merged with ControlNets.
+    pub unet: PathBuf,
+    /// ControlNets in the order of their folders.
+    pub controlnets: Vec<PathBuf>,
+    /// Text encoders: one, or two for SDXL.
+    pub text_encoders: Vec<PathBuf>,
+    /// Folders of their tokenizers.
+    pub tokenizers: Vec<PathBuf>,
+    /// The decoder of the VAE.
+    pub vae_decoder: PathBuf,
+    /// `scheduler_config.json`.
+    pub scheduler: PathBuf,
+    /// The plan of a compiled pipeline.
+    pub plan: Option<Plan>,
+    /// Latents are divided by this before they are decoded.
+    pub scaling_factor: f32,
+    /// Added to latents after that.
+    pub shift_factor: f32,
+    /// Pixels of a latent's side.
+    pub down_sampling: usize,
+    /// Latent size that the UNet was trained at.
+    pub sample_size: Option<usize>,
+    /// SDXL: the empty prompt is encoded as zeros.
+    pub zeros_for_empty: bool,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Index {
+    force_zeros_for_empty_prompt: Option<bool>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Vae {
+    scaling_factor: Option<f32>,
+    shift_factor: Option<f32>,
+    block_out_channels: Option<Vec<usize>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Unet {
+    sample_size: Option<serde_json::Value>,
+}
+
+impl Folder {
+    /// Looks for the parts of a pipeline.
+    ///
+    /// # Errors
+    /// [`PipelineError`] naming what is missing and where it was looked for.
+    pub fn read(path: &Path) -> Result<Self, PipelineError> {
+        if !path.is_dir() {
+            return Err(PipelineError::NotAFolder {
+                path: path.to_owned(),
+            });
+        }
+        let model = |part: &str| -> Result<PathBuf, PipelineError> {
+            found(path, part).ok_or_else(|| PipelineError::Missing {
+                folder: path.to_owned(),
+                part: format!("{part}/model.onnx"),
+            })
+        };
+        let several = |part: &str| -> Vec<PathBuf> {
+            let first = found(path, part).into_iter();
+            let names = (1..).map(|i| format!("{part}_{i}"));
+            first
+                .chain(names.map_while(|name| found(path, &name)))
+                .collect()
+        };
+        let mut text_encoders = vec![model("text_encoder")?];
+        text_encoders.extend(found(path, "text_encoder_2"));
+        let mut tokenizers = vec![path.join("tokenizer")];
+        if text_encoders.len() == 2 {
+            tokenizers.push(path.join("tokenizer_2"));
+        }
+        let scheduler = path.join("scheduler").join("scheduler_config.json");
+        if !scheduler.is_file() {
+            return Err(PipelineError::Missing {
+                folder: path.to_owned(),
+                part: "scheduler/scheduler_config.json".to_owned(),
+            });
+        }
+        let vae_decoder = model("vae_decoder")?;
+        let beside = vae_decoder.with_file_name("config.json");
+        let vae: Vae = config(&[beside, path.join("vae").join("config.json")])?;
+        let unet: Unet = config(&[path.join("unet").join("config.json")])?;
+        let index: Index = config(&[path.join("model_index.json")])?;
+        let levels = vae.block_out_channels.map_or(4, |c| c.len().clamp(1, 16));
+        let size = unet.sample_size.as_ref();
+        Ok(Self {
+            path: path.to_owned(),
+            unet: model("unet")?,
+            controlnets: several("controlnet"),
+            text_encoders,
+            tokenizers,
+            vae_decoder,
+            scheduler,
+            plan: plan(path)?,
+            scaling_factor: vae.scaling_factor.unwrap_or(0.18215),
+            shift_factor: vae.shift_factor.unwrap_or(0.0),
+            down_sampling: 1 << (levels - 1),
+            sample_size: size
+                .and_then(serde_json::Value::as_u64)
+                .and_then(|s| usize::try_from(s).ok()),
+            zeros_for_empty: index.force_zeros_for_empty_prompt.unwrap_or(true),
+        })
+    }
+}
+
+/// `model.onnx` of a part, or the only model there is in its folder.
+fn found(pipeline: &Path, part: &str) -> Option<PathBuf> {
+    let folder = pipeline.join(part);
+    let usual = folder.join("model.onnx");
+    if usual.is_file() {
+        return Some(usual);
+    }
+    let entries = folder.read_dir().ok()?.filter_map(Result::ok);
+    let mut models = entries
+        .map(|e| e.path())
+        .filter(|p| p.extension().is_some_and(|e| e == "onnx"));
+    let only = models.next()?;
+    models.next().is_none().then_some(only)
+}
+
+/// The first of some configuration files that there is; the default where there is none.
+fn config<T: Default + for<'de> Deserialize<'de>>(files: &[PathBuf]) -> Result<T, PipelineError> {
+    for file in files {
+        if let Ok(text) = std::fs::read_to_string(file) {
+            return serde_json::from_str(&text).map_err(|source| PipelineError::Json {
+                file: file.clone(),
+                source,
+            });
+        }
+    }
+    Ok(T::default())
+}
+
+fn plan(folder: &Path) -> Result<Option<Plan>, PipelineError> {
+    let file = folder.join(crate::compile::output::PLAN_FILE);
+    let Ok(text) = std::fs::read_to_string(&file) else {
+        return Ok(None);
+    };
+    let plan = toml::from_str(&text).map_err(|source| PipelineError::Plan {
+        file,
+        source: Box::new(source),
+    })?;
+    Ok(Some(plan))
+}

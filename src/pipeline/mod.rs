@@ -1,0 +1,136 @@
+//! From a prompt and a control image to a picture, by a pipeline folder of ONNX files.
+
+mod denoise;
+mod feeds;
+pub mod folder;
+pub mod network;
+pub mod picture;
+mod text;
+pub mod tokenizer;
+
+use std::path::PathBuf;
+
+pub use denoise::{Batch, Denoised, Loop, Settings};
+pub use folder::Folder;
+pub use network::{Network, Version};
+pub use text::{Encoded, encode};
+
+use crate::engine::{Engine, EngineError, Session, SessionOptions, Tensor, TensorError};
+use crate::onnx::ReadError;
+use crate::sampler::SamplerError;
+
+/// Why a pipeline cannot be read or run.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum PipelineError {
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    #[error(transparent)]
+    Tensor(#[from] TensorError),
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error("{path} is not a folder; give a pipeline folder, with unet/model.onnx and the rest in it", path = path.display())]
+    NotAFolder { path: PathBuf },
+    #[error("{folder} has no {part}, which a picture needs; export the whole pipeline", folder = folder.display())]
+    Missing { folder: PathBuf, part: String },
+    #[error("{file}: not the configuration file it should be", file = file.display())]
+    Json {
+        file: PathBuf,
+        source: serde_json::Error,
+    },
+    #[error("{file}: not a plan", file = file.display())]
+    Plan {
+        file: PathBuf,
+        source: Box<toml::de::Error>,
+    },
+    #[error("{folder} has neither tokenizer.json nor vocab.json and merges.txt", folder = folder.display())]
+    NoTokenizer { folder: PathBuf },
+    #[error("{file}: {reason}", file = file.display())]
+    Tokenizer { file: PathBuf, reason: String },
+    #[error("{file}", file = file.display())]
+    Scheduler { file: PathBuf, source: SamplerError },
+    #[error("cannot open {file}", file = file.display())]
+    Open {
+        file: PathBuf,
+        source: std::io::Error,
+    },
+    #[error("{file} is not a picture that can be read or written (PNG, JPEG)", file = file.display())]
+    Picture {
+        file: PathBuf,
+        source: image::ImageError,
+    },
+    #[error("the VAE gave a tensor of shape {shape:?}, not pictures [B, 3, H, W]")]
+    NotAPicture { shape: Vec<usize> },
+    #[error("{file}: the graph could not be written", file = file.display())]
+    Encode {
+        file: PathBuf,
+        source: std::io::Error,
+    },
+    #[error("{file} has no {what} input or output; is it a {role}?", file = file.display())]
+    NotThis {
+        file: PathBuf,
+        what: &'static str,
+        role: &'static str,
+    },
+    #[error(
+        "{file}: input {name:?} is not one that a pipeline knows how to feed",
+        file = file.display()
+    )]
+    UnknownInput { file: PathBuf, name: String },
+    #[error(
+        "the UNet takes {unet} residuals, the ControlNets give {found}; they do not belong together"
+    )]
+    Residuals { unet: usize, found: usize },
+    #[error(
+        "the pipeline has {controlnets} ControlNets, and {images} control images were given; give \
+         --control once for each"
+    )]
+    ControlImages { controlnets: usize, images: usize },
+    #[error(
+        "the pipeline was compiled for {planned} steps, {asked} were asked for; leave out --steps, \
+         or compile again with --steps {asked}"
+    )]
+    Steps { planned: usize, asked: usize },
+    #[error("{what}")]
+    Size { what: String },
+}
+
+/// Decodes latents `[B, C, h, w]` to pictures, one row after the other: the decoder takes
+/// more memory than the UNet.
+///
+/// # Errors
+/// [`PipelineError`] if the decoder refuses.
+pub fn decode(
+    engine: &'static Engine,
+    folder: &Folder,
+    options: &SessionOptions,
+    latents: &[Tensor],
+) -> Result<Vec<image::RgbImage>, PipelineError> {
+    let mut session = Session::load(engine, &folder.vae_decoder, options)?;
+    let missing = || PipelineError::NotThis {
+        file: folder.vae_decoder.clone(),
+        what: "latent",
+        role: "VAE decoder",
+    };
+    let input = session.inputs().first().ok_or_else(missing)?.clone();
+    let mut pictures = Vec::new();
+    for batch in latents {
+        let [rows, channels, height, width] = *batch.shape() else {
+            return Err(missing());
+        };
+        let values = batch.to_f32();
+        let row = channels * height * width;
+        for i in 0..rows {
+            let one: Vec<f32> = values[i * row..(i + 1) * row]
+                .iter()
+                .map(|v| v / folder.scaling_factor + folder.shift_factor)
+                .collect();
+            let shape = [1, channels, height, width];
+            let tensor = Tensor::from_f32_as(input.dtype, &shape, &one)?;
+            let results = session.run(&[(&input.name, &tensor)], None)?;
+            let (_, decoded) = results.first().ok_or_else(missing)?;
+            pictures.extend(picture::from_tensor(decoded)?);
+        }
+    }
+    Ok(pictures)
+}

@@ -1,0 +1,173 @@
+//! A UNet or ControlNet of a pipeline, original or compiled, fed by what its inputs mean.
+
+use std::path::{Path, PathBuf};
+
+use super::PipelineError;
+use crate::analysis::inputs::{InputKind, classify};
+use crate::engine::{
+    CachedSession, Engine, ModelSource, Session, SessionOptions, Tensor, ValueInfo,
+};
+use crate::graph::Graph;
+use crate::onnx::{Model, encode_model, folder_of};
+use crate::proto::ModelProto;
+use crate::rewrite;
+
+/// Which graph of a file to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    /// As it is in the file.
+    AsIs,
+    /// Without caches: a compiled file is stripped first.
+    Original,
+}
+
+/// A loaded UNet or ControlNet.
+#[derive(Debug)]
+pub struct Network {
+    session: Runner,
+    /// Inputs of the original graph, with what they mean.
+    pub inputs: Vec<(ValueInfo, InputKind)>,
+    /// Outputs of the original graph.
+    pub outputs: Vec<ValueInfo>,
+}
+
+#[derive(Debug)]
+enum Runner {
+    Plain(Session),
+    Cached(Box<CachedSession>),
+}
+
+impl Network {
+    /// Loads a file.
+    ///
+    /// # Errors
+    /// [`PipelineError`] if it cannot be read or loaded.
+    pub fn open(
+        engine: &'static Engine,
+        path: &Path,
+        version: Version,
+        options: &SessionOptions,
+    ) -> Result<Self, PipelineError> {
+        let model = Model::read(path)?;
+        let Ok(original) = rewrite::strip(&model.proto) else {
+            let source = ModelSource::File(path.to_owned());
+            return Self::plain(engine, &model.proto, source, options);
+        };
+        if version == Version::Original {
+            let source = in_memory(path, &original)?;
+            return Self::plain(engine, &original, source, options);
+        }
+        Self::cached(engine, &original, ModelSource::File(path.to_owned()), options)
+    }
+
+    /// Loads a graph that was just rewritten, with weights from the folder of `path`.
+    ///
+    /// # Errors
+    /// [`PipelineError`] if it cannot be loaded.
+    pub fn compiled(
+        engine: &'static Engine,
+        path: &Path,
+        original: &ModelProto,
+        compiled: &ModelProto,
+        options: &SessionOptions,
+    ) -> Result<Self, PipelineError> {
+        Self::cached(engine, original, in_memory(path, compiled)?, options)
+    }
+
+    fn plain(
+        engine: &'static Engine,
+        proto: &ModelProto,
+        source: ModelSource,
+        options: &SessionOptions,
+    ) -> Result<Self, PipelineError> {
+        let session = Session::load(engine, source, options)?;
+        let (inputs, outputs) = declared(proto, &session);
+        Ok(Self {
+            inputs,
+            outputs,
+            session: Runner::Plain(session),
+        })
+    }
+
+    fn cached(
+        engine: &'static Engine,
+        original: &ModelProto,
+        source: ModelSource,
+        options: &SessionOptions,
+    ) -> Result<Self, PipelineError> {
+        let cached = CachedSession::open(engine, source, options)?;
+        let (inputs, outputs) = declared(original, cached.session());
+        Ok(Self {
+            inputs,
+            outputs,
+            session: Runner::Cached(Box::new(cached)),
+        })
+    }
+
+    /// Begins a generation.
+    ///
+    /// # Errors
+    /// [`PipelineError`] if the engine refuses.
+    pub fn begin(&mut self) -> Result<(), PipelineError> {
+        if let Runner::Cached(cached) = &mut self.session {
+            cached.reset()?;
+        }
+        Ok(())
+    }
+
+    /// Evaluates the next step.
+    ///
+    /// # Errors
+    /// [`PipelineError`] if the engine refuses.
+    pub fn run(&mut self, feeds: &[(String, Tensor)]) -> Result<Vec<Tensor>, PipelineError> {
+        let given: Vec<(&str, &Tensor)> = feeds.iter().map(|(n, t)| (n.as_str(), t)).collect();
+        let results = match &mut self.session {
+            Runner::Plain(session) => session.run(&given, None)?,
+            Runner::Cached(cached) => cached.run(&given)?,
+        };
+        Ok(results.into_iter().map(|(_, tensor)| tensor).collect())
+    }
+
+    /// Inputs of one meaning, in order.
+    pub fn of_kind(&self, kind: InputKind) -> impl Iterator<Item = &ValueInfo> {
+        self.inputs
+            .iter()
+            .filter(move |(_, k)| *k == kind)
+            .map(|(info, _)| info)
+    }
+}
+
+/// The inputs and outputs of the original graph, as the session declares them.
+fn declared(
+    original: &ModelProto,
+    session: &Session,
+) -> (Vec<(ValueInfo, InputKind)>, Vec<ValueInfo>) {
+    let Some(proto) = &original.graph else {
+        return (Vec::new(), Vec::new());
+    };
+    let graph = Graph::new(proto);
+    let kinds = classify(&graph);
+    let by_name = |name: &str| session.inputs().iter().find(|i| i.name == name).cloned();
+    let inputs = graph.inputs().iter().zip(kinds).filter_map(|(value, kind)| {
+        by_name(graph.name(*value)).map(|info| (info, kind))
+    });
+    let count = proto.output.len();
+    (
+        inputs.collect(),
+        session.outputs().iter().take(count).cloned().collect(),
+    )
+}
+
+fn in_memory(path: &Path, proto: &ModelProto) -> Result<ModelSource, PipelineError> {
+    let mut bytes = Vec::new();
+    encode_model(proto, &mut bytes).map_err(|source| PipelineError::Encode {
+        file: path.to_owned(),
+        source,
+    })?;
+    let folder: PathBuf = folder_of(path);
+    Ok(ModelSource::Memory {
+        name: path.display().to_string(),
+        bytes: bytes.into(),
+        folder: Some(folder),
+    })
+}

@@ -1,0 +1,185 @@
+//! Pictures: reading control images, writing results, and how much two pictures differ.
+
+use std::path::Path;
+
+use image::imageops::FilterType;
+use image::{DynamicImage, Rgb, RgbImage};
+
+use super::PipelineError;
+use crate::engine::Tensor;
+
+/// Differences are shown this many times larger.
+const SHOWN_DIFFERENCE: i32 = 4;
+/// Side of the window of [`ssim`].
+const WINDOW: u32 = 8;
+
+/// Reads a control image as RGB.
+///
+/// # Errors
+/// [`PipelineError`] if it is no picture that can be read.
+pub fn read(path: &Path) -> Result<RgbImage, PipelineError> {
+    let picture = |e: image::ImageError| PipelineError::Picture {
+        file: path.to_owned(),
+        source: e,
+    };
+    let reader = image::ImageReader::open(path).map_err(|source| PipelineError::Open {
+        file: path.to_owned(),
+        source,
+    })?;
+    let reader = reader
+        .with_guessed_format()
+        .map_err(|source| PipelineError::Open {
+            file: path.to_owned(),
+            source,
+        })?;
+    let found: DynamicImage = reader.decode().map_err(picture)?;
+    Ok(found.to_rgb8())
+}
+
+/// Resizes a control image. Maps have sharp borders, so no colours are mixed when the
+/// size is a multiple.
+#[must_use]
+pub fn resized(picture: &RgbImage, width: u32, height: u32) -> RgbImage {
+    if picture.dimensions() == (width, height) {
+        return picture.clone();
+    }
+    image::imageops::resize(picture, width, height, FilterType::Lanczos3)
+}
+
+/// Bytes to `0..1`, channels first, once for each row of the batch.
+#[must_use]
+pub fn to_planes(picture: &RgbImage) -> Vec<f32> {
+    let plane = |c: usize| picture.pixels().map(move |p| f32::from(p.0[c]) / 255.0);
+    (0..3).flat_map(plane).collect()
+}
+
+/// The pictures of a decoded batch, `-1..1`, `[B, 3, H, W]`.
+///
+/// # Errors
+/// [`PipelineError`] if the tensor is no batch of pictures.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+pub fn from_tensor(tensor: &Tensor) -> Result<Vec<RgbImage>, PipelineError> {
+    let [_, 3, height, width] = *tensor.shape() else {
+        return Err(PipelineError::NotAPicture {
+            shape: tensor.shape().to_vec(),
+        });
+    };
+    let values = tensor.to_f32();
+    let (w, h) = (width as u32, height as u32);
+    let plane = width * height;
+    let of = |rows: &[f32]| {
+        RgbImage::from_fn(w, h, |x, y| {
+            let at = y as usize * width + x as usize;
+            let byte = |c: usize| {
+                let value = (rows[c * plane + at] / 2.0 + 0.5).clamp(0.0, 1.0);
+                (value * 255.0).round() as u8
+            };
+            Rgb([byte(0), byte(1), byte(2)])
+        })
+    };
+    Ok(values.chunks_exact(3 * plane.max(1)).map(of).collect())
+}
+
+/// Writes a picture to a temporary name, then renames it; the ending chooses the format.
+///
+/// # Errors
+/// [`PipelineError`] naming the file.
+pub fn write(picture: &RgbImage, path: &Path) -> Result<(), PipelineError> {
+    let format = image::ImageFormat::from_path(path).map_err(|source| PipelineError::Picture {
+        file: path.to_owned(),
+        source,
+    })?;
+    let open = |source| PipelineError::Open {
+        file: path.to_owned(),
+        source,
+    };
+    let folder = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(open)?;
+    let mut buffered = std::io::BufWriter::new(file.as_file_mut());
+    let written = picture.write_to(&mut buffered, format);
+    let flushed = std::io::Write::flush(&mut buffered);
+    drop(buffered);
+    written.map_err(|source| PipelineError::Picture {
+        file: path.to_owned(),
+        source,
+    })?;
+    flushed.map_err(open)?;
+    file.persist(path).map_err(|e| open(e.error))?;
+    Ok(())
+}
+
+/// Peak signal-to-noise ratio in dB over all channels; infinite for equal pictures.
+///
+/// Pictures must be of one size.
+#[must_use]
+pub fn psnr(a: &RgbImage, b: &RgbImage) -> f64 {
+    let squares = a.as_raw().iter().zip(b.as_raw()).map(|(x, y)| {
+        let d = f64::from(*x) - f64::from(*y);
+        d * d
+    });
+    #[allow(clippy::cast_precision_loss)]
+    let mean = squares.sum::<f64>() / a.as_raw().len().max(1) as f64;
+    10.0 * (255.0 * 255.0 / mean).log10()
+}
+
+/// Structural similarity (Wang et al. 2004) of luminance, over windows of 8 by 8 pixels at
+/// every second place; 1 for equal pictures.
+///
+/// Pictures must be of one size.
+#[must_use]
+pub fn ssim(a: &RgbImage, b: &RgbImage) -> f64 {
+    let luminance = |p: &Rgb<u8>| {
+        0.299 * f64::from(p.0[0]) + 0.587 * f64::from(p.0[1]) + 0.114 * f64::from(p.0[2])
+    };
+    let (width, height) = a.dimensions();
+    let (side_x, side_y) = (WINDOW.min(width), WINDOW.min(height));
+    let (c1, c2) = ((0.01f64 * 255.0).powi(2), (0.03f64 * 255.0).powi(2));
+    let (mut total, mut windows) = (0.0, 0.0);
+    for top in (0..=height - side_y).step_by(2) {
+        for left in (0..=width - side_x).step_by(2) {
+            let (mut sa, mut sb, mut saa, mut sbb, mut sab) = (0.0, 0.0, 0.0, 0.0, 0.0);
+            for y in top..top + side_y {
+                for x in left..left + side_x {
+                    let (p, q) = (luminance(a.get_pixel(x, y)), luminance(b.get_pixel(x, y)));
+                    sa += p;
+                    sb += q;
+                    saa += p * p;
+                    sbb += q * q;
+                    sab += p * q;
+                }
+            }
+            let n = f64::from(side_x * side_y);
+            let (ma, mb) = (sa / n, sb / n);
+            let (va, vb, cov) = (saa / n - ma * ma, sbb / n - mb * mb, sab / n - ma * mb);
+            total += (2.0 * ma * mb + c1) * (2.0 * cov + c2)
+                / ((ma * ma + mb * mb + c1) * (va + vb + c2));
+            windows += 1.0;
+        }
+    }
+    total / f64::max(windows, 1.0)
+}
+
+/// Original, cached and their difference (four times as large, around black) side by side.
+#[must_use]
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+pub fn side_by_side(original: &RgbImage, cached: &RgbImage) -> RgbImage {
+    let (width, height) = original.dimensions();
+    RgbImage::from_fn(3 * width, height, |x, y| {
+        let at = |picture: &RgbImage| *picture.get_pixel(x % width, y);
+        match x / width {
+            0 => at(original),
+            1 => at(cached),
+            _ => {
+                let (a, b) = (at(original), at(cached));
+                let difference = |c: usize| {
+                    let d = i32::from(a.0[c]) - i32::from(b.0[c]);
+                    (d.abs() * SHOWN_DIFFERENCE).min(255) as u8
+                };
+                Rgb([difference(0), difference(1), difference(2)])
+            }
+        }
+    })
+}
