@@ -51,7 +51,9 @@ fn check(case: &Case) -> Result<(), String> {
         for (a, b) in latent.iter().zip(expected) {
             let near = (a - b).abs() <= 2e-4 * largest;
             if !near {
-                return Err(format!("step {step}: {latent:?}, diffusers has {expected:?}"));
+                return Err(format!(
+                    "step {step}: {latent:?}, diffusers has {expected:?}"
+                ));
             }
         }
     }
@@ -66,9 +68,17 @@ fn all_agree_with_diffusers() {
         .iter()
         .filter_map(|c| check(c).err().map(|e| format!("{}\n  {e}", c.config)))
         .collect();
-    assert!(failed.is_empty(), "{}/{} cases:\n{}", failed.len(), cases.len(), failed.join("\n"));
-    let classes: std::collections::BTreeSet<_> =
-        cases.iter().map(|c| c.config["_class_name"].to_string()).collect();
+    assert!(
+        failed.is_empty(),
+        "{}/{} cases:\n{}",
+        failed.len(),
+        cases.len(),
+        failed.join("\n")
+    );
+    let classes: std::collections::BTreeSet<_> = cases
+        .iter()
+        .map(|c| c.config["_class_name"].to_string())
+        .collect();
     assert_eq!(classes.len(), Method::ALL.len());
 }
 
@@ -76,14 +86,20 @@ fn all_agree_with_diffusers() {
 fn what_is_not_supported_is_refused_by_name() {
     let of = |text: &str| Config::parse(text, None).unwrap_err().to_string();
     let pndm = of(r#"{"_class_name": "PNDMScheduler"}"#);
-    assert!(pndm.contains("PNDMScheduler") && pndm.contains("--sampler"), "{pndm}");
+    assert!(
+        pndm.contains("PNDMScheduler") && pndm.contains("--sampler"),
+        "{pndm}"
+    );
     let sde = of(
         r#"{"_class_name": "DPMSolverMultistepScheduler", "algorithm_type": "sde-dpmsolver++"}"#,
     );
     assert!(sde.contains("algorithm_type"), "{sde}");
     let thresholding = of(r#"{"_class_name": "DDIMScheduler", "thresholding": true}"#);
     assert!(thresholding.contains("thresholding"), "{thresholding}");
-    assert!(matches!(Config::parse("[", None), Err(SamplerError::Json(_))));
+    assert!(matches!(
+        Config::parse("[", None),
+        Err(SamplerError::Json(_))
+    ));
 }
 
 #[test]
@@ -91,13 +107,19 @@ fn numbers_that_make_no_sense_are_refused() {
     let config = |text: &str| Config::parse(text, Some(Method::Ddim)).unwrap();
     let steps = |text: &str, n| Sampler::new(&config(text), n).unwrap_err();
     assert!(matches!(steps("{}", 0), SamplerError::Steps { .. }));
-    assert!(matches!(steps("{}", 1001), SamplerError::Steps { most: 1000, .. }));
+    assert!(matches!(
+        steps("{}", 1001),
+        SamplerError::Steps { most: 1000, .. }
+    ));
     for betas in [
         r#"{"beta_end": 7.0}"#,
         r#"{"num_train_timesteps": 0}"#,
         r#"{"trained_betas": [0.1]}"#,
     ] {
         let error = Sampler::new(&config(betas), 1).unwrap_err();
-        assert!(matches!(error, SamplerError::Betas | SamplerError::Steps { .. }), "{betas}");
+        assert!(
+            matches!(error, SamplerError::Betas | SamplerError::Steps { .. }),
+            "{betas}"
+        );
     }
 }

@@ -133,7 +133,10 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let mut texts = prompts.clone();
     texts.push(args.negative_prompt.clone());
     let encoded = encode(engine, &folder, &options, &texts)?;
-    encoded.warnings.iter().for_each(|w| eprintln!("hgc: warning: {w}"));
+    encoded
+        .warnings
+        .iter()
+        .for_each(|w| eprintln!("hgc: warning: {w}"));
     let batches = args.batches(&encoded, prompts.len(), &controls, &settings)?;
     let work = Work {
         engine,
@@ -143,7 +146,13 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         batches: &batches,
     };
     let (first, second) = if args.compare {
-        let original = Loop::open(engine, &folder, sampler.clone(), Version::Original, &options)?;
+        let original = Loop::open(
+            engine,
+            &folder,
+            sampler.clone(),
+            Version::Original,
+            &options,
+        )?;
         let original = work.run(original, "original")?;
         (original, Some(work.cached(args, sampler)?))
     } else {
@@ -157,12 +166,16 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         steps: settings.steps,
         seconds: seconds(second.as_ref().unwrap_or(&first)),
         seconds_original: second.as_ref().map(|_| seconds(&first)),
-        speed_up: second.as_ref().map(|s| seconds(&first) / seconds(s).max(1e-9)),
+        speed_up: second
+            .as_ref()
+            .map(|s| seconds(&first) / seconds(s).max(1e-9)),
     };
     for (index, (own, file)) in pictures.iter().zip(files).enumerate() {
         let mut drawn = Drawn {
             prompt: prompts[index / batches[0].count].clone(),
-            seed: settings.seed.wrapping_add((index % batches[0].count) as u64),
+            seed: settings
+                .seed
+                .wrapping_add((index % batches[0].count) as u64),
             file,
             psnr: None,
             ssim: None,
@@ -203,12 +216,22 @@ impl Args {
     /// A file for every picture; none that exists without `--force`.
     fn outputs(&self, prompts: usize) -> anyhow::Result<Vec<PathBuf>> {
         let count = prompts * usize::try_from(self.batch)?;
-        let stem = self.output.file_stem().unwrap_or_default().to_string_lossy();
+        let stem = self
+            .output
+            .file_stem()
+            .unwrap_or_default()
+            .to_string_lossy();
         let Some(ending) = self.output.extension().map(|e| e.to_string_lossy()) else {
-            bail!("{}: give a name that ends in .png or .jpg", self.output.display())
+            bail!(
+                "{}: give a name that ends in .png or .jpg",
+                self.output.display()
+            )
         };
         if image::ImageFormat::from_extension(ending.as_ref()).is_none_or(|f| !f.can_write()) {
-            bail!("{}: pictures are written as .png or .jpg", self.output.display())
+            bail!(
+                "{}: pictures are written as .png or .jpg",
+                self.output.display()
+            )
         }
         let named = |i| match count {
             1 => self.output.clone(),
@@ -264,7 +287,10 @@ impl Args {
             }
         }
         Ok(Settings {
-            steps: self.steps.or(plan.map(|p| p.steps)).unwrap_or(DEFAULT_STEPS),
+            steps: self
+                .steps
+                .or(plan.map(|p| p.steps))
+                .unwrap_or(DEFAULT_STEPS),
             guidance: self.guidance,
             seed: self.seed,
             control_scale: self.control_scale,
@@ -307,7 +333,12 @@ impl Args {
 
 /// A setting that a compiled pipeline has fixed.
 fn of_plan(plan: Option<&Plan>, key: &str, given: Option<f64>, usual: f64) -> anyhow::Result<f64> {
-    let planned = plan.map(|p| p.parameters.get(key).and_then(|v| v.parse().ok()).unwrap_or(usual));
+    let planned = plan.map(|p| {
+        p.parameters
+            .get(key)
+            .and_then(|v| v.parse().ok())
+            .unwrap_or(usual)
+    });
     match (planned, given) {
         (Some(planned), Some(given)) if (planned - given).abs() > 1e-9 => bail!(
             "the pipeline was compiled with --{key} {planned}; compile again with --{key} {given}"

@@ -264,7 +264,8 @@ impl Loop {
         let sigma = sampler.initial_sigma() as f32;
         let mut latent: Vec<f32> = normal(&mut random, row).iter().map(|v| v * sigma).collect();
         let halves = self.has_halves(settings.guidance);
-        let prompted_first = self.plan.as_ref().map(|p| p.guidance.prompted) == Some(Prompted::First);
+        let prompted_first =
+            self.plan.as_ref().map(|p| p.guidance.prompted) == Some(Prompted::First);
         let order = |prompted: &[f32], other: &[f32]| -> Vec<f32> {
             let (prompted, other) = (prompted.repeat(batch.count), other.repeat(batch.count));
             match (halves, prompted_first) {
@@ -282,7 +283,9 @@ impl Loop {
         let mut seconds = Vec::new();
         for index in 0..settings.steps {
             let start = Instant::now();
-            let scaled = sampler.scaled(index, &latent).repeat(if halves { 2 } else { 1 });
+            let scaled = sampler
+                .scaled(index, &latent)
+                .repeat(if halves { 2 } else { 1 });
             let scale = settings.scale_at(index);
             let scales = vec![scale; images.len()];
             let mut step = Step {

@@ -53,12 +53,7 @@ impl Step<'_> {
         Ok(feeds)
     }
 
-    fn one(
-        &self,
-        info: &ValueInfo,
-        kind: InputKind,
-        file: &Path,
-    ) -> Result<Tensor, PipelineError> {
+    fn one(&self, info: &ValueInfo, kind: InputKind, file: &Path) -> Result<Tensor, PipelineError> {
         let rows = self.shape[0];
         let float = |shape: &[usize], values: &[f32]| -> Result<Tensor, PipelineError> {
             Ok(Tensor::from_f32_as(info.dtype, shape, values)?)
@@ -109,7 +104,7 @@ impl Step<'_> {
             DType::I64 => Tensor::from_i64(&shape, &vec![self.timestep as i64; count])?,
             DType::I32 => {
                 let bytes = (self.timestep as i32).to_ne_bytes().repeat(count);
-                Tensor::from_bytes(DType::I32, &shape, bytes.into())?
+                Tensor::from_bytes(DType::I32, &shape, bytes)?
             }
             dtype => Tensor::from_f32_as(dtype, &shape, &vec![self.timestep as f32; count])?,
         })

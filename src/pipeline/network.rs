@@ -8,8 +8,8 @@ use crate::engine::{
     CachedSession, Engine, ModelSource, Session, SessionOptions, Tensor, ValueInfo,
 };
 use crate::graph::Graph;
+use crate::onnx::proto::ModelProto;
 use crate::onnx::{Model, encode_model, folder_of};
-use crate::proto::ModelProto;
 use crate::rewrite;
 
 /// Which graph of a file to run.
@@ -57,7 +57,12 @@ impl Network {
             let source = in_memory(path, &original)?;
             return Self::plain(engine, &original, source, options);
         }
-        Self::cached(engine, &original, ModelSource::File(path.to_owned()), options)
+        Self::cached(
+            engine,
+            &original,
+            ModelSource::File(path.to_owned()),
+            options,
+        )
     }
 
     /// Loads a graph that was just rewritten, with weights from the folder of `path`.
@@ -148,9 +153,11 @@ fn declared(
     let graph = Graph::new(proto);
     let kinds = classify(&graph);
     let by_name = |name: &str| session.inputs().iter().find(|i| i.name == name).cloned();
-    let inputs = graph.inputs().iter().zip(kinds).filter_map(|(value, kind)| {
-        by_name(graph.name(*value)).map(|info| (info, kind))
-    });
+    let inputs = graph
+        .inputs()
+        .iter()
+        .zip(kinds)
+        .filter_map(|(value, kind)| by_name(graph.name(*value)).map(|info| (info, kind)));
     let count = proto.output.len();
     (
         inputs.collect(),

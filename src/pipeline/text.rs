@@ -128,7 +128,7 @@ fn encode_one(
                     .iter()
                     .flat_map(|id| i32::try_from(*id).unwrap_or(0).to_ne_bytes())
                     .collect();
-                Tensor::from_bytes(DType::I32, &[1, ids.len()], bytes.into())?
+                Tensor::from_bytes(DType::I32, &[1, ids.len()], bytes)?
             }
         };
         feeds.push((input.name.clone(), tensor));

@@ -91,7 +91,10 @@ impl Tokenizer {
         // Without a limit the file holds 1e30.
         let limit = settings.model_max_length.filter(|l| *l >= 2.0 && *l < 1e6);
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-        let length = limit.map(|l| l as usize).or(own_length).unwrap_or(CLIP_LENGTH);
+        let length = limit
+            .map(|l| l as usize)
+            .or(own_length)
+            .unwrap_or(CLIP_LENGTH);
         // Length and ends are ours to add, so that the end survives a prompt that is
         // too long, and that what was dropped can be told.
         inner.with_padding(None);

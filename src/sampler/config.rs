@@ -307,7 +307,11 @@ impl Raw {
                 && method != Method::EulerAncestral
                 && self.use_karras_sigmas.unwrap_or(false),
             final_sigma: self.final_sigmas_type.unwrap_or(FinalSigma::Zero),
-            order: if own { self.solver_order.unwrap_or(2) } else { 2 },
+            order: if own {
+                self.solver_order.unwrap_or(2)
+            } else {
+                2
+            },
             alternative_form: own && matches!(form, "heun" | "bh1"),
             lower_order_final: self.lower_order_final.unwrap_or(true),
             euler_at_final: self.euler_at_final.unwrap_or(false),

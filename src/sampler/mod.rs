@@ -100,8 +100,13 @@ trait Solver: std::fmt::Debug {
     }
 
     /// The next latent.
-    fn next(&mut self, step: usize, latent: &[f32], prediction: &[f32], noise: Noise<'_>)
-    -> Vec<f32>;
+    fn next(
+        &mut self,
+        step: usize,
+        latent: &[f32],
+        prediction: &[f32],
+        noise: Noise<'_>,
+    ) -> Vec<f32>;
 }
 
 /// The steps of one generation.

@@ -47,7 +47,11 @@ pub(super) fn alphas(config: &Config) -> Result<Vec<f64>, SamplerError> {
 
 #[allow(clippy::cast_precision_loss)]
 fn squared_cosine(count: usize) -> Vec<f64> {
-    let bar = |t: f64| ((t + 0.008) / 1.008 * std::f64::consts::FRAC_PI_2).cos().powi(2);
+    let bar = |t: f64| {
+        ((t + 0.008) / 1.008 * std::f64::consts::FRAC_PI_2)
+            .cos()
+            .powi(2)
+    };
     let at = |i: usize| bar(i as f64 / count as f64);
     (0..count)
         .map(|i| (1.0 - at(i + 1) / at(i)).min(0.999))
