@@ -82,6 +82,13 @@ fn all_agree_with_diffusers() {
     assert_eq!(classes.len(), Method::ALL.len());
 }
 
+/// As diffusers writes it.
+#[test]
+fn an_unset_bound_is_read() {
+    let text = r#"{"_class_name": "DPMSolverMultistepScheduler", "lambda_min_clipped": -Infinity}"#;
+    assert_eq!(Config::parse(text, None).unwrap().method, Method::DpmSolver);
+}
+
 #[test]
 fn what_is_not_supported_is_refused_by_name() {
     let of = |text: &str| Config::parse(text, None).unwrap_err().to_string();

@@ -1,6 +1,6 @@
 """Generate held-out scenes with the trained networks, score them, and draw a grid.
 
-    sample.py --checkpoint DIFFUSERS_DIR --count 256 --grid grid.png
+sample.py --checkpoint DIFFUSERS_DIR --count 256 --grid grid.png
 """
 
 from __future__ import annotations

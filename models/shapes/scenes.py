@@ -81,9 +81,7 @@ def random_scene(rng: np.random.Generator) -> Scene:
             radius = rng.uniform(17, 30) if count > 2 else rng.uniform(20, 36)
             x, y = rng.uniform(radius * 0.7, SIZE - radius * 0.7, 2)
             places.append((x, y, radius))
-        gaps = [
-            math.dist(a[:2], b[:2]) / (a[2] + b[2]) for i, a in enumerate(places) for b in places[:i]
-        ]
+        gaps = [math.dist(a[:2], b[:2]) / (a[2] + b[2]) for i, a in enumerate(places) for b in places[:i]]
         if min(gaps) > 0.75:
             break
     things = tuple(

@@ -75,7 +75,7 @@ impl Step<'_> {
                 let row = guidance_embedding(self.guidance, width);
                 float(&[rows, width], &row.repeat(rows))
             }
-            InputKind::ControlImage => self.image(info, &float),
+            InputKind::ControlImage => self.image(info),
             InputKind::ControlScale => {
                 // Scalar, [1], [n] or [n, 1].
                 let mut shape = vec![1; info.dims.len()];
@@ -111,18 +111,16 @@ impl Step<'_> {
     }
 
     /// `[B, 3, H, W]`, or `[n, B, 3, H, W]` for a merged graph.
-    fn image(
-        &self,
-        info: &ValueInfo,
-        float: &dyn Fn(&[usize], &[f32]) -> Result<Tensor, PipelineError>,
-    ) -> Result<Tensor, PipelineError> {
+    fn image(&self, info: &ValueInfo) -> Result<Tensor, PipelineError> {
         let rows = self.shape[0];
         let [height, width] = self.image_size;
         let values: Vec<f32> = self.images.iter().flat_map(|i| i.repeat(rows)).collect();
         if info.dims.len() == 5 {
-            return float(&[self.images.len(), rows, 3, height, width], &values);
+            let shape = [self.images.len(), rows, 3, height, width];
+            return Ok(Tensor::from_f32_as(info.dtype, &shape, &values)?);
         }
-        float(&[rows, 3, height, width], &values)
+        let shape = [rows, 3, height, width];
+        Ok(Tensor::from_f32_as(info.dtype, &shape, &values)?)
     }
 }
 

@@ -210,7 +210,9 @@ impl Config {
     /// # Errors
     /// [`SamplerError`] if it is not such a file, or asks for what is not supported.
     pub fn parse(text: &str, method: Option<Method>) -> Result<Self, SamplerError> {
-        let raw: Raw = serde_json::from_str(text).map_err(SamplerError::Json)?;
+        // diffusers writes an unset `lambda_min_clipped` as Python does, which is no JSON.
+        let text = text.replace("-Infinity", "null");
+        let raw: Raw = serde_json::from_str(&text).map_err(SamplerError::Json)?;
         let class = raw.class.clone().unwrap_or_default();
         let own = Method::of_class(&class);
         let Some(chosen) = method.or(own) else {

@@ -1,6 +1,6 @@
 """Make the pipeline of a finished training: a diffusers folder, and the ONNX pipeline from it.
 
-    export.py --training DIR --checkpoint DIFFUSERS_DIR --out PIPELINE
+pipeline.py --training DIR --checkpoint DIFFUSERS_DIR --out PIPELINE
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers import AutoencoderKL
 from torch import nn
+from transformers import CLIPTextModel
 
 import networks
 import train
@@ -81,13 +83,8 @@ def save_checkpoint(training: Path, folder: Path) -> None:
 
 def export_pipeline(checkpoint: Path, out: Path) -> None:
     """Export every network, and copy what is not a network."""
-    found = exporter.build_unet(Options(checkpoint=checkpoint))  # fails early on a bad folder
     options = Options(checkpoint=checkpoint, opset=17)
     exporter.export(options, out)
-    del found
-    from diffusers import AutoencoderKL
-    from transformers import CLIPTextModel
-
     text = TextGraph(CLIPTextModel.from_pretrained(checkpoint / "text_encoder").eval())
     ids = torch.zeros(2, networks.TOKENS, dtype=torch.int64)
     axes = {0: "batch", 1: "sequence"}
@@ -109,7 +106,12 @@ def export_pipeline(checkpoint: Path, out: Path) -> None:
     )
     for name in ("scheduler", "tokenizer"):
         shutil.copytree(checkpoint / name, out / name, dirs_exist_ok=True)
-    configs = {"vae": "vae_decoder", "unet": "unet", "controlnet": "controlnet", "text_encoder": "text_encoder"}
+    configs = {
+        "vae": "vae_decoder",
+        "unet": "unet",
+        "controlnet": "controlnet",
+        "text_encoder": "text_encoder",
+    }
     for source, target in configs.items():
         config = json.loads((checkpoint / source / "config.json").read_text())
         config.pop("_name_or_path", None)

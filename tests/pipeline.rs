@@ -1,0 +1,128 @@
+//! Pipeline folders, tokenizers and pictures; what is wrong is named.
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::path::Path;
+
+use hgc::pipeline::tokenizer::Tokenizer;
+use hgc::pipeline::{Folder, picture};
+use image::{Rgb, RgbImage};
+
+fn put(folder: &Path, name: &str, text: &str) {
+    let path = folder.join(name);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, text).unwrap();
+}
+
+/// CLIP's files with a handful of words: `<w>` ends a word, pairs join from the left.
+fn clip(folder: &Path) {
+    let vocab = r#"{"a": 0, "b": 1, "c</w>": 2, "b</w>": 3, "ab": 4, "abc</w>": 5, "ab</w>": 6,
+        "!</w>": 7, "<|startoftext|>": 8, "<|endoftext|>": 9}"#;
+    put(folder, "vocab.json", vocab);
+    put(
+        folder,
+        "merges.txt",
+        "#version: 0.2\na b\nab c</w>\na b</w>\n",
+    );
+}
+
+#[test]
+fn clip_files_give_clip_tokens() {
+    let folder = tempfile::tempdir().unwrap();
+    clip(folder.path());
+    put(
+        folder.path(),
+        "tokenizer_config.json",
+        r#"{"model_max_length": 8}"#,
+    );
+    let tokenizer = Tokenizer::read(folder.path()).unwrap();
+    let tokens = tokenizer.encode("ABC  ab!").unwrap();
+    assert_eq!(tokens.ids, [8, 5, 6, 7, 9, 9, 9, 9]);
+    assert_eq!(tokens.dropped, 0);
+}
+
+#[test]
+fn long_prompts_keep_their_end_token() {
+    let folder = tempfile::tempdir().unwrap();
+    clip(folder.path());
+    let special = r#"{"model_max_length": 4, "pad_token": {"content": "!</w>"}}"#;
+    put(folder.path(), "tokenizer_config.json", special);
+    let tokenizer = Tokenizer::read(folder.path()).unwrap();
+    let long = tokenizer.encode("abc ab abc").unwrap();
+    assert_eq!((long.ids.as_slice(), long.dropped), (&[8, 5, 6, 9][..], 1));
+    let short = tokenizer.encode("").unwrap();
+    assert_eq!(short.ids, [8, 9, 7, 7]);
+}
+
+#[test]
+fn missing_and_broken_parts_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let says = |expected: &str| {
+        let error = Folder::read(path).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    };
+    says("text_encoder/model.onnx");
+    put(path, "text_encoder/model.onnx", "");
+    says("scheduler/scheduler_config.json");
+    put(path, "scheduler/scheduler_config.json", "{}");
+    says("vae_decoder/model.onnx");
+    put(path, "vae_decoder/model.onnx", "");
+    says("unet/model.onnx");
+    put(path, "unet/model.onnx", "");
+    put(path, "vae_decoder/config.json", "{");
+    says("vae_decoder/config.json");
+    put(
+        path,
+        "vae_decoder/config.json",
+        r#"{"scaling_factor": 0.5}"#,
+    );
+    put(path, "plan.toml", "policy = 1");
+    says("plan.toml");
+    fs::remove_file(path.join("plan.toml")).unwrap();
+    put(path, "controlnet/other.onnx", "");
+    put(path, "controlnet_1/model.onnx", "");
+    let found = Folder::read(path).unwrap();
+    assert_eq!(found.controlnets.len(), 2);
+    assert_eq!((found.scaling_factor, found.down_sampling), (0.5, 8));
+    let error = Tokenizer::read(&found.tokenizers[0]).err().unwrap();
+    assert!(error.to_string().contains("tokenizer.json"), "{error}");
+    let nowhere = Folder::read(&path.join("nowhere")).unwrap_err();
+    assert!(nowhere.to_string().contains("nowhere"), "{nowhere}");
+}
+
+#[test]
+fn equal_pictures_are_equal_and_others_are_not() {
+    let shaded = |shift: u8| {
+        RgbImage::from_fn(32, 24, |x, y| {
+            let value = u8::try_from(x * 5 + y).unwrap();
+            Rgb([value + shift, value, 200 - value])
+        })
+    };
+    let (a, b) = (shaded(0), shaded(4));
+    assert!(picture::psnr(&a, &a).is_infinite());
+    assert!((picture::ssim(&a, &a) - 1.0).abs() < 1e-12);
+    // A third of the values is off by 4.
+    let expected = 10.0 * (255.0f64 * 255.0 / (16.0 / 3.0)).log10();
+    assert!((picture::psnr(&a, &b) - expected).abs() < 1e-9);
+    let similarity = picture::ssim(&a, &b);
+    assert!(similarity < 1.0 && similarity > 0.9, "{similarity}");
+    let shown = picture::side_by_side(&a, &b);
+    assert_eq!(shown.dimensions(), (96, 24));
+    assert_eq!(*shown.get_pixel(64, 0), Rgb([16, 0, 0]));
+}
+
+#[test]
+fn pictures_are_written_whole_or_not_at_all() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a.png");
+    let drawn = RgbImage::from_pixel(8, 8, Rgb([1, 2, 3]));
+    picture::write(&drawn, &file).unwrap();
+    assert_eq!(picture::read(&file).unwrap(), drawn);
+    let unknown = picture::write(&drawn, &folder.path().join("a.doc")).unwrap_err();
+    assert!(unknown.to_string().contains("a.doc"), "{unknown}");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    put(folder.path(), "b.png", "not a picture");
+    let error = picture::read(&folder.path().join("b.png")).unwrap_err();
+    assert!(error.to_string().contains("b.png"), "{error}");
+}
