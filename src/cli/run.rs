@@ -23,6 +23,9 @@ use super::engine::EngineArgs;
 
 /// Steps where neither the command line nor a plan says how many.
 const DEFAULT_STEPS: usize = 20;
+/// Pixels that one value covers at the lowest level of a UNet of four levels: graphs with
+/// skip connections want whole ones.
+const USUAL_MULTIPLE: u32 = 64;
 
 /// Options of `hgc run`.
 #[derive(clap::Args)]
@@ -279,6 +282,12 @@ impl Args {
             (None, None, Some(c)) => (round(c.width()), round(c.height())),
             (None, None, None) => (trained, trained),
         };
+        if width % USUAL_MULTIPLE != 0 || height % USUAL_MULTIPLE != 0 {
+            eprintln!(
+                "hgc: warning: {width}x{height} is no multiple of {USUAL_MULTIPLE}, which most \
+                 exported UNets need"
+            );
+        }
         for (control, file) in controls.iter().zip(&self.control) {
             if control.dimensions() != (width, height) {
                 let (w, h) = control.dimensions();
