@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from scenes import COLOURS, SIZE, Scene, layers, texture_masks, tones
+from scenes import COLOURS, Scene, layers, texture_masks, tones
 
 # Every tone of every colour, ``[colour, tone, 3]``.
 _TONES = np.stack([tones(colour) for colour in range(len(COLOURS))])
@@ -53,9 +53,3 @@ def matches(picture: np.ndarray, scene: Scene) -> list[bool]:
         right = int(counts.argmax()) == thing.colour
         results.append(right and texture_of(dark, region) == thing.texture)
     return results
-
-
-def check_size(picture: np.ndarray) -> None:
-    """Scores are for pictures of the size of a scene."""
-    if picture.shape != (SIZE, SIZE, 3):
-        raise ValueError(f"expected a picture of {SIZE}x{SIZE}x3, got {picture.shape}")

@@ -58,14 +58,7 @@ impl Analysis<'_> {
             "hint"
         }
         .to_owned();
-        let (stage, kind) = (Stage::Stem, BlockKind::Hint);
-        (!nodes.is_empty()).then_some(Block {
-            id,
-            stage,
-            kind,
-            nodes,
-            outputs,
-        })
+        non_empty(id, Stage::Stem, BlockKind::Hint, nodes, outputs)
     }
 
     fn rest(&self, node: NodeId) -> (&'static str, Stage, BlockKind) {
@@ -184,15 +177,8 @@ impl Analysis<'_> {
                 .is_some_and(|n| nodes.binary_search(&n).is_ok())
         };
         let outputs = self.merged_outputs().into_iter().filter(made).collect();
-        let (id, stage) = ("control.residuals".to_owned(), Stage::Head);
-        let kind = BlockKind::Residuals;
-        (!nodes.is_empty()).then_some(Block {
-            id,
-            stage,
-            kind,
-            nodes,
-            outputs,
-        })
+        let id = "control.residuals".to_owned();
+        non_empty(id, Stage::Head, BlockKind::Residuals, nodes, outputs)
     }
 
     fn latent_nodes(&self) -> BitSet {
@@ -242,4 +228,21 @@ impl Analysis<'_> {
             decoder: usize::MAX,
         }
     }
+}
+
+/// A block, unless there is nothing in it.
+fn non_empty(
+    id: String,
+    stage: Stage,
+    kind: BlockKind,
+    nodes: Vec<NodeId>,
+    outputs: Vec<ValueId>,
+) -> Option<Block> {
+    (!nodes.is_empty()).then_some(Block {
+        id,
+        stage,
+        kind,
+        nodes,
+        outputs,
+    })
 }

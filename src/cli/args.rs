@@ -1,7 +1,10 @@
 //! Options that several subcommands share.
 
+use std::io::IsTerminal;
+
 use clap::ValueEnum;
 use hgc::analysis::shapes::Sizes;
+use indicatif::{ProgressBar, ProgressStyle};
 
 /// How results are printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -77,4 +80,16 @@ pub fn table(header: &[&str], right: &[usize]) -> comfy_table::Table {
         }
     }
     table
+}
+
+/// A progress bar on a terminal, nothing elsewhere.
+pub fn progress_bar(template: &str) -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new(0);
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    bar
 }

@@ -1,14 +1,13 @@
 //! `hgc bench`: time the denoising loop of original and compiled models.
 
-use std::io::{IsTerminal, Write as _};
+use std::io::Write as _;
 use std::path::PathBuf;
 
 use anyhow::bail;
 use hgc::measure::bench::{Report, Settings, bench};
-use indicatif::{ProgressBar, ProgressStyle};
 
 use super::Outcome;
-use super::args::{Format, SizeArgs, macs, table};
+use super::args::{Format, SizeArgs, macs, progress_bar, table};
 use super::engine::EngineArgs;
 
 /// Options of `hgc bench`.
@@ -51,7 +50,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         provider_options: args.engine.ep_option.clone(),
         memory: args.memory.map(|gb| (gb * 1e9) as u64),
     };
-    let bar = progress_bar();
+    let bar = progress_bar("{msg:12} {bar:30} {pos}/{len} runs {eta}");
     let report = bench(
         engine,
         &originals,
@@ -88,17 +87,6 @@ fn expand(originals: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
         }
     }
     Ok(files)
-}
-
-fn progress_bar() -> ProgressBar {
-    if !std::io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let bar = ProgressBar::new(0);
-    if let Ok(style) = ProgressStyle::with_template("{msg:12} {bar:30} {pos}/{len} runs {eta}") {
-        bar.set_style(style);
-    }
-    bar
 }
 
 fn render(report: &Report) -> String {

@@ -1,14 +1,13 @@
 //! `hgc compile`: rewrite a UNet and its ControlNets.
 
-use std::io::{IsTerminal, Write as _};
+use std::io::Write as _;
 use std::path::PathBuf;
 
 use hgc::compile::{Inputs, Session, output};
-use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use super::Outcome;
-use super::args::{Format, SizeArgs};
+use super::args::{Format, SizeArgs, progress_bar};
 use super::plan::{GateReport, ModelArgs, PolicyArgs, Totals, found_nothing, gates, summary};
 
 /// Options of `hgc compile`.
@@ -65,7 +64,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         eprintln!("hgc: the policy found no site to cache; nothing was written");
         return Ok(Outcome::No);
     }
-    let bar = progress_bar();
+    let bar = progress_bar("copying weights {bar:30} {bytes}/{total_bytes} {bytes_per_sec}");
     let mut report_progress = |done: u64, total: u64| {
         bar.set_length(total);
         bar.set_position(done);
@@ -116,16 +115,4 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         }
     }
     Ok(Outcome::Done)
-}
-
-fn progress_bar() -> ProgressBar {
-    if !std::io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let bar = ProgressBar::new(0);
-    let style = "copying weights {bar:30} {bytes}/{total_bytes} {bytes_per_sec}";
-    if let Ok(style) = ProgressStyle::with_template(style) {
-        bar.set_style(style);
-    }
-    bar
 }

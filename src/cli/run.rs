@@ -1,6 +1,6 @@
 //! `hgc run`: from prompts and control images to pictures.
 
-use std::io::{IsTerminal, Write as _};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -14,11 +14,10 @@ use hgc::plan::Plan;
 use hgc::plan::policy::{Options, Policy};
 use hgc::sampler::{Config, Method};
 use image::RgbImage;
-use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use super::Outcome;
-use super::args::{Format, table};
+use super::args::{Format, progress_bar, table};
 use super::engine::EngineArgs;
 
 /// Steps where neither the command line nor a plan says how many.
@@ -131,7 +130,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let settings = args.settings(&folder, &controls)?;
     let sampler = args.sampler(&folder)?;
     let engine = args.engine.start()?;
-    let options = args.options();
+    let options = SessionOptions::on(args.engine.ep, &args.engine.ep_option);
     // Encoders, networks and decoder are never in memory together.
     let mut texts = prompts.clone();
     texts.push(args.negative_prompt.clone());
@@ -251,14 +250,6 @@ impl Args {
         Ok(files)
     }
 
-    fn options(&self) -> SessionOptions {
-        SessionOptions {
-            provider: self.engine.ep,
-            provider_options: self.engine.ep_option.clone(),
-            ..SessionOptions::default()
-        }
-    }
-
     fn sampler(&self, folder: &Folder) -> anyhow::Result<Config> {
         let file = &folder.scheduler;
         let text = std::fs::read_to_string(file)
@@ -367,7 +358,8 @@ struct Work<'w> {
 
 impl Work<'_> {
     fn run(&self, mut networks: Loop, title: &str) -> anyhow::Result<Vec<Denoised>> {
-        let bar = progress_bar(self.settings.steps * self.batches.len());
+        let bar = progress_bar("{bar:30} {pos}/{len} {msg} {eta}");
+        bar.set_length((self.settings.steps * self.batches.len()) as u64);
         bar.set_message(title.to_owned());
         let plan = networks.plan().cloned();
         let mut results = Vec::new();
@@ -425,17 +417,6 @@ fn pattern(plan: &Plan, step: usize) -> String {
     gates
         .map(|g| if g.schedule.refreshes(step) { 'R' } else { '.' })
         .collect()
-}
-
-fn progress_bar(steps: usize) -> ProgressBar {
-    if !std::io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let bar = ProgressBar::new(steps as u64);
-    if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg} {eta}") {
-        bar.set_style(style);
-    }
-    bar
 }
 
 fn render(report: &Report) -> String {

@@ -46,6 +46,18 @@ pub struct SessionOptions {
     pub no_memory_pattern: bool,
 }
 
+impl SessionOptions {
+    /// Where nodes run, all else as usual.
+    #[must_use]
+    pub fn on(provider: Provider, provider_options: &[(String, String)]) -> Self {
+        Self {
+            provider,
+            provider_options: provider_options.to_vec(),
+            ..Self::default()
+        }
+    }
+}
+
 /// A loaded model. Runs keep nothing: feed everything each time.
 #[derive(Debug)]
 pub struct Session {

@@ -207,11 +207,7 @@ impl<'a> Subject<'a> {
 fn options(settings: &Settings, optimization: Optimization) -> SessionOptions {
     SessionOptions {
         optimization,
-        provider: settings.provider,
-        provider_options: settings.provider_options.clone(),
-        threads: None,
-        profile: None,
-        no_memory_pattern: false,
+        ..SessionOptions::on(settings.provider, &settings.provider_options)
     }
 }
 
@@ -308,8 +304,8 @@ fn executed(
         ..options(settings, Optimization::Off)
     };
     let mut cached = CachedSession::open(engine, &subject.pair.rewritten, &traced)?;
+    let feeds = Feeds::new(&subject.analysis, settings.seed, file.steps.len());
     for step in &file.steps {
-        let feeds = Feeds::new(&subject.analysis, settings.seed, file.steps.len());
         cached.run(&borrowed(&feeds.step(step.step)?))?;
     }
     let path = cached.end_profiling()?;

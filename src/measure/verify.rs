@@ -182,11 +182,7 @@ impl Proof<'_> {
     pub(super) fn options(&self) -> SessionOptions {
         SessionOptions {
             optimization: Optimization::Off,
-            provider: self.settings.provider,
-            provider_options: self.settings.provider_options.clone(),
-            threads: None,
-            profile: None,
-            no_memory_pattern: false,
+            ..SessionOptions::on(self.settings.provider, &self.settings.provider_options)
         }
     }
 

@@ -13,6 +13,7 @@ use super::{Folder, Network, PipelineError, Version, picture};
 use crate::analysis::inputs::InputKind;
 use crate::compile::{self, Inputs};
 use crate::engine::{Dim, Engine, SessionOptions, Tensor};
+use crate::plan::policy::control_is_on;
 use crate::plan::{Plan, Prompted};
 use crate::sampler::{Config, Sampler};
 
@@ -113,7 +114,7 @@ impl Loop {
         for (index, source) in inputs.sources.iter().enumerate() {
             let proto = session
                 .rewrite(planned, index)
-                .map_err(|e| PipelineError::Size {
+                .map_err(|e| PipelineError::Refused {
                     what: e.to_string(),
                 })?;
             let path = &source.model.path;
@@ -214,7 +215,7 @@ impl Loop {
             if plan.guidance.schedule.has_half() && !self.has_halves(settings.guidance) {
                 let what = "the pipeline was compiled for guidance by two halves; give a \
                             --guidance above 1, or compile with another policy";
-                return Err(PipelineError::Size {
+                return Err(PipelineError::Refused {
                     what: what.to_owned(),
                 });
             }
@@ -229,7 +230,7 @@ impl Loop {
                 "{width}x{height} pixels: give multiples of {}",
                 self.down_sampling
             );
-            return Err(PipelineError::Size { what });
+            return Err(PipelineError::Refused { what });
         }
         Ok(())
     }
@@ -379,14 +380,13 @@ impl Loop {
 }
 
 impl Settings {
-    /// Strength of the ControlNets on a step, as diffusers' `control_guidance_start` and
-    /// `control_guidance_end` have it.
-    #[allow(clippy::cast_precision_loss)]
+    /// Strength of the ControlNets on a step.
     fn scale_at(&self, step: usize) -> f32 {
-        let n = self.steps as f64;
-        let (start, end) = self.control_window;
-        let on = step as f64 / n >= start && (step + 1) as f64 / n <= end + 1e-9;
-        if on { self.control_scale } else { 0.0 }
+        if control_is_on(step, self.steps, self.control_window) {
+            self.control_scale
+        } else {
+            0.0
+        }
     }
 }
 

@@ -92,7 +92,7 @@ pub enum PipelineError {
     )]
     Steps { planned: usize, asked: usize },
     #[error("{what}")]
-    Size { what: String },
+    Refused { what: String },
 }
 
 /// Decodes latents `[B, C, h, w]` to pictures, one row after the other: the decoder takes

@@ -36,8 +36,7 @@ pub fn read(path: &Path) -> Result<RgbImage, PipelineError> {
     Ok(found.to_rgb8())
 }
 
-/// Resizes a control image. Maps have sharp borders, so no colours are mixed when the
-/// size is a multiple.
+/// Resizes a control image (Lanczos).
 #[must_use]
 pub fn resized(picture: &RgbImage, width: u32, height: u32) -> RgbImage {
     if picture.dimensions() == (width, height) {

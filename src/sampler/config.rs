@@ -44,6 +44,12 @@ impl Method {
         }
     }
 
+    /// Whether a step looks back at the ones before it.
+    #[must_use]
+    pub fn is_multistep(self) -> bool {
+        matches!(self, Self::DpmSolver | Self::UniPc)
+    }
+
     /// The method of a diffusers class.
     fn of_class(class: &str) -> Option<Self> {
         Some(match class {
@@ -230,7 +236,7 @@ impl Raw {
         let other = |text: &Option<String>, fine: &[&str]| {
             text.as_deref().is_some_and(|t| !fine.contains(&t))
         };
-        let multistep = own && matches!(method, Method::DpmSolver | Method::UniPc);
+        let multistep = own && method.is_multistep();
         let is_unipc = method == Method::UniPc;
         let forms: &[&str] = if is_unipc {
             &["bh1", "bh2"]

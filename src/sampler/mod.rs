@@ -124,7 +124,7 @@ impl Sampler {
     /// [`SamplerError`] for unusable betas or numbers of steps.
     pub fn new(config: &Config, steps: usize) -> Result<Self, SamplerError> {
         let alphas = noise::alphas(config)?;
-        let extra = usize::from(matches!(config.method, Method::DpmSolver | Method::UniPc));
+        let extra = usize::from(config.method.is_multistep());
         let most = config.trained_steps.saturating_sub(extra);
         if steps == 0 || steps > most {
             return Err(SamplerError::Steps { asked: steps, most });

@@ -95,7 +95,7 @@ pub(super) fn timesteps(config: &Config, steps: usize) -> Vec<f64> {
     let trained = config.trained_steps;
     let last = trained as f64 - 1.0;
     // Multistep solvers of diffusers space one more step, and drop the cleanest.
-    let extra = usize::from(matches!(config.method, Method::DpmSolver | Method::UniPc));
+    let extra = usize::from(config.method.is_multistep());
     let rounds = !matches!(config.method, Method::Euler | Method::EulerAncestral);
     let mut chosen: Vec<f64> = match config.spacing {
         Spacing::Linspace => linspace(0.0, last, steps + extra)

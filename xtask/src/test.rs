@@ -48,7 +48,7 @@ pub fn run(args: &Args) -> Result<()> {
                 .arg(filter)
                 .env("HGC_ENGINE", "tract")
                 .env_remove("ORT_DYLIB_PATH");
-            let title = format!("{file} {filter}, embedded engine").replace(" ,", ",");
+            let title = format!("{}, embedded engine", format!("{file} {filter}").trim_end());
             summaries.push((title, tests(&mut again)?));
         }
     }

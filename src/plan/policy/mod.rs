@@ -7,7 +7,7 @@ pub mod shares;
 
 use std::collections::BTreeMap;
 
-pub use options::{Options, Policy};
+pub use options::{Options, Policy, control_is_on};
 
 use super::data::{FORMAT, Guidance, Plan, Reuse};
 use super::schedule::{GuidanceSchedule, GuidanceStep, Schedule};

@@ -99,6 +99,15 @@ pub struct Options {
     pub prompted: Prompted,
 }
 
+/// Whether ControlNets work on a step, given the shares of the generation between which
+/// they do, as diffusers' `control_guidance_start` and `control_guidance_end` have it.
+#[must_use]
+#[allow(clippy::cast_precision_loss)]
+pub fn control_is_on(step: usize, steps: usize, (start, end): (f64, f64)) -> bool {
+    let n = steps as f64;
+    step as f64 / n >= start && (step + 1) as f64 / n <= end + 1e-9
+}
+
 impl Options {
     /// Defaults for a number of steps.
     #[must_use]
@@ -126,14 +135,9 @@ impl Options {
 
     /// Steps on which control switches on or off, without step 0.
     #[must_use]
-    #[allow(clippy::cast_precision_loss)]
     pub fn switches(&self) -> Vec<usize> {
-        let n = self.steps as f64;
-        // As diffusers' `control_guidance_start` and `control_guidance_end`.
-        let on = |i: usize| {
-            let (begin, end) = (i as f64 / n, (i + 1) as f64 / n);
-            begin >= self.control_start && end <= self.control_end + 1e-9
-        };
+        let window = (self.control_start, self.control_end);
+        let on = |i: usize| control_is_on(i, self.steps, window);
         (1..self.steps).filter(|i| on(*i) != on(i - 1)).collect()
     }
 
