@@ -62,9 +62,11 @@ def averages(training: Path) -> dict[str, Any]:
         return module.eval()
 
     unet = load("unet", networks.unet())
+    vae = load("vae", networks.vae())
+    train.normalise(vae)
     return {
         "text_encoder": load("text", train.Reader()).encoder,
-        "vae": load("vae", networks.vae()),
+        "vae": vae,
         "unet": unet,
         "controlnet": load("controlnet", networks.controlnet(unet)),
     }
@@ -73,7 +75,6 @@ def averages(training: Path) -> dict[str, Any]:
 def save_checkpoint(training: Path, folder: Path) -> None:
     """Write the networks as a diffusers folder."""
     found = averages(training)
-    found["vae"].register_to_config(scaling_factor=float((training / "scale.txt").read_text()))
     for name, module in found.items():
         module.save_pretrained(folder / name)
     networks.scheduler().save_pretrained(folder / "scheduler")

@@ -259,8 +259,26 @@ def to_map(maps: torch.Tensor) -> torch.Tensor:
     return maps.float() / 255.0
 
 
-def encode(out: Path, vae: nn.Module, text: nn.Module) -> tuple[Pool, float]:
-    """Encode the scenes of training once; returns them and the scaling factor of the latents."""
+def normalise(vae: Any) -> None:
+    """Give every channel of the latents mean 0 and variance 1.
+
+    The 1x1 convolutions at the end of the encoder and at the start of the decoder take it in.
+    """
+    _, pictures, _ = scenes.batch(TRAINING_SEED - 256, 256)
+    with torch.no_grad():
+        latents = torch.cat([vae.encode(part).latent_dist.mode() for part in to_unit(pictures).split(32)])
+        mean, std = latents.mean((0, 2, 3)), latents.std((0, 2, 3))
+        into, back = vae.quant_conv, vae.post_quant_conv
+        into.weight[:4] /= std[:, None, None, None]
+        into.bias[:4] = (into.bias[:4] - mean) / std
+        into.bias[4:] -= 2 * std.log()
+        back.bias += back.weight[:, :, 0, 0] @ mean
+        back.weight *= std[None, :, None, None]
+    vae.register_to_config(scaling_factor=1.0)
+
+
+def encode(out: Path, vae: Any, text: nn.Module) -> Pool:
+    """Encode the scenes of training once."""
     path = out / "pool.pt"
     if not path.exists():
         latents, tokens, maps = [], [], []
@@ -268,23 +286,13 @@ def encode(out: Path, vae: nn.Module, text: nn.Module) -> tuple[Pool, float]:
             prompts, pictures, drawn = scenes.batch(TRAINING_SEED + 500_000 + start, 64)
             with torch.no_grad(), mixed():
                 means = vae.encode(to_unit(pictures)).latent_dist.mode()
-            latents.append(means.float())
+            latents.append(means.half())
             tokens.append(token_ids(prompts))
             maps.append(drawn)
-        together = torch.cat(latents)
-        scale = 1.0 / together.std().item()
-        torch.save(
-            {
-                "latents": (together * scale).half(),
-                "tokens": torch.cat(tokens),
-                "maps": torch.cat(maps),
-                "scale": scale,
-            },
-            path,
-        )
+        parts = {"latents": torch.cat(latents), "tokens": torch.cat(tokens), "maps": torch.cat(maps)}
+        torch.save(parts, path)
     saved = torch.load(path, weights_only=True, mmap=True)
-    pool = Pool(saved["latents"], saved["tokens"], saved["maps"], text, token_ids([""])[0])
-    return pool, saved["scale"]
+    return Pool(**saved, text=text, empty=token_ids([""])[0])
 
 
 def noisy(latents: torch.Tensor, step: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -344,9 +352,9 @@ def finished(out: Path, minutes: float) -> Iterator[tuple[str, nn.Module]]:
     text = train_text(out, share["text"])
     yield "text", text
     vae = train_vae(out, share["vae"])
+    normalise(vae)
     yield "vae", vae
-    pool, scale = encode(out, vae, text)
-    (out / "scale.txt").write_text(f"{scale}\n")
+    pool = encode(out, vae, text)
     unet = train_unet(out, share["unet"], pool)
     yield "unet", unet
     yield "controlnet", train_controlnet(out, share["controlnet"], pool, unet)

@@ -24,8 +24,6 @@ pub struct Settings {
     pub steps: usize,
     /// Guidance scale; 1 or less runs the prompted half alone.
     pub guidance: f64,
-    /// Seed of the first picture; the next ones have the next seeds.
-    pub seed: u64,
     /// Strength of all ControlNets.
     pub control_scale: f32,
     /// Shares of the generation between which ControlNets work.
@@ -34,21 +32,28 @@ pub struct Settings {
     pub size: (u32, u32),
 }
 
-/// What to draw: one prompt, several times.
+/// One picture to draw.
 #[derive(Clone, Debug)]
-pub struct Batch {
+pub struct Row {
     /// States of the prompt.
     pub prompt: Vec<f32>,
     /// States of the negative prompt.
     pub negative: Vec<f32>,
-    /// Tokens and width of either.
-    pub text_shape: [usize; 2],
     /// Summaries of both; empty where the UNet takes none.
     pub pooled: [Vec<f32>; 2],
-    /// Control images, one a ControlNet, in the size of the pictures.
+    /// Control images, one a ControlNet, in the size of the picture.
     pub images: Vec<RgbImage>,
-    /// Pictures to draw.
-    pub count: usize,
+    /// Seed of its noise.
+    pub seed: u64,
+}
+
+/// Pictures that are drawn at once.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    /// What to draw.
+    pub rows: Vec<Row>,
+    /// Tokens of a prompt and values of a token.
+    pub text_shape: [usize; 2],
 }
 
 /// The result of a generation.
@@ -199,10 +204,11 @@ impl Loop {
 
     fn check(&self, batch: &Batch, settings: &Settings) -> Result<(), PipelineError> {
         let expected = self.control_images();
-        if batch.images.len() != expected {
+        let wrong = batch.rows.iter().find(|r| r.images.len() != expected);
+        if let Some(row) = wrong {
             return Err(PipelineError::ControlImages {
                 controlnets: expected,
-                images: batch.images.len(),
+                images: row.images.len(),
             });
         }
         if let Some(plan) = &self.plan {
@@ -259,26 +265,32 @@ impl Loop {
         );
         let channels = self.latent_channels();
         let row = channels * h * w;
-        let mut random: Vec<ChaCha8Rng> = (0..batch.count as u64)
-            .map(|i| ChaCha8Rng::seed_from_u64(settings.seed.wrapping_add(i)))
-            .collect();
+        let seeds = batch.rows.iter().map(|r| r.seed);
+        let mut random: Vec<ChaCha8Rng> = seeds.map(ChaCha8Rng::seed_from_u64).collect();
         let sigma = sampler.initial_sigma() as f32;
         let mut latent: Vec<f32> = normal(&mut random, row).iter().map(|v| v * sigma).collect();
         let halves = self.has_halves(settings.guidance);
         let prompted_first =
             self.plan.as_ref().map(|p| p.guidance.prompted) == Some(Prompted::First);
-        let order = |prompted: &[f32], other: &[f32]| -> Vec<f32> {
-            let (prompted, other) = (prompted.repeat(batch.count), other.repeat(batch.count));
+        // The prompted rows and the others, in the order of the plan.
+        let order = |prompted: &dyn Fn(&Row) -> Vec<f32>, other: &dyn Fn(&Row) -> Vec<f32>| {
+            let all = |of: &dyn Fn(&Row) -> Vec<f32>| -> Vec<f32> {
+                batch.rows.iter().flat_map(of).collect()
+            };
             match (halves, prompted_first) {
-                (false, _) => prompted,
-                (true, true) => [prompted, other].concat(),
-                (true, false) => [other, prompted].concat(),
+                (false, _) => all(prompted),
+                (true, true) => [all(prompted), all(other)].concat(),
+                (true, false) => [all(other), all(prompted)].concat(),
             }
         };
-        let text = order(&batch.prompt, &batch.negative);
-        let pooled = order(&batch.pooled[0], &batch.pooled[1]);
-        let images: Vec<Vec<f32>> = batch.images.iter().map(picture::to_planes).collect();
-        let rows = batch.count * if halves { 2 } else { 1 };
+        let text = order(&|r| r.prompt.clone(), &|r| r.negative.clone());
+        let pooled = order(&|r| r.pooled[0].clone(), &|r| r.pooled[1].clone());
+        let image = |i: usize| {
+            let planes = |r: &Row| picture::to_planes(&r.images[i]);
+            order(&planes, &planes)
+        };
+        let images: Vec<Vec<f32>> = (0..self.control_images()).map(image).collect();
+        let rows = batch.rows.len() * if halves { 2 } else { 1 };
         let (fw, fh) = (width as f32, height as f32);
         self.begin()?;
         let mut seconds = Vec::new();
@@ -330,7 +342,7 @@ impl Loop {
             progress(index, seconds[index]);
         }
         Ok(Denoised {
-            latents: Tensor::from_f32(&[batch.count, channels, h, w], &latent)?,
+            latents: Tensor::from_f32(&[batch.rows.len(), channels, h, w], &latent)?,
             seconds,
         })
     }

@@ -20,7 +20,7 @@ pub(super) struct Step<'s> {
     pub time_ids: [f32; 6],
     /// Guidance scale, for models distilled with it.
     pub guidance: f64,
-    /// Control images, channels first, one row each.
+    /// Control images, channels first, all rows of each.
     pub images: &'s [Vec<f32>],
     /// Height and width of them.
     pub image_size: [usize; 2],
@@ -114,7 +114,7 @@ impl Step<'_> {
     fn image(&self, info: &ValueInfo) -> Result<Tensor, PipelineError> {
         let rows = self.shape[0];
         let [height, width] = self.image_size;
-        let values: Vec<f32> = self.images.iter().flat_map(|i| i.repeat(rows)).collect();
+        let values = self.images.concat();
         if info.dims.len() == 5 {
             let shape = [self.images.len(), rows, 3, height, width];
             return Ok(Tensor::from_f32_as(info.dtype, &shape, &values)?);

@@ -2,10 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
+use image::RgbImage;
 use serde::Deserialize;
 
 use super::PipelineError;
+use crate::analysis::shapes::Sizes;
 use crate::plan::Plan;
+use crate::sampler::{Config, Method};
 
 /// What a pipeline folder holds.
 #[derive(Clone, Debug)]
@@ -119,6 +122,48 @@ impl Folder {
                 .and_then(|s| usize::try_from(s).ok()),
             zeros_for_empty: index.force_zeros_for_empty_prompt.unwrap_or(true),
         })
+    }
+
+    /// The sampler that the scheduler's file describes; `method` overrides its own.
+    ///
+    /// # Errors
+    /// [`PipelineError`] naming the file.
+    pub fn sampler(&self, method: Option<Method>) -> Result<Config, PipelineError> {
+        let file = &self.scheduler;
+        let text = std::fs::read_to_string(file).map_err(|source| PipelineError::Open {
+            file: file.clone(),
+            source,
+        })?;
+        Config::parse(&text, method).map_err(|source| PipelineError::Scheduler {
+            file: file.clone(),
+            source,
+        })
+    }
+
+    /// Width and height to draw at: that of a control image cut to whole latents, or what
+    /// the model was trained at.
+    #[must_use]
+    pub fn size_for(&self, control: Option<&RgbImage>) -> (u32, u32) {
+        let step = u32::try_from(self.down_sampling).unwrap_or(8);
+        if let Some((width, height)) = control.map(RgbImage::dimensions) {
+            let round = |side: u32| (side / step * step).max(step);
+            return (round(width), round(height));
+        }
+        let trained = self.sample_size.and_then(|s| u32::try_from(s).ok());
+        let side = trained.map_or(512, |s| s.saturating_mul(step));
+        (side, side)
+    }
+
+    /// Latent sizes of a picture, for analysis.
+    #[must_use]
+    pub fn sizes(&self, (width, height): (u32, u32), rows: usize, tokens: usize) -> Sizes {
+        let step = self.down_sampling as u64;
+        Sizes {
+            batch: rows as u64,
+            height: u64::from(height) / step,
+            width: u64::from(width) / step,
+            tokens: tokens as u64,
+        }
     }
 }
 

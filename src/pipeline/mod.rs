@@ -10,7 +10,7 @@ pub mod tokenizer;
 
 use std::path::PathBuf;
 
-pub use denoise::{Batch, Denoised, Loop, Settings};
+pub use denoise::{Batch, Denoised, Loop, Row, Settings};
 pub use folder::Folder;
 pub use network::{Network, Version};
 pub use text::{Encoded, encode};

@@ -45,7 +45,7 @@ pub fn resized(picture: &RgbImage, width: u32, height: u32) -> RgbImage {
     image::imageops::resize(picture, width, height, FilterType::Lanczos3)
 }
 
-/// Bytes to `0..1`, channels first, once for each row of the batch.
+/// Bytes to `0..1`, channels first.
 #[must_use]
 pub fn to_planes(picture: &RgbImage) -> Vec<f32> {
     let plane = |c: usize| picture.pixels().map(move |p| f32::from(p.0[c]) / 255.0);

@@ -2,8 +2,10 @@
 
 use std::path::Path;
 
+use image::RgbImage;
+
 use super::tokenizer::Tokenizer;
-use super::{Folder, PipelineError};
+use super::{Folder, PipelineError, Row};
 use crate::engine::{DType, Engine, Session, SessionOptions, Tensor};
 
 /// Encoded prompts.
@@ -29,11 +31,24 @@ impl Encoded {
         &self.states[prompt * size..(prompt + 1) * size]
     }
 
-    /// The summary of one prompt of `count`; empty where there is none.
+    /// The summary of one prompt; empty where there is none.
     #[must_use]
-    pub fn pooled_of(&self, prompt: usize, count: usize) -> &[f32] {
-        let size = self.pooled.len() / count.max(1);
+    pub fn pooled_of(&self, prompt: usize) -> &[f32] {
+        let prompts = self.states.len() / (self.tokens * self.width).max(1);
+        let size = self.pooled.len() / prompts.max(1);
         &self.pooled[prompt * size..(prompt + 1) * size]
+    }
+
+    /// A picture of one prompt, away from another.
+    #[must_use]
+    pub fn row(&self, prompt: usize, negative: usize, images: Vec<RgbImage>, seed: u64) -> Row {
+        Row {
+            prompt: self.states_of(prompt).to_vec(),
+            negative: self.states_of(negative).to_vec(),
+            pooled: [prompt, negative].map(|i| self.pooled_of(i).to_vec()),
+            images,
+            seed,
+        }
     }
 }
 

@@ -1,0 +1,146 @@
+//! What the options of `hgc run` ask for: prompts, files, sizes, batches.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, bail};
+use hgc::pipeline::{Batch, Encoded, Folder, Settings, picture};
+use hgc::plan::Plan;
+use image::RgbImage;
+
+use super::Args;
+
+/// Steps where neither the command line nor a plan says how many.
+const DEFAULT_STEPS: usize = 20;
+/// Pixels that one value covers at the lowest level of a UNet of four levels: graphs with
+/// skip connections want whole ones.
+const USUAL_MULTIPLE: u32 = 64;
+
+impl Args {
+    pub(super) fn read_prompts(&self) -> anyhow::Result<Vec<String>> {
+        let mut prompts = self.prompt.clone();
+        if let Some(file) = &self.prompts {
+            let text = std::fs::read_to_string(file)
+                .with_context(|| format!("cannot read the prompts {}", file.display()))?;
+            let lines = text.lines().map(str::trim).filter(|l| !l.is_empty());
+            prompts.extend(lines.map(str::to_owned));
+        }
+        if prompts.is_empty() {
+            bail!("no prompt given; use --prompt, or a file with one a line")
+        }
+        Ok(prompts)
+    }
+
+    /// A file for every picture; none that exists without `--force`.
+    pub(super) fn outputs(&self, prompts: usize) -> anyhow::Result<Vec<PathBuf>> {
+        let count = prompts * usize::try_from(self.batch)?;
+        let stem = self
+            .output
+            .file_stem()
+            .unwrap_or_default()
+            .to_string_lossy();
+        let Some(ending) = self.output.extension().map(|e| e.to_string_lossy()) else {
+            bail!(
+                "{}: give a name that ends in .png or .jpg",
+                self.output.display()
+            )
+        };
+        if image::ImageFormat::from_extension(ending.as_ref()).is_none_or(|f| !f.can_write()) {
+            bail!(
+                "{}: pictures are written as .png or .jpg",
+                self.output.display()
+            )
+        }
+        let named = |i| match count {
+            1 => self.output.clone(),
+            _ => self.output.with_file_name(format!("{stem}-{i}.{ending}")),
+        };
+        let files: Vec<PathBuf> = (0..count).map(named).collect();
+        let folder = self.output.parent().filter(|p| !p.as_os_str().is_empty());
+        if let Some(missing) = folder.filter(|p| !p.is_dir()) {
+            bail!("{}: no such folder to write to", missing.display())
+        }
+        if let Some(file) = files.iter().find(|f| f.exists() && !self.force) {
+            bail!("{} exists; use --force to replace it", file.display())
+        }
+        Ok(files)
+    }
+
+    pub(super) fn settings(
+        &self,
+        folder: &Folder,
+        controls: &[RgbImage],
+    ) -> anyhow::Result<Settings> {
+        let plan = folder.plan.as_ref();
+        let (width, height) = match (self.width, self.height) {
+            (Some(w), h) => (w, h.unwrap_or(w)),
+            (None, Some(h)) => (h, h),
+            (None, None) => folder.size_for(controls.first()),
+        };
+        if width % USUAL_MULTIPLE != 0 || height % USUAL_MULTIPLE != 0 {
+            eprintln!(
+                "hgc: warning: {width}x{height} is no multiple of {USUAL_MULTIPLE}, which most \
+                 exported UNets need"
+            );
+        }
+        for (control, file) in controls.iter().zip(&self.control) {
+            if control.dimensions() != (width, height) {
+                let (w, h) = control.dimensions();
+                let file = file.display();
+                eprintln!("hgc: warning: {file} is {w}x{h}; resized to {width}x{height}");
+            }
+        }
+        Ok(Settings {
+            steps: self
+                .steps
+                .or(plan.map(|p| p.steps))
+                .unwrap_or(DEFAULT_STEPS),
+            guidance: self.guidance,
+            control_scale: self.control_scale,
+            control_window: (
+                of_plan(plan, "control-start", self.control_start, 0.0)?,
+                of_plan(plan, "control-end", self.control_end, 1.0)?,
+            ),
+            size: (width, height),
+        })
+    }
+
+    /// One batch a prompt; the last of the encoded texts is the negative prompt.
+    pub(super) fn batches(
+        &self,
+        encoded: &Encoded,
+        prompts: usize,
+        controls: &[RgbImage],
+        settings: &Settings,
+    ) -> Vec<Batch> {
+        let (width, height) = settings.size;
+        let images: Vec<RgbImage> = controls
+            .iter()
+            .map(|c| picture::resized(c, width, height))
+            .collect();
+        let batch = |prompt: usize| {
+            let seeds = (0..self.batch).map(|i| self.seed.wrapping_add(i));
+            let row = |seed| encoded.row(prompt, prompts, images.clone(), seed);
+            Batch {
+                rows: seeds.map(row).collect(),
+                text_shape: [encoded.tokens, encoded.width],
+            }
+        };
+        (0..prompts).map(batch).collect()
+    }
+}
+
+/// A setting that a compiled pipeline has fixed.
+fn of_plan(plan: Option<&Plan>, key: &str, given: Option<f64>, usual: f64) -> anyhow::Result<f64> {
+    let planned = plan.map(|p| {
+        p.parameters
+            .get(key)
+            .and_then(|v| v.parse().ok())
+            .unwrap_or(usual)
+    });
+    match (planned, given) {
+        (Some(planned), Some(given)) if (planned - given).abs() > 1e-9 => bail!(
+            "the pipeline was compiled with --{key} {planned}; compile again with --{key} {given}"
+        ),
+        (planned, given) => Ok(given.or(planned).unwrap_or(usual)),
+    }
+}

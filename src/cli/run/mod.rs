@@ -1,0 +1,230 @@
+//! `hgc run`: from prompts and control images to pictures.
+
+mod inputs;
+mod work;
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use hgc::engine::SessionOptions;
+use hgc::pipeline::{Denoised, Folder, Loop, Version, encode, picture};
+use hgc::plan::policy::Policy;
+use hgc::sampler::Method;
+use image::RgbImage;
+use serde::Serialize;
+
+use super::Outcome;
+use super::args::{Format, table};
+use super::engine::EngineArgs;
+use work::Work;
+
+/// Options of `hgc run`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Pipeline folder, original or compiled
+    pipeline: PathBuf,
+    /// What to draw; may be repeated
+    #[arg(long, required_unless_present = "prompts")]
+    prompt: Vec<String>,
+    /// File with one prompt a line
+    #[arg(long, value_name = "FILE")]
+    prompts: Option<PathBuf>,
+    /// What not to draw
+    #[arg(long, default_value = "")]
+    negative_prompt: String,
+    /// Control image; once for each ControlNet
+    #[arg(long, value_name = "IMAGE")]
+    control: Vec<PathBuf>,
+    /// Strength of the control
+    #[arg(long, default_value_t = 1.0)]
+    control_scale: f32,
+    /// Share of the steps after which control switches on [default: the plan's, or 0]
+    #[arg(long)]
+    control_start: Option<f64>,
+    /// Share of the steps after which control switches off [default: the plan's, or 1]
+    #[arg(long)]
+    control_end: Option<f64>,
+    /// Picture to write (PNG or JPEG); several get numbers
+    #[arg(long, short, value_name = "IMAGE")]
+    output: PathBuf,
+    /// Denoising steps [default: the plan's, or 20]
+    #[arg(long)]
+    steps: Option<usize>,
+    /// Seed of the first picture; the next pictures have the next seeds
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Guidance scale
+    #[arg(long, default_value_t = 7.5)]
+    guidance: f64,
+    /// Pictures to draw of each prompt, at once
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=256))]
+    batch: u64,
+    /// Width in pixels [default: the control image's, or what the model was trained at]
+    #[arg(long)]
+    width: Option<u32>,
+    /// Height in pixels [default: as the width]
+    #[arg(long)]
+    height: Option<u32>,
+    /// ddim, euler, euler-ancestral, dpm++2m or unipc [default: as the scheduler's file says]
+    #[arg(long)]
+    sampler: Option<Method>,
+    /// Run original and cached from the same seeds and write them side by side, with their
+    /// difference; an original pipeline is compiled in memory
+    #[arg(long)]
+    compare: bool,
+    /// Policy that --compare compiles an original with
+    #[arg(long, default_value = "hgc", requires = "compare")]
+    policy: Policy,
+    #[command(flatten)]
+    engine: EngineArgs,
+    /// Replace existing pictures
+    #[arg(long)]
+    force: bool,
+    /// How to print the result
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+/// One picture that was written.
+#[derive(Serialize)]
+struct Drawn {
+    file: PathBuf,
+    prompt: String,
+    seed: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    psnr: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ssim: Option<f64>,
+}
+
+#[derive(Serialize)]
+struct Report {
+    pictures: Vec<Drawn>,
+    steps: usize,
+    /// Seconds of all denoising steps; of the cached ones with `--compare`.
+    seconds: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seconds_original: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    speed_up: Option<f64>,
+}
+
+/// Runs `hgc run`.
+pub fn run(args: &Args) -> anyhow::Result<Outcome> {
+    let folder = Folder::read(&args.pipeline)?;
+    let prompts = args.read_prompts()?;
+    let files = args.outputs(prompts.len())?;
+    let controls: Vec<RgbImage> = args
+        .control
+        .iter()
+        .map(|p| picture::read(p))
+        .collect::<Result<_, _>>()?;
+    let settings = args.settings(&folder, &controls)?;
+    let sampler = folder.sampler(args.sampler)?;
+    let engine = args.engine.start()?;
+    let options = SessionOptions::on(args.engine.ep, &args.engine.ep_option);
+    // Encoders, networks and decoder are never in memory together.
+    let mut texts = prompts.clone();
+    texts.push(args.negative_prompt.clone());
+    let encoded = encode(engine, &folder, &options, &texts)?;
+    encoded
+        .warnings
+        .iter()
+        .for_each(|w| eprintln!("hgc: warning: {w}"));
+    let batches = args.batches(&encoded, prompts.len(), &controls, &settings);
+    let work = Work {
+        engine,
+        folder: &folder,
+        options: &options,
+        settings: &settings,
+        batches: &batches,
+    };
+    let (first, second) = if args.compare {
+        let original = Loop::open(
+            engine,
+            &folder,
+            sampler.clone(),
+            Version::Original,
+            &options,
+        )?;
+        let original = work.run(original, "original")?;
+        (original, Some(work.cached(args.policy, sampler)?))
+    } else {
+        let own = Loop::open(engine, &folder, sampler, Version::AsIs, &options)?;
+        (work.run(own, "denoise")?, None)
+    };
+    let pictures = work.decode(&first)?;
+    let others = second.as_ref().map(|s| work.decode(s)).transpose()?;
+    let mut report = Report {
+        pictures: Vec::new(),
+        steps: settings.steps,
+        seconds: seconds(second.as_ref().unwrap_or(&first)),
+        seconds_original: second.as_ref().map(|_| seconds(&first)),
+        speed_up: second
+            .as_ref()
+            .map(|s| seconds(&first) / seconds(s).max(1e-9)),
+    };
+    for (index, (own, file)) in pictures.iter().zip(files).enumerate() {
+        let count = batches[0].rows.len();
+        let (batch, row) = (index / count, index % count);
+        let mut drawn = Drawn {
+            prompt: prompts[batch].clone(),
+            seed: batches[batch].rows[row].seed,
+            file,
+            psnr: None,
+            ssim: None,
+        };
+        match others.as_ref().and_then(|o| o.get(index)) {
+            Some(other) => {
+                drawn.psnr = Some(picture::psnr(own, other));
+                drawn.ssim = Some(picture::ssim(own, other));
+                picture::write(&picture::side_by_side(own, other), &drawn.file)?;
+            }
+            None => picture::write(own, &drawn.file)?,
+        }
+        report.pictures.push(drawn);
+    }
+    let mut out = std::io::stdout().lock();
+    match args.format {
+        Format::Json => writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?,
+        Format::Table => write!(out, "{}", render(&report))?,
+    }
+    Ok(Outcome::Done)
+}
+
+fn seconds(denoised: &[Denoised]) -> f64 {
+    denoised.iter().flat_map(|d| &d.seconds).sum()
+}
+
+fn render(report: &Report) -> String {
+    let compared = report.speed_up.is_some();
+    let mut header = vec!["picture", "seed"];
+    if compared {
+        header.extend(["PSNR", "SSIM"]);
+    }
+    header.push("prompt");
+    let mut rows = table(&header, &[1, 2, 3][..if compared { 3 } else { 1 }]);
+    for drawn in &report.pictures {
+        let mut row = vec![display(&drawn.file), drawn.seed.to_string()];
+        if let (Some(psnr), Some(ssim)) = (drawn.psnr, drawn.ssim) {
+            row.extend([format!("{psnr:.2} dB"), format!("{ssim:.4}")]);
+        }
+        row.push(drawn.prompt.clone());
+        rows.add_row(row);
+    }
+    let mut text = format!("{rows}\n\n");
+    let steps = report.steps;
+    match (report.seconds_original, report.speed_up) {
+        (Some(original), Some(speed_up)) => text.push_str(&format!(
+            "{steps} steps: {original:.2} s -> {:.2} s, {speed_up:.2} times faster\n\
+             pictures show original, cached and their difference (x4)\n",
+            report.seconds
+        )),
+        _ => text.push_str(&format!("{steps} steps: {:.2} s\n", report.seconds)),
+    }
+    text
+}
+
+fn display(path: &Path) -> String {
+    path.display().to_string()
+}

@@ -1,0 +1,73 @@
+//! Running the versions of a pipeline that `hgc run` compares.
+
+use hgc::compile::{Inputs, Session};
+use hgc::engine::{Engine, SessionOptions};
+use hgc::pipeline::{Batch, Denoised, Folder, Loop, Settings, Version, decode};
+use hgc::plan::Plan;
+use hgc::plan::policy::{Options, Policy};
+use hgc::sampler::Config;
+use image::RgbImage;
+
+use super::super::args::progress_bar;
+
+/// What all versions of a pipeline are run on.
+pub(super) struct Work<'w> {
+    pub(super) engine: &'static Engine,
+    pub(super) folder: &'w Folder,
+    pub(super) options: &'w SessionOptions,
+    pub(super) settings: &'w Settings,
+    pub(super) batches: &'w [Batch],
+}
+
+impl Work<'_> {
+    pub(super) fn run(&self, mut networks: Loop, title: &str) -> anyhow::Result<Vec<Denoised>> {
+        let bar = progress_bar("{bar:30} {pos}/{len} {msg} {eta}");
+        bar.set_length((self.settings.steps * self.batches.len()) as u64);
+        bar.set_message(title.to_owned());
+        let plan = networks.plan().cloned();
+        let mut results = Vec::new();
+        for batch in self.batches {
+            let mut told = |step: usize, seconds: f64| {
+                let gates = plan.as_ref().map(|p| pattern(p, step)).unwrap_or_default();
+                bar.set_message(format!("{title} {seconds:.2} s {gates}"));
+                bar.inc(1);
+            };
+            results.push(networks.run(batch, self.settings, &mut told)?);
+        }
+        bar.finish_and_clear();
+        Ok(results)
+    }
+
+    /// The compiled pipeline as it is, or an original compiled in memory.
+    pub(super) fn cached(&self, policy: Policy, sampler: Config) -> anyhow::Result<Vec<Denoised>> {
+        if self.folder.plan.is_some() {
+            let (engine, folder, options) = (self.engine, self.folder, self.options);
+            let networks = Loop::open(engine, folder, sampler, Version::AsIs, options)?;
+            return self.run(networks, "cached");
+        }
+        let inputs = Inputs::read(&self.folder.path, &[])?;
+        let batch = &self.batches[0];
+        let (rows, tokens) = (2 * batch.rows.len(), batch.text_shape[0]);
+        let sizes = self.folder.sizes(self.settings.size, rows, tokens);
+        let session = Session::new(&inputs, sizes)?;
+        let mut options = Options::new(self.settings.steps);
+        (options.control_start, options.control_end) = self.settings.control_window;
+        let planned = session.plan(policy, &options)?;
+        let made = (&inputs, &session, &planned);
+        let networks = Loop::compiled(self.engine, self.folder, sampler, made, self.options)?;
+        self.run(networks, "cached")
+    }
+
+    pub(super) fn decode(&self, denoised: &[Denoised]) -> anyhow::Result<Vec<RgbImage>> {
+        let latents: Vec<_> = denoised.iter().map(|d| d.latents.clone()).collect();
+        Ok(decode(self.engine, self.folder, self.options, &latents)?)
+    }
+}
+
+/// One sign a gate: `R` where it refreshes on a step.
+fn pattern(plan: &Plan, step: usize) -> String {
+    let gates = plan.models.iter().flat_map(|m| &m.gates);
+    gates
+        .map(|g| if g.schedule.refreshes(step) { 'R' } else { '.' })
+        .collect()
+}
