@@ -82,6 +82,7 @@
 pub mod analysis;
 pub mod compile;
 pub mod engine;
+pub mod eval;
 pub mod graph;
 pub mod measure;
 pub mod onnx;

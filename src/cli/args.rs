@@ -1,7 +1,9 @@
 //! Options that several subcommands share.
 
 use std::io::IsTerminal;
+use std::path::Path;
 
+use anyhow::Context;
 use clap::ValueEnum;
 use hgc::analysis::shapes::Sizes;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -80,6 +82,17 @@ pub fn table(header: &[&str], right: &[usize]) -> comfy_table::Table {
         }
     }
     table
+}
+
+/// The prompts of a file, one a line; none where there is no file.
+pub fn prompts(file: Option<&Path>) -> anyhow::Result<Vec<String>> {
+    let Some(file) = file else {
+        return Ok(Vec::new());
+    };
+    let text = std::fs::read_to_string(file)
+        .with_context(|| format!("cannot read the prompts {}", file.display()))?;
+    let lines = text.lines().map(str::trim).filter(|l| !l.is_empty());
+    Ok(lines.map(str::to_owned).collect())
 }
 
 /// A progress bar on a terminal, nothing elsewhere.

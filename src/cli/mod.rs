@@ -5,6 +5,7 @@ mod bench;
 mod compile;
 mod doctor;
 mod engine;
+mod eval;
 mod inspect;
 mod plan;
 mod run;
@@ -39,6 +40,8 @@ enum Command {
     Bench(bench::Args),
     /// Draw pictures with a pipeline, original or compiled, or compare the two
     Run(run::Args),
+    /// Compare policies: compute saved, time, and what it costs in pictures
+    Eval(eval::Args),
     /// Show which ONNX Runtime is used and what it offers
     Doctor(doctor::Args),
 }
@@ -68,6 +71,7 @@ pub fn main() -> ExitCode {
         Command::Verify(args) => verify::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Run(args) => run::run(&args),
+        Command::Eval(args) => eval::run(&args),
         Command::Doctor(args) => doctor::run(args).map(|()| Outcome::Done),
     };
     match result {

@@ -170,6 +170,12 @@ impl<'m> Session<'m> {
         self.place(policy::make(policy, &targets, options))
     }
 
+    /// Decoder skip connections of the UNet.
+    #[must_use]
+    pub fn skips(&self) -> usize {
+        self.analyses.first().map_or(0, |a| a.skips.len())
+    }
+
     fn check_options(&self, policy: Policy, options: &Options) -> Result<(), CompileError> {
         let Some(unet) = self.analyses.first() else {
             return Ok(());

@@ -142,6 +142,15 @@ pub struct EngineInfo {
 }
 
 impl EngineInfo {
+    /// Engine and version, without the path of the library.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match &self.library {
+            Some(_) => format!("ONNX Runtime {}", self.version),
+            None => format!("embedded engine (tract {})", self.version),
+        }
+    }
+
     /// A line for the user where the embedded engine runs only because no library
     /// was found; `None` otherwise.
     #[must_use]

@@ -16,7 +16,7 @@ pub use network::{Network, Version};
 pub use text::{Encoded, encode};
 
 use crate::engine::{Engine, EngineError, Session, SessionOptions, Tensor, TensorError};
-use crate::onnx::ReadError;
+use crate::onnx::{ReadError, WriteError};
 use crate::sampler::SamplerError;
 
 /// Why a pipeline cannot be read or run.
@@ -29,6 +29,8 @@ pub enum PipelineError {
     Tensor(#[from] TensorError),
     #[error(transparent)]
     Read(#[from] ReadError),
+    #[error(transparent)]
+    Write(#[from] Box<WriteError>),
     #[error("{path} is not a folder; give a pipeline folder, with unet/model.onnx and the rest in it", path = path.display())]
     NotAFolder { path: PathBuf },
     #[error("{folder} has no {part}, which a picture needs; export the whole pipeline", folder = folder.display())]

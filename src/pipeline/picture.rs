@@ -7,6 +7,7 @@ use image::{DynamicImage, Rgb, RgbImage};
 
 use super::PipelineError;
 use crate::engine::Tensor;
+use crate::onnx::Transaction;
 
 /// Differences are shown this many times larger.
 const SHOWN_DIFFERENCE: i32 = 4;
@@ -88,25 +89,18 @@ pub fn write(picture: &RgbImage, path: &Path) -> Result<(), PipelineError> {
         file: path.to_owned(),
         source,
     })?;
-    let open = |source| PipelineError::Open {
-        file: path.to_owned(),
-        source,
-    };
-    let folder = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(open)?;
-    let mut buffered = std::io::BufWriter::new(file.as_file_mut());
-    let written = picture.write_to(&mut buffered, format);
-    let flushed = std::io::Write::flush(&mut buffered);
-    drop(buffered);
-    written.map_err(|source| PipelineError::Picture {
-        file: path.to_owned(),
-        source,
-    })?;
-    flushed.map_err(open)?;
-    file.persist(path).map_err(|e| open(e.error))?;
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    picture
+        .write_to(&mut bytes, format)
+        .map_err(|source| PipelineError::Picture {
+            file: path.to_owned(),
+            source,
+        })?;
+    let mut transaction = Transaction::new(true);
+    transaction
+        .add_bytes(path, bytes.get_ref())
+        .map_err(Box::new)?;
+    transaction.commit().map_err(Box::new)?;
     Ok(())
 }
 

@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use hgc::pipeline::{Batch, Encoded, Folder, Settings, picture};
 use hgc::plan::Plan;
 use image::RgbImage;
 
+use super::super::args::prompts as prompts_of;
 use super::Args;
 
 /// Steps where neither the command line nor a plan says how many.
@@ -18,12 +19,7 @@ const USUAL_MULTIPLE: u32 = 64;
 impl Args {
     pub(super) fn read_prompts(&self) -> anyhow::Result<Vec<String>> {
         let mut prompts = self.prompt.clone();
-        if let Some(file) = &self.prompts {
-            let text = std::fs::read_to_string(file)
-                .with_context(|| format!("cannot read the prompts {}", file.display()))?;
-            let lines = text.lines().map(str::trim).filter(|l| !l.is_empty());
-            prompts.extend(lines.map(str::to_owned));
-        }
+        prompts.extend(prompts_of(self.prompts.as_deref())?);
         if prompts.is_empty() {
             bail!("no prompt given; use --prompt, or a file with one a line")
         }

@@ -1,0 +1,216 @@
+//! The result of `hgc eval` as one page that needs no other file.
+
+use std::collections::BTreeMap;
+
+use anyhow::anyhow;
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+use plotters::prelude::{
+    ChartBuilder, Circle, IntoDrawingArea, IntoFont, LineSeries, RGBColor, SVGBackend, WHITE,
+};
+use plotters::style::Color;
+
+use super::report::{Report, Row, Strip};
+
+const SIZE: (u32, u32) = (760, 420);
+const STYLE: &str = "body{font:14px system-ui,sans-serif;margin:2em;max-width:78em}\
+table{border-collapse:collapse}td,th{padding:.2em .7em;text-align:right;border-bottom:1px solid #ddd}\
+td:first-child,th:first-child{text-align:left}img{width:128px;margin:1px}.no{color:#b00}";
+/// Distinct for people with colour-blindness (Okabe and Ito).
+const COLOURS: [RGBColor; 7] = [
+    RGBColor(0, 114, 178),
+    RGBColor(213, 94, 0),
+    RGBColor(0, 158, 115),
+    RGBColor(204, 121, 167),
+    RGBColor(230, 159, 0),
+    RGBColor(86, 180, 233),
+    RGBColor(0, 0, 0),
+];
+
+/// The page.
+pub fn page(report: &Report, strips: &[Strip]) -> anyhow::Result<String> {
+    let mut plots = vec![(
+        "PSNR to the original's pictures, dB",
+        plot(report, &|row| Some(row.psnr).filter(|p| *p < 99.0))?,
+    )];
+    if report.baseline.miou.is_some() {
+        plots.push(("mIoU", plot(report, &|row| row.miou)?));
+        plots.push(("prompt accuracy", plot(report, &|row| row.accuracy)?));
+    }
+    let about = &report.about;
+    let page = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                title { "hgc eval: " (about.pipeline) }
+                style { (PreEscaped(STYLE)) }
+            }
+            body {
+                h1 { "What each policy costs" }
+                p {
+                    (about.pipeline) ", " (about.scenes) " scenes, " (about.steps)
+                    " steps, guidance " (about.guidance) ", " (about.engine)
+                    @if let Some(miou) = report.baseline.miou {
+                        ". Original: mIoU " (format!("{miou:.4}"))
+                    }
+                    @if let Some(accuracy) = report.baseline.accuracy {
+                        ", prompt accuracy " (format!("{accuracy:.4}"))
+                    }
+                }
+                @for (title, svg) in &plots {
+                    h2 { (title) " against MACs saved" }
+                    (PreEscaped(svg))
+                }
+                h2 { "Points" }
+                (points(report))
+                @if !report.comparisons.is_empty() {
+                    h2 { "hgc at the same compute" }
+                    (comparisons(report))
+                }
+                h2 { "Pictures" }
+                @for strip in strips {
+                    p { (strip.label) }
+                    div { @for picture in &strip.pictures { img src=(picture) alt=(strip.label); } }
+                }
+            }
+        }
+    };
+    Ok(page.into_string())
+}
+
+fn points(report: &Report) -> Markup {
+    let share = |value: Option<f64>| value.map(|v| format!("{v:.4}"));
+    let percent = |value: Option<f64>| value.map(|v| format!("{:.1} %", 100.0 * v));
+    html! {
+        table {
+            tr {
+                @for name in [
+                    "policy", "MACs (weights), G", "less", "all MACs, G", "less", "faster", "PSNR",
+                    "SSIM", "mIoU", "drop", "prompt", "drop",
+                ] { th { (name) } }
+            }
+            @for row in &report.points {
+                tr class=[(row.faithful == Some(false)).then_some("no")] {
+                    td { (row.label) }
+                    td { (giga(row.macs_weights_after)) }
+                    td { (percent(Some(row.reduction)).unwrap_or_default()) }
+                    td { (giga(row.macs_after)) }
+                    td { (percent(Some(row.reduction_all)).unwrap_or_default()) }
+                    td { (row.speed_up.map(|s| format!("{s:.2}x")).unwrap_or_default()) }
+                    td { (format!("{:.2}", row.psnr)) }
+                    td { (format!("{:.4}", row.ssim)) }
+                    td { (share(row.miou).unwrap_or_default()) }
+                    td { (percent(row.miou_drop).unwrap_or_default()) }
+                    td { (share(row.accuracy).unwrap_or_default()) }
+                    td { (percent(row.accuracy_drop).unwrap_or_default()) }
+                }
+            }
+        }
+    }
+}
+
+fn comparisons(report: &Report) -> Markup {
+    html! {
+        table {
+            tr {
+                @for name in ["other", "less", "hgc", "less", "mIoU", "95 %", "PSNR, dB", "ahead"] {
+                    th { (name) }
+                }
+            }
+            @for one in &report.comparisons {
+                tr class=[(!one.ahead).then_some("no")] {
+                    td { (one.other) }
+                    td { (format!("{:.1} %", 100.0 * one.reduction)) }
+                    td { (one.ours.as_deref().unwrap_or("none")) }
+                    td { (one.our_reduction.map(|r| format!("{:.1} %", 100.0 * r)).unwrap_or_default()) }
+                    td { (one.miou.map(|d| format!("{d:+.4}")).unwrap_or_default()) }
+                    td {
+                        (one.miou_interval.map(|[l, h]| format!("{l:+.4} to {h:+.4}")).unwrap_or_default())
+                    }
+                    td { (one.psnr.map(|d| format!("{d:+.2}")).unwrap_or_default()) }
+                    td { (if one.ahead { "yes" } else { "no" }) }
+                }
+            }
+        }
+    }
+}
+
+/// A curve for each policy.
+fn plot(report: &Report, value: &dyn Fn(&Row) -> Option<f64>) -> anyhow::Result<String> {
+    let mut curves: BTreeMap<&str, Vec<(f64, f64)>> = BTreeMap::new();
+    for row in &report.points {
+        if let Some(y) = value(row) {
+            let curve = curves.entry(row.policy.as_str()).or_default();
+            curve.push((100.0 * row.reduction, y));
+        }
+    }
+    let all = || curves.values().flatten().map(|(_, y)| *y);
+    let (low, high) = all().fold((f64::MAX, f64::MIN), |(l, h), y| (l.min(y), h.max(y)));
+    if low > high {
+        return Ok(String::new());
+    }
+    let margin = ((high - low) * 0.05).max(1e-3);
+    let mut svg = String::new();
+    let failed = |e: &dyn std::fmt::Display| anyhow!("cannot draw the plot: {e}");
+    {
+        let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
+        area.fill(&WHITE).map_err(|e| failed(&e))?;
+        let mut chart = ChartBuilder::on(&area)
+            .margin(12)
+            .x_label_area_size(40)
+            .y_label_area_size(56)
+            .build_cartesian_2d(0.0..100.0, low - margin..high + margin)
+            .map_err(|e| failed(&e))?;
+        let mesh = chart
+            .configure_mesh()
+            .x_desc("MACs of weight operators saved, %")
+            .draw();
+        mesh.map_err(|e| failed(&e))?;
+        for ((policy, mut points), colour) in curves.into_iter().zip(COLOURS) {
+            points.sort_by(|a, b| a.0.total_cmp(&b.0));
+            let dots = points.iter().map(|p| Circle::new(*p, 3, colour.filled()));
+            chart.draw_series(dots).map_err(|e| failed(&e))?;
+            let line = LineSeries::new(best(&points), colour.stroke_width(2));
+            let drawn = chart.draw_series(line).map_err(|e| failed(&e))?;
+            drawn
+                .label(policy)
+                .legend(move |at| Circle::new(at, 4, colour.filled()));
+        }
+        chart
+            .configure_series_labels()
+            .background_style(WHITE)
+            .border_style(RGBColor(200, 200, 200))
+            .label_font(("sans-serif", 13).into_font())
+            .draw()
+            .map_err(|e| failed(&e))?;
+        area.present().map_err(|e| failed(&e))?;
+    }
+    Ok(svg)
+}
+
+/// Of points in order of saving, those that no point with at least that saving is above.
+fn best(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
+    let mut kept: Vec<(f64, f64)> = Vec::new();
+    for point in points.iter().rev() {
+        if kept.last().is_none_or(|(_, y)| point.1 > *y) {
+            kept.push(*point);
+        }
+    }
+    kept
+}
+
+#[allow(clippy::cast_precision_loss)]
+fn giga(macs: u64) -> String {
+    format!("{:.2}", macs as f64 / 1e9)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::best;
+
+    #[test]
+    fn the_curve_is_the_front() {
+        let points = [(10.0, 40.0), (20.0, 35.0), (30.0, 38.0), (40.0, 20.0)];
+        assert_eq!(best(&points), [(40.0, 20.0), (30.0, 38.0), (10.0, 40.0)]);
+    }
+}

@@ -1,0 +1,292 @@
+//! `hgc eval`: what each policy costs in pictures.
+
+mod html;
+mod report;
+mod table;
+
+use std::io::Write as _;
+use std::path::PathBuf;
+
+use anyhow::bail;
+use hgc::compile::{Inputs, Session};
+use hgc::engine::{Engine, SessionOptions};
+use hgc::eval::points::{self, Point};
+use hgc::eval::{Evaluation, Scene, Set, Settings, sensitivity};
+use hgc::pipeline::{self, Folder, picture};
+use hgc::plan::Reuse;
+use hgc::plan::policy::{Options, Policy};
+use hgc::sampler::Method;
+use image::RgbImage;
+
+use super::Outcome;
+use super::args::{Format, progress_bar};
+use super::engine::EngineArgs;
+use report::{Report, Strip};
+
+/// Scenes that the report shows pictures of.
+const SHOWN: usize = 6;
+
+/// Options of `hgc eval`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Pipeline folder, not compiled
+    pipeline: PathBuf,
+    /// Set of scenes (JSON): prompts, control images, seeds, and what pictures must show
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["prompt", "prompts", "control"])]
+    set: Option<PathBuf>,
+    /// What to draw, where there is no set; may be repeated
+    #[arg(long, required_unless_present_any = ["set", "prompts"])]
+    prompt: Vec<String>,
+    /// File with one prompt a line
+    #[arg(long, value_name = "FILE")]
+    prompts: Option<PathBuf>,
+    /// Control image for all prompts; once for each ControlNet
+    #[arg(long, value_name = "IMAGE")]
+    control: Vec<PathBuf>,
+    /// Seed of the first prompt; the next ones have the next seeds
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Policy to score, with parameters or without: hgc, deepcache:interval=2|3|5,cut=1;
+    /// may be repeated [default: all but none]
+    #[arg(long, value_name = "POLICY[:KEY=A|B,...]")]
+    policy: Vec<String>,
+    /// Score each policy that is named without parameters over its published grid
+    #[arg(long)]
+    grid: bool,
+    /// Change of the pictures for every site and step when only that site is reused there
+    #[arg(long, conflicts_with_all = ["policy", "grid", "output"])]
+    sensitivity: bool,
+    /// How a site is reused with --sensitivity: hold or linear
+    #[arg(long, default_value = "hold", requires = "sensitivity", value_parser = parse_reuse)]
+    reuse: Reuse,
+    /// Denoising steps
+    #[arg(long, default_value_t = 20)]
+    steps: usize,
+    /// Guidance scale
+    #[arg(long, default_value_t = 7.5)]
+    guidance: f64,
+    /// Strength of the control
+    #[arg(long, default_value_t = 1.0)]
+    control_scale: f32,
+    /// Scenes to draw, from the first [default: all]
+    #[arg(long, value_name = "N")]
+    scenes: Option<usize>,
+    /// Scenes to draw at once
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..=256))]
+    batch: u64,
+    /// Batches of each point on which original and cached run in turns for the time ratio;
+    /// 0 for none, then only one of them is in memory
+    #[arg(long, default_value_t = 2)]
+    timed: usize,
+    /// ddim, euler, euler-ancestral, dpm++2m or unipc [default: as the scheduler's file says]
+    #[arg(long)]
+    sampler: Option<Method>,
+    #[command(flatten)]
+    engine: EngineArgs,
+    /// Folder for report.html and report.json
+    #[arg(long, short, value_name = "DIR")]
+    output: Option<PathBuf>,
+    /// Replace existing reports
+    #[arg(long)]
+    force: bool,
+    /// How to print the result
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+fn parse_reuse(text: &str) -> Result<Reuse, String> {
+    match text {
+        "hold" => Ok(Reuse::Hold),
+        "linear" => Ok(Reuse::Linear),
+        _ => Err(format!("{text:?} is neither hold nor linear")),
+    }
+}
+
+/// Runs `hgc eval`.
+pub fn run(args: &Args) -> anyhow::Result<Outcome> {
+    let reports = args.reports()?;
+    let folder = Folder::read(&args.pipeline)?;
+    if folder.plan.is_some() {
+        bail!(
+            "{} is compiled; give the original, eval compiles it with every policy",
+            args.pipeline.display()
+        )
+    }
+    let set = args.read_set()?;
+    let base = Options::new(args.steps);
+    base.check().map_err(anyhow::Error::msg)?;
+    let size = folder.size_for(set.scenes[0].controls.first());
+    let inputs = Inputs::read(&folder.path, &[])?;
+    // A picture is two rows with guidance; the text's length does not change the sites.
+    let sizes = folder.sizes(size, 2, 77);
+    let session = Session::new(&inputs, sizes)?;
+    let points = args.points(&base, session.skips())?;
+    let engine = args.engine.start()?;
+    let options = SessionOptions::on(args.engine.ep, &args.engine.ep_option);
+    let settings = Settings {
+        run: pipeline::Settings {
+            steps: args.steps,
+            guidance: args.guidance,
+            control_scale: args.control_scale,
+            control_window: (0.0, 1.0),
+            size,
+        },
+        batch: usize::try_from(args.batch)?,
+        timed: if args.sensitivity { 0 } else { args.timed },
+    };
+    let sampler = folder.sampler(args.sampler)?;
+    let mut warn = |text: &str| eprintln!("hgc: warning: {text}");
+    let models = (&inputs, &session);
+    let mut evaluation = Evaluation::new(
+        engine, &folder, models, sampler, &options, &set, settings, &mut warn,
+    )?;
+    let bar = progress_bar("{bar:30} {pos}/{len} {msg} {eta}");
+    bar.set_length(evaluation.batches() as u64);
+    bar.set_message("original");
+    let originals = evaluation.original(&mut || bar.inc(1))?;
+    if args.sensitivity {
+        let found = args.sensitivities(&mut evaluation, &session, &base, &originals, &bar)?;
+        bar.finish_and_clear();
+        let mut out = std::io::stdout().lock();
+        match args.format {
+            Format::Json => writeln!(out, "{}", serde_json::to_string_pretty(&found)?)?,
+            Format::Table => write!(out, "{}", table::sensitivities(&found))?,
+        }
+        return Ok(Outcome::Done);
+    }
+    bar.set_length((evaluation.batches() * (points.len() + 1)) as u64);
+    let mut measured = Vec::new();
+    let mut strips = vec![Strip::new(
+        "original",
+        &originals[..originals.len().min(SHOWN)],
+    )];
+    for point in &points {
+        bar.set_message(point.label.clone());
+        let mut found = evaluation.point(point, &originals, &mut || bar.inc(1))?;
+        found.pictures.truncate(SHOWN);
+        strips.push(Strip::new(&point.label, &found.pictures));
+        found.pictures.clear();
+        measured.push(found);
+    }
+    bar.finish_and_clear();
+    let baseline = evaluation.quality(&originals, &originals);
+    let report = Report::new(args.about(&set, engine), &baseline, &measured);
+    if let Some([html, json]) = &reports {
+        let text = html::page(&report, &strips)?;
+        let mut transaction = hgc::onnx::Transaction::new(args.force);
+        transaction.add_bytes(html, text.as_bytes())?;
+        transaction.add_bytes(json, serde_json::to_string_pretty(&report)?.as_bytes())?;
+        transaction.commit()?;
+    }
+    let mut out = std::io::stdout().lock();
+    match args.format {
+        Format::Json => writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?,
+        Format::Table => {
+            write!(out, "{}", table::points(&report))?;
+            if let Some([html, _]) = &reports {
+                writeln!(out, "\nreport: {}", html.display())?;
+            }
+        }
+    }
+    Ok(Outcome::Done)
+}
+
+impl Args {
+    /// The files to write; none that exists without `--force`.
+    fn reports(&self) -> anyhow::Result<Option<[PathBuf; 2]>> {
+        let Some(folder) = &self.output else {
+            return Ok(None);
+        };
+        let files = ["report.html", "report.json"].map(|name| folder.join(name));
+        if let Some(file) = files.iter().find(|f| f.exists() && !self.force) {
+            bail!("{} exists; use --force to replace it", file.display())
+        }
+        Ok(Some(files))
+    }
+
+    fn read_set(&self) -> anyhow::Result<Set> {
+        let mut set = match &self.set {
+            Some(file) => Set::read(file)?,
+            None => self.own_set()?,
+        };
+        if let Some(count) = self.scenes {
+            set.scenes.truncate(count);
+        }
+        if set.scenes.is_empty() {
+            bail!("there is nothing to draw; give a prompt, and --scenes 1 or more")
+        }
+        Ok(set)
+    }
+
+    /// Every prompt with the same control images.
+    fn own_set(&self) -> anyhow::Result<Set> {
+        let mut prompts = self.prompt.clone();
+        prompts.extend(super::args::prompts(self.prompts.as_deref())?);
+        let controls = self.control.iter().map(|p| picture::read(p));
+        let controls: Vec<RgbImage> = controls.collect::<Result<_, _>>()?;
+        let scenes = (self.seed..).zip(prompts).map(|(seed, prompt)| Scene {
+            prompt,
+            negative_prompt: String::new(),
+            controls: controls.clone(),
+            seed,
+            truth: None,
+        });
+        Ok(Set {
+            scenes: scenes.collect(),
+            appearance: None,
+        })
+    }
+
+    fn points(&self, base: &Options, skips: usize) -> anyhow::Result<Vec<Point>> {
+        let all = Policy::ALL.iter().filter(|p| **p != Policy::None);
+        let texts: Vec<String> = if self.policy.is_empty() {
+            all.map(ToString::to_string).collect()
+        } else {
+            self.policy.clone()
+        };
+        let mut found = Vec::new();
+        for text in &texts {
+            let parsed = points::parse(text, base).map_err(anyhow::Error::msg)?;
+            if self.grid && !text.contains(':') {
+                let policy = parsed[0].policy;
+                found.extend(points::grid(policy, base, skips));
+            }
+            found.extend(parsed);
+        }
+        Ok(found)
+    }
+
+    fn sensitivities(
+        &self,
+        evaluation: &mut Evaluation<'_>,
+        session: &Session<'_>,
+        base: &Options,
+        originals: &[RgbImage],
+        bar: &indicatif::ProgressBar,
+    ) -> anyhow::Result<Vec<sensitivity::Sensitivity>> {
+        let candidates = sensitivity::candidates(session, base)?;
+        let runs = candidates.len() * self.steps.saturating_sub(1);
+        bar.inc_length((runs * evaluation.batches()) as u64);
+        let mut found = Vec::new();
+        for candidate in &candidates {
+            bar.set_message(candidate.name.clone());
+            let mut told = || bar.inc(1);
+            let one = sensitivity::measure(
+                evaluation, candidate, base, self.reuse, originals, &mut told,
+            );
+            found.push(one?);
+        }
+        Ok(found)
+    }
+
+    fn about(&self, set: &Set, engine: &Engine) -> report::About {
+        report::About {
+            pipeline: self.pipeline.display().to_string(),
+            set: self.set.as_ref().map(|s| s.display().to_string()),
+            scenes: set.scenes.len(),
+            steps: self.steps,
+            guidance: self.guidance,
+            engine: engine.info().name(),
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! The result of `hgc eval` as data.
+
+use std::io::Cursor;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hgc::eval::compare::{self, Comparison, drop_of, is_faithful};
+use hgc::eval::statistics::mean;
+use hgc::eval::{Measured, Quality};
+use hgc::plan::policy::Policy;
+use image::RgbImage;
+use serde::Serialize;
+
+/// What was drawn, and with what.
+#[derive(Serialize)]
+pub struct About {
+    pub pipeline: String,
+    /// The file of scenes; none for prompts of the command line.
+    pub set: Option<String>,
+    pub scenes: usize,
+    pub steps: usize,
+    pub guidance: f64,
+    pub engine: String,
+}
+
+/// The report.
+#[derive(Serialize)]
+pub struct Report {
+    pub about: About,
+    /// The pictures of the original.
+    pub baseline: Baseline,
+    pub points: Vec<Row>,
+    /// `hgc` against every other point from 40 % reduction up.
+    pub comparisons: Vec<Comparison>,
+    /// Of each policy the largest reduction at most 1.5 % worse than the original.
+    pub furthest: Vec<Furthest>,
+}
+
+/// How good the original's pictures are.
+#[derive(Serialize)]
+pub struct Baseline {
+    pub miou: Option<f64>,
+    pub accuracy: Option<f64>,
+}
+
+/// A policy with parameters and what it costs.
+#[derive(Serialize)]
+pub struct Row {
+    pub policy: String,
+    pub label: String,
+    /// MACs of one picture, all steps, both halves of guidance.
+    pub macs_before: u64,
+    pub macs_after: u64,
+    pub macs_weights_before: u64,
+    pub macs_weights_after: u64,
+    /// Share of weight-operator MACs that is saved.
+    pub reduction: f64,
+    /// Share of all MACs that is saved.
+    pub reduction_all: f64,
+    /// Bytes of all caches for one picture.
+    pub cache_bytes: u64,
+    /// Original's time over the cached one's, measured in turns.
+    pub speed_up: Option<f64>,
+    /// Mean PSNR to the original's pictures in dB; equal pictures count 100.
+    pub psnr: f64,
+    pub ssim: f64,
+    pub miou: Option<f64>,
+    /// Relative to the original's.
+    pub miou_drop: Option<f64>,
+    pub accuracy: Option<f64>,
+    /// Relative to the original's.
+    pub accuracy_drop: Option<f64>,
+    /// Whether both drops are at most 1.5 %.
+    pub faithful: Option<bool>,
+    /// Scene by scene.
+    pub scenes: Quality,
+}
+
+/// How far a policy goes.
+#[derive(Serialize)]
+pub struct Furthest {
+    pub policy: String,
+    pub label: Option<String>,
+    pub reduction: Option<f64>,
+}
+
+impl Report {
+    /// Puts the measurements together.
+    pub fn new(about: About, baseline: &Quality, measured: &[Measured]) -> Self {
+        let of = |policy: Policy| measured.iter().filter(move |m| m.point.policy == policy);
+        let policies = Policy::ALL.into_iter().filter(|p| of(*p).next().is_some());
+        let ours: Vec<&Measured> = of(Policy::Hgc).collect();
+        let others: Vec<&Measured> = measured
+            .iter()
+            .filter(|m| m.point.policy != Policy::Hgc)
+            .collect();
+        let scored = baseline.mean_iou().is_some();
+        let furthest = policies.filter(|_| scored).map(|policy| {
+            let found = compare::furthest(baseline, of(policy));
+            Furthest {
+                policy: policy.to_string(),
+                label: found.map(|m| m.point.label.clone()),
+                reduction: found.map(Measured::reduction),
+            }
+        });
+        Self {
+            about,
+            baseline: Baseline {
+                miou: baseline.mean_iou(),
+                accuracy: baseline.accuracy(),
+            },
+            furthest: furthest.collect(),
+            points: measured.iter().map(|m| Row::new(m, baseline)).collect(),
+            comparisons: if ours.is_empty() {
+                Vec::new()
+            } else {
+                compare::compare(&ours, &others)
+            },
+        }
+    }
+}
+
+impl Row {
+    #[allow(clippy::cast_precision_loss)]
+    fn new(measured: &Measured, baseline: &Quality) -> Self {
+        let quality = &measured.quality;
+        let (before, after) = (measured.before, measured.after);
+        Self {
+            policy: measured.point.policy.to_string(),
+            label: measured.point.label.clone(),
+            macs_before: before.all,
+            macs_after: after.all,
+            macs_weights_before: before.weights,
+            macs_weights_after: after.weights,
+            reduction: measured.reduction(),
+            reduction_all: 1.0 - after.all as f64 / before.all.max(1) as f64,
+            cache_bytes: measured.cache_bytes,
+            speed_up: measured.speed_up(),
+            psnr: mean(&quality.psnr),
+            ssim: mean(&quality.ssim),
+            miou: quality.mean_iou(),
+            miou_drop: drop_of(baseline.mean_iou(), quality.mean_iou()),
+            accuracy: quality.accuracy(),
+            accuracy_drop: drop_of(baseline.accuracy(), quality.accuracy()),
+            faithful: is_faithful(baseline, quality),
+            scenes: quality.clone(),
+        }
+    }
+}
+
+/// Pictures of one point, for the page.
+pub struct Strip {
+    pub label: String,
+    /// PNG files as data URLs.
+    pub pictures: Vec<String>,
+}
+
+impl Strip {
+    pub fn new(label: &str, pictures: &[RgbImage]) -> Self {
+        let url = |picture: &RgbImage| {
+            let mut bytes = Cursor::new(Vec::new());
+            // Writing a PNG to memory fails only for sizes that no picture has.
+            let _ = picture.write_to(&mut bytes, image::ImageFormat::Png);
+            let text = STANDARD.encode(bytes.into_inner());
+            format!("data:image/png;base64,{text}")
+        };
+        Self {
+            label: label.to_owned(),
+            pictures: pictures.iter().map(url).collect(),
+        }
+    }
+}

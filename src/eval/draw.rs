@@ -1,0 +1,303 @@
+//! Draws a set with the original and with cached versions of a pipeline.
+
+use image::RgbImage;
+use serde::Serialize;
+
+use super::points::Point;
+use super::statistics::mean;
+use super::{EvalError, Set, score};
+use crate::analysis::macs::Macs;
+use crate::compile::{Inputs, Planned, Session};
+use crate::engine::{Engine, SessionOptions};
+use crate::pipeline::{
+    self, Batch, Folder, Loop, PipelineError, Settings as RunSettings, Version, decode, picture,
+};
+use crate::sampler::Config;
+
+/// What equal pictures count in a mean, in dB.
+pub const HIGHEST_PSNR: f64 = 100.0;
+
+/// How to draw.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Steps, guidance, size.
+    pub run: RunSettings,
+    /// Scenes at once.
+    pub batch: usize,
+    /// Batches of every point on which original and cached are timed in turns; 0 for none,
+    /// then only one of them is in memory at a time.
+    pub timed: usize,
+}
+
+/// How close pictures are to the original's and to what they must show, scene by scene.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Quality {
+    /// PSNR to the original's picture in dB, at most [`HIGHEST_PSNR`].
+    pub psnr: Vec<f64>,
+    /// SSIM to the original's picture.
+    pub ssim: Vec<f64>,
+    /// Mean intersection over union; empty where the set does not say what to show.
+    pub miou: Vec<f64>,
+    /// Objects that are right.
+    pub right: Vec<usize>,
+    /// Objects in all.
+    pub objects: Vec<usize>,
+}
+
+impl Quality {
+    /// Mean intersection over union of all scenes.
+    #[must_use]
+    pub fn mean_iou(&self) -> Option<f64> {
+        (!self.miou.is_empty()).then(|| mean(&self.miou))
+    }
+
+    /// Share of objects that are right.
+    #[must_use]
+    #[allow(clippy::cast_precision_loss)]
+    pub fn accuracy(&self) -> Option<f64> {
+        let (right, all): (usize, usize) = (self.right.iter().sum(), self.objects.iter().sum());
+        (all > 0).then(|| right as f64 / all as f64)
+    }
+}
+
+/// A point that was drawn.
+#[derive(Clone, Debug)]
+pub struct Measured {
+    /// The point.
+    pub point: Point,
+    /// Bytes of all caches for one picture.
+    pub cache_bytes: u64,
+    /// MACs of a picture with the original.
+    pub before: Macs,
+    /// MACs of a picture with caches.
+    pub after: Macs,
+    /// Seconds of the timed batches: original, cached.
+    pub seconds: Option<[f64; 2]>,
+    /// Of its pictures.
+    pub quality: Quality,
+    /// Its pictures.
+    pub pictures: Vec<RgbImage>,
+}
+
+impl Measured {
+    /// Share of the MACs of weight operators that is saved.
+    #[must_use]
+    #[allow(clippy::cast_precision_loss)]
+    pub fn reduction(&self) -> f64 {
+        1.0 - self.after.weights as f64 / self.before.weights.max(1) as f64
+    }
+
+    /// How many times faster it is than the original; none where it was not timed.
+    #[must_use]
+    pub fn speed_up(&self) -> Option<f64> {
+        self.seconds.map(|[own, cached]| own / cached.max(1e-9))
+    }
+}
+
+/// A pipeline and what to draw with it.
+pub struct Evaluation<'e> {
+    engine: &'static Engine,
+    folder: &'e Folder,
+    options: &'e SessionOptions,
+    sampler: Config,
+    session: &'e Session<'e>,
+    inputs: &'e Inputs,
+    settings: Settings,
+    set: &'e Set,
+    batches: Vec<Batch>,
+    original: Option<Loop>,
+}
+
+/// Told of every batch that is drawn.
+pub type Progress<'p> = &'p mut dyn FnMut();
+
+impl<'e> Evaluation<'e> {
+    /// Gets ready to draw `set` with the pipeline in `folder`.
+    ///
+    /// # Errors
+    /// [`EvalError`] if prompts cannot be encoded or scenes do not fit the pictures.
+    #[allow(clippy::too_many_arguments)]
+    pub fn new(
+        engine: &'static Engine,
+        folder: &'e Folder,
+        (inputs, session): (&'e Inputs, &'e Session<'e>),
+        sampler: Config,
+        options: &'e SessionOptions,
+        set: &'e Set,
+        settings: Settings,
+        warn: &mut dyn FnMut(&str),
+    ) -> Result<Self, EvalError> {
+        let (width, height) = settings.run.size;
+        for (scene, found) in set.scenes.iter().enumerate() {
+            let truth = found.truth.as_ref().filter(|t| t.size != (width, height));
+            if let Some(truth) = truth {
+                return Err(EvalError::Size {
+                    scene,
+                    width: truth.size.0,
+                    height: truth.size.1,
+                    found: (width, height),
+                });
+            }
+        }
+        let mut texts: Vec<String> = set.scenes.iter().map(|s| s.prompt.clone()).collect();
+        let mut negatives = Vec::new();
+        for scene in &set.scenes {
+            let known = texts[set.scenes.len()..]
+                .iter()
+                .position(|t| *t == scene.negative_prompt);
+            let index = known.map_or(texts.len(), |k| set.scenes.len() + k);
+            if index == texts.len() {
+                texts.push(scene.negative_prompt.clone());
+            }
+            negatives.push(index);
+        }
+        let encoded = pipeline::encode(engine, folder, options, &texts)?;
+        encoded.warnings.iter().for_each(|w| warn(w));
+        let rows = set.scenes.iter().enumerate().map(|(i, scene)| {
+            let images = scene.controls.iter();
+            let images = images.map(|c| picture::resized(c, width, height)).collect();
+            encoded.row(i, negatives[i], images, scene.seed)
+        });
+        let rows: Vec<_> = rows.collect();
+        let text_shape = [encoded.tokens, encoded.width];
+        let batches = rows.chunks(settings.batch.max(1)).map(|rows| Batch {
+            rows: rows.to_vec(),
+            text_shape,
+        });
+        Ok(Self {
+            batches: batches.collect(),
+            engine,
+            folder,
+            options,
+            sampler,
+            session,
+            inputs,
+            settings,
+            set,
+            original: None,
+        })
+    }
+
+    /// Batches that one point takes.
+    #[must_use]
+    pub fn batches(&self) -> usize {
+        self.batches.len()
+    }
+
+    /// The models and their plans.
+    #[must_use]
+    pub fn session(&self) -> &Session<'e> {
+        self.session
+    }
+
+    /// Draws the set with the original, which stays loaded where points are timed.
+    ///
+    /// # Errors
+    /// [`EvalError`] if the engine refuses.
+    pub fn original(&mut self, progress: Progress<'_>) -> Result<Vec<RgbImage>, EvalError> {
+        let mut networks = Loop::open(
+            self.engine,
+            self.folder,
+            self.sampler.clone(),
+            Version::Original,
+            self.options,
+        )?;
+        let mut latents = Vec::new();
+        for batch in &self.batches {
+            let done = networks.run(batch, &self.settings.run, &mut |_, _| {})?;
+            latents.push(done.latents);
+            progress();
+        }
+        self.original = (self.settings.timed > 0).then_some(networks);
+        Ok(decode(self.engine, self.folder, self.options, &latents)?)
+    }
+
+    /// Draws the set with one point, and compares the pictures with the original's.
+    ///
+    /// # Errors
+    /// [`EvalError`] naming the point.
+    pub fn point(
+        &mut self,
+        point: &Point,
+        originals: &[RgbImage],
+        progress: Progress<'_>,
+    ) -> Result<Measured, EvalError> {
+        let named = |source: EvalError| EvalError::Point {
+            label: point.label.clone(),
+            source: Box::new(source),
+        };
+        let planned = self.session.plan(point.policy, &point.options);
+        let planned = planned.map_err(|e| named(e.into()))?;
+        let (pictures, seconds) = self.pictures(&planned, progress).map_err(named)?;
+        let pictures_quality = self.quality(&pictures, originals);
+        let total = |of: fn(&crate::plan::cost::Cost) -> Macs| planned.costs.iter().map(of).sum();
+        Ok(Measured {
+            point: point.clone(),
+            cache_bytes: planned.costs.iter().map(|c| c.cache_bytes).sum(),
+            before: total(crate::plan::cost::Cost::before),
+            after: total(crate::plan::cost::Cost::after),
+            seconds,
+            quality: pictures_quality,
+            pictures,
+        })
+    }
+
+    /// Draws the set as planned; gives seconds of original and cached where timed.
+    ///
+    /// # Errors
+    /// [`EvalError`] if the plan cannot be applied or the engine refuses.
+    pub(super) fn pictures(
+        &mut self,
+        planned: &Planned,
+        progress: Progress<'_>,
+    ) -> Result<(Vec<RgbImage>, Option<[f64; 2]>), EvalError> {
+        let made = (self.inputs, self.session, planned);
+        let sampler = self.sampler.clone();
+        let mut cached = Loop::compiled(self.engine, self.folder, sampler, made, self.options)?;
+        let mut latents = Vec::new();
+        let mut seconds = [0.0; 2];
+        let timed = self.settings.timed.min(self.batches.len());
+        let run = &self.settings.run;
+        let draw = |networks: &mut Loop, batch: &Batch| -> Result<_, PipelineError> {
+            let done = networks.run(batch, run, &mut |_, _| {})?;
+            let seconds: f64 = done.seconds.iter().sum();
+            Ok((done.latents, seconds))
+        };
+        for (index, batch) in self.batches.iter().enumerate() {
+            let original = self.original.as_mut().filter(|_| index < timed);
+            if let Some(original) = original {
+                seconds[0] += draw(original, batch)?.1;
+            }
+            let (found, taken) = draw(&mut cached, batch)?;
+            latents.push(found);
+            if index < timed {
+                seconds[1] += taken;
+            }
+            progress();
+        }
+        drop(cached);
+        let pictures = decode(self.engine, self.folder, self.options, &latents)?;
+        let timed = self.original.is_some() && timed > 0;
+        Ok((pictures, timed.then_some(seconds)))
+    }
+
+    /// How good pictures of the set are.
+    #[must_use]
+    pub fn quality(&self, pictures: &[RgbImage], originals: &[RgbImage]) -> Quality {
+        let mut quality = Quality::default();
+        let pairs = pictures.iter().zip(originals).zip(&self.set.scenes);
+        for ((own, original), scene) in pairs {
+            quality
+                .psnr
+                .push(picture::psnr(own, original).min(HIGHEST_PSNR));
+            quality.ssim.push(picture::ssim(own, original));
+            if let (Some(truth), Some(appearance)) = (&scene.truth, &self.set.appearance) {
+                quality.miou.push(score::mean_iou(own, truth, appearance));
+                let (right, all) = score::matches(own, truth, appearance);
+                quality.right.push(right);
+                quality.objects.push(all);
+            }
+        }
+        quality
+    }
+}

@@ -1,0 +1,42 @@
+//! What policies cost: pictures of original and cached pipelines compared over a set of
+//! scenes.
+//!
+//! [`Set`] is what is drawn and, where that is known, what the pictures must show.
+//! [`points`] are policies with parameters. [`Evaluation`] draws the set with the original
+//! once and with every point, and [`compare`] says which policy is ahead at equal compute.
+
+pub mod compare;
+mod draw;
+pub mod points;
+pub mod score;
+pub mod sensitivity;
+mod set;
+pub mod statistics;
+
+pub use draw::{Evaluation, Measured, Quality, Settings};
+pub use set::{Scene, Set, SetError};
+
+use crate::compile::CompileError;
+use crate::pipeline::PipelineError;
+
+/// Why a pipeline cannot be evaluated.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum EvalError {
+    #[error(transparent)]
+    Pipeline(#[from] PipelineError),
+    #[error(transparent)]
+    Compile(#[from] CompileError),
+    #[error("{label}")]
+    Point {
+        label: String,
+        source: Box<EvalError>,
+    },
+    #[error("scene {scene} is {width}x{height}, the pictures are {found}", found = format!("{}x{}", found.0, found.1))]
+    Size {
+        scene: usize,
+        width: u32,
+        height: u32,
+        found: (u32, u32),
+    },
+}

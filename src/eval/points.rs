@@ -1,0 +1,195 @@
+//! Policies with parameters: one point each in the plane of compute and fidelity.
+
+use crate::plan::policy::{Options, Policy};
+
+/// A policy with its parameters.
+#[derive(Clone, Debug)]
+pub struct Point {
+    /// The policy.
+    pub policy: Policy,
+    /// Its parameters.
+    pub options: Options,
+    /// What tells it from others: `deepcache:interval=3,cut=1`.
+    pub label: String,
+}
+
+/// Reads `policy` or `policy:key=a|b,key=c`: a point for every combination of values.
+/// Keys are the options of `hgc compile`; steps in a list are joined by `+`.
+///
+/// # Errors
+/// A sentence that names what is wrong.
+pub fn parse(text: &str, base: &Options) -> Result<Vec<Point>, String> {
+    let (name, rest) = text.split_once(':').unwrap_or((text, ""));
+    let policy: Policy = name.parse()?;
+    let mut points = vec![Point {
+        policy,
+        options: base.clone(),
+        label: name.to_owned(),
+    }];
+    for pair in rest.split(',').filter(|p| !p.is_empty()) {
+        let Some((key, values)) = pair.split_once('=') else {
+            return Err(format!("{text:?}: {pair:?} is not key=value"));
+        };
+        let mut next = Vec::new();
+        for point in &points {
+            for value in values.split('|') {
+                let mut point = point.clone();
+                set(&mut point.options, key, value).map_err(|e| format!("{text:?}: {e}"))?;
+                let separator = if point.label == name { ':' } else { ',' };
+                point.label = format!("{}{separator}{key}={value}", point.label);
+                next.push(point);
+            }
+        }
+        points = next;
+    }
+    for point in &points {
+        let checked = point.options.check();
+        checked.map_err(|e| format!("{:?}: {e}", point.label))?;
+    }
+    Ok(points)
+}
+
+fn set(options: &mut Options, key: &str, value: &str) -> Result<(), String> {
+    let wrong = || format!("{value:?} is no value of {key}");
+    let count = || value.parse::<usize>().map_err(|_| wrong());
+    let share = || value.parse::<f64>().map_err(|_| wrong());
+    match key {
+        "cut" => options.cut = Some(count()?),
+        "interval" => options.interval = count()?,
+        "gate-step" => options.gate_step = Some(count()?),
+        "lambda-inter" => options.lambda_inter = share()?,
+        "lambda-intra" => options.lambda_intra = share()?,
+        "control-interval" => options.control_interval = count()?,
+        "key-steps" => {
+            let steps: Result<Vec<usize>, _> = value.split('+').map(str::parse).collect();
+            options.key_steps = Some(steps.map_err(|_| wrong())?);
+        }
+        _ => {
+            return Err(format!(
+                "no parameter {key:?}; there are cut, interval, key-steps, gate-step, \
+                 lambda-inter, lambda-intra and control-interval"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The published grid of a policy for a UNet with `skips` skip connections: see
+/// docs/POLICIES.md.
+#[must_use]
+pub fn grid(policy: Policy, base: &Options, skips: usize) -> Vec<Point> {
+    let steps = base.steps;
+    let texts = match policy {
+        Policy::None | Policy::Lossless => vec![policy.name().to_owned()],
+        Policy::DeepCache => {
+            let mut cuts = vec![1, skips / 4, skips / 2, 3 * skips / 4];
+            cuts.retain(|c| *c > 0);
+            cuts.dedup();
+            let intervals: Vec<usize> = [2, 3, 4, 5, 7, 10].into_iter().collect();
+            let intervals = intervals.into_iter().filter(|i| *i < steps);
+            vec![format!(
+                "deepcache:cut={},interval={}",
+                joined(cuts),
+                joined(intervals)
+            )]
+        }
+        Policy::FasterDiffusion => {
+            // Evenly spaced, and as published.
+            let even = [2, 3, 5, 8]
+                .into_iter()
+                .filter(|gap| *gap < steps)
+                .map(|gap| (0..steps).step_by(gap).collect::<Vec<_>>());
+            let published = base.key_steps();
+            let mut early = published.clone();
+            early.retain(|s| *s <= steps / 4);
+            let lists = even.chain([published, early]);
+            let list = |steps: Vec<usize>| {
+                let texts: Vec<String> = steps.iter().map(ToString::to_string).collect();
+                texts.join("+")
+            };
+            vec![format!(
+                "faster-diffusion:key-steps={}",
+                joined(lists.map(list))
+            )]
+        }
+        Policy::TGate => vec![format!("tgate:gate-step={}", joined(gates(steps)))],
+        Policy::HgcPaper => vec![format!(
+            "hgc-paper:gate-step={},lambda-inter=0.1|0.2|0.3|0.5,lambda-intra=0|0.5",
+            joined(gates(steps))
+        )],
+        Policy::Hgc => vec![
+            "hgc:lambda-inter=0.1|0.15|0.2|0.25|0.3|0.35|0.4|0.5|0.6,lambda-intra=0.5|1".to_owned(),
+        ],
+    };
+    let parsed = texts.iter().map(|t| parse(t, base).unwrap_or_default());
+    parsed.flatten().collect()
+}
+
+/// Gate steps from early to late.
+fn gates(steps: usize) -> Vec<usize> {
+    let mut gates: Vec<usize> = [1, 2, 4, 6, 8, 10].map(|n| n * steps / 20).to_vec();
+    gates.retain(|g| *g > 0);
+    gates.dedup();
+    gates
+}
+
+fn joined<T: ToString>(values: impl IntoIterator<Item = T>) -> String {
+    let texts: Vec<String> = values.into_iter().map(|v| v.to_string()).collect();
+    texts.join("|")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn combinations() -> Result<(), String> {
+        let base = Options::new(20);
+        let points = parse("deepcache:interval=2|5,cut=1|3", &base)?;
+        let labels: Vec<&str> = points.iter().map(|p| p.label.as_str()).collect();
+        assert_eq!(
+            labels,
+            [
+                "deepcache:interval=2,cut=1",
+                "deepcache:interval=2,cut=3",
+                "deepcache:interval=5,cut=1",
+                "deepcache:interval=5,cut=3",
+            ]
+        );
+        assert_eq!(
+            (points[3].options.interval, points[3].options.cut),
+            (5, Some(3))
+        );
+        let keys = parse("faster-diffusion:key-steps=0+4+9", &base)?;
+        assert_eq!(keys[0].options.key_steps, Some(vec![0, 4, 9]));
+        Ok(())
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        let base = Options::new(20);
+        for (text, part) in [
+            ("nothing", "no policy"),
+            ("hgc:lambda=3", "no parameter"),
+            ("hgc:lambda-inter=x", "no value"),
+            ("hgc:lambda-inter=3", "from 0 to 1"),
+            ("tgate:gate-step", "not key=value"),
+            ("faster-diffusion:key-steps=99", "the last step is 19"),
+        ] {
+            let error = parse(text, &base).err().unwrap_or_default();
+            assert!(error.contains(part), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn every_grid_is_valid() {
+        for steps in [1, 4, 20, 50] {
+            let base = Options::new(steps);
+            for policy in Policy::ALL {
+                let points = grid(policy, &base, 12);
+                assert!(!points.is_empty() || steps < 4, "{policy} {steps}");
+                assert!(points.iter().all(|p| p.options.check().is_ok()));
+            }
+        }
+    }
+}
