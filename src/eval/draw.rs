@@ -32,7 +32,7 @@ pub struct Settings {
 /// How close pictures are to the original's and to what they must show, scene by scene.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Quality {
-    /// PSNR to the original's picture in dB, at most [`HIGHEST_PSNR`].
+    /// PSNR to the original's picture in dB, at most 100.
     pub psnr: Vec<f64>,
     /// SSIM to the original's picture.
     pub ssim: Vec<f64>,

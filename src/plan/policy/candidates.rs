@@ -4,6 +4,7 @@ use crate::analysis::attention::AttentionKind;
 use crate::analysis::inputs::InputKind;
 use crate::analysis::{Analysis, Role, invariant};
 use crate::graph::{NodeId, ValueId};
+use crate::plan::region;
 
 /// The value that comes through all blocks deeper than a decoder skip connection.
 ///
@@ -29,6 +30,50 @@ pub fn deep(analysis: &Analysis<'_>, run: usize) -> Option<Vec<ValueId>> {
     );
     tensors.dedup();
     Some(tensors)
+}
+
+/// The number of outermost skips to leave outside so that about `share` of the MACs of all
+/// files runs on a reuse step; at least 1.
+///
+/// Wider cuts run more, so it is found by halving. A graph whose MACs are not known is cut
+/// at a quarter of its skips.
+#[must_use]
+#[allow(clippy::cast_precision_loss)]
+pub fn cut(unet: &Analysis<'_>, others: &[&Analysis<'_>], share: f64) -> usize {
+    let skips = unet.skips.len();
+    let macs: Vec<u64> = unet
+        .graph
+        .nodes()
+        .map(|n| unet.macs(n, 1).weights)
+        .collect();
+    let own: u64 = macs.iter().sum();
+    if own == 0 {
+        return (skips / 4).max(1);
+    }
+    let beside = others
+        .iter()
+        .map(|a| a.macs_of(a.graph.nodes(), 1).weights)
+        .sum::<u64>();
+    let runs = |cut: usize| {
+        let region = deep(unet, cut).map(|tensors| region::derive(&unet.graph, &tensors));
+        let inside = region.map_or(0, |r| r.nodes.iter().map(|n| macs[n]).sum());
+        own.saturating_sub(inside) as f64 / (own + beside) as f64
+    };
+    let (mut low, mut high) = (1, skips.max(1));
+    while low < high {
+        let middle = usize::midpoint(low, high);
+        if runs(middle) < share {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    let narrower = low.saturating_sub(1).max(1);
+    if share - runs(narrower) < runs(low) - share {
+        narrower
+    } else {
+        low
+    }
 }
 
 /// All that the decoder takes from encoder and mid block, residuals included.

@@ -39,7 +39,7 @@ struct Decision {
 #[derive(Clone, Copy)]
 enum Coarse {
     /// Everything deeper than the outermost `run` skips.
-    Deep { run: Option<usize> },
+    Deep { run: usize },
     /// Encoder and mid block.
     Encoder,
 }
@@ -59,12 +59,14 @@ pub fn make(policy: Policy, targets: &[Target<'_, '_>], options: &Options) -> Pl
         .iter()
         .find(|t| t.analysis.role != Role::Controlnet)
         .is_none_or(|t| t.analysis.can_halve());
-    let decision = decide(policy, options, halves);
+    // Only where a policy asks: it takes a look at every cut.
+    let cut = cuts(policy).then(|| options.cut.unwrap_or_else(|| default_cut(targets)));
+    let decision = decide(policy, options, halves, cut.unwrap_or(1));
     let mut plan = Plan {
         format: FORMAT,
         policy: policy.name().to_owned(),
         steps: options.steps,
-        parameters: parameters(policy, options),
+        parameters: parameters(policy, options, cut),
         guidance: Guidance {
             schedule: decision.guidance.clone(),
             reuse: decision.guidance_reuse,
@@ -100,7 +102,26 @@ pub fn wants_halves(policy: Policy) -> bool {
     matches!(policy, Policy::TGate | Policy::HgcPaper | Policy::Hgc)
 }
 
-fn decide(policy: Policy, options: &Options, halves: bool) -> Decision {
+/// Whether the policy cuts the UNet at a skip connection.
+fn cuts(policy: Policy) -> bool {
+    matches!(policy, Policy::DeepCache | Policy::HgcPaper | Policy::Hgc)
+}
+
+/// The cut at which [`shares::SHALLOW`] of the MACs of all files runs on a reuse step.
+fn default_cut(targets: &[Target<'_, '_>]) -> usize {
+    let (mut unets, mut others) = (Vec::new(), Vec::new());
+    for target in targets {
+        match target.analysis.role {
+            Role::Unet | Role::Merged => unets.push(target.analysis),
+            Role::Controlnet | Role::Other => others.push(target.analysis),
+        }
+    }
+    unets
+        .first()
+        .map_or(1, |unet| candidates::cut(unet, &others, shares::SHALLOW))
+}
+
+fn decide(policy: Policy, options: &Options, halves: bool, cut: usize) -> Decision {
     let steps = options.steps;
     let full = GuidanceSchedule::full(steps);
     let nothing = || Decision {
@@ -136,7 +157,7 @@ fn decide(policy: Policy, options: &Options, halves: bool) -> Decision {
         },
         Policy::DeepCache => {
             let at: Vec<usize> = (0..steps).step_by(options.interval).collect();
-            let deep = Coarse::Deep { run: options.cut };
+            let deep = Coarse::Deep { run: cut };
             Decision {
                 coarse: Some((deep, refresh(&at), Reuse::Hold)),
                 control: Some((control(&at), Reuse::Hold)),
@@ -164,7 +185,7 @@ fn decide(policy: Policy, options: &Options, halves: bool) -> Decision {
             let gate = options.gate_or_middle();
             let count = shares::inter(steps, options.lambda_inter).len();
             let at: Vec<usize> = (0..count).map(|k| k * steps / count).collect();
-            let deep = Coarse::Deep { run: options.cut };
+            let deep = Coarse::Deep { run: cut };
             Decision {
                 guidance: fused_from(gate),
                 coarse: Some((deep, refresh(&at), Reuse::Hold)),
@@ -194,11 +215,7 @@ fn decide(policy: Policy, options: &Options, halves: bool) -> Decision {
                     full.clone()
                 },
                 guidance_reuse: Reuse::Linear,
-                coarse: Some((
-                    Coarse::Deep { run: options.cut },
-                    deep.clone(),
-                    Reuse::Linear,
-                )),
+                coarse: Some((Coarse::Deep { run: cut }, deep.clone(), Reuse::Linear)),
                 control: Some((control(&at), Reuse::Linear)),
                 fine: Some(Fine::Share {
                     lambda: options.lambda_intra,
@@ -208,13 +225,6 @@ fn decide(policy: Policy, options: &Options, halves: bool) -> Decision {
             }
         }
     }
-}
-
-/// Outermost skips that run on a reuse step when nothing else is asked: a
-/// quarter of them, one at least: the outermost level of SD1.5.
-#[must_use]
-pub fn default_cut(skips: usize) -> usize {
-    (skips / 4).max(1)
 }
 
 fn propose(
@@ -243,9 +253,8 @@ fn propose_coarse(builder: &mut Builder<'_, '_>, analysis: &Analysis<'_>, decisi
     let skips = analysis.skips.len();
     let (name, tensors, why) = match coarse {
         Coarse::Deep { run } => {
-            let run = run.unwrap_or_else(|| default_cut(skips));
             let why = format!("blocks deeper than the outermost {run} of {skips} skips");
-            ("deep", candidates::deep(analysis, run), why)
+            ("deep", candidates::deep(analysis, *run), why)
         }
         Coarse::Encoder => (
             "encoder",
@@ -357,11 +366,10 @@ fn propose_invariant(builder: &mut Builder<'_, '_>, analysis: &Analysis<'_>, ste
     }
 }
 
-fn parameters(policy: Policy, options: &Options) -> BTreeMap<String, String> {
+fn parameters(policy: Policy, options: &Options, cut: Option<usize>) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     let mut put = |key: &str, value: String| found.insert(key.to_owned(), value);
-    let deep = matches!(policy, Policy::DeepCache | Policy::HgcPaper | Policy::Hgc);
-    if let Some(cut) = options.cut.filter(|_| deep) {
+    if let Some(cut) = cut {
         put("cut", cut.to_string());
     }
     if options.control_start > 0.0 {

@@ -16,6 +16,10 @@
 /// Exponent of the refresh spacing: 1 is even, larger is denser at the start.
 pub const SPACING: f64 = 1.5;
 
+/// Share of the weight-operator MACs of UNet and ControlNets together that runs on a reuse
+/// step where no cut is given: the outermost level of SD1.5 with one ControlNet.
+pub const SHALLOW: f64 = 0.14;
+
 #[allow(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
