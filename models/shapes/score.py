@@ -6,8 +6,8 @@ import numpy as np
 
 from scenes import COLOURS, Scene, layers, texture_masks, tones
 
-# Every tone of every colour, ``[colour, tone, 3]``.
-_TONES = np.stack([tones(colour) for colour in range(len(COLOURS))])
+# Every tone of every colour as pictures have it, ``[colour, tone, 3]``.
+_TONES = np.stack([tones(colour) for colour in range(len(COLOURS))]).astype(np.uint8)
 _MASKS = texture_masks()
 
 

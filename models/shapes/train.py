@@ -24,11 +24,12 @@ import torch
 import torch.nn.functional as functional
 from torch import nn
 
+import binding
 import networks
 import scenes
 
 # Shares of the time budget.
-SHARES = {"text": 0.02, "vae": 0.2, "unet": 0.45, "controlnet": 0.33}
+SHARES = {"text": 0.02, "vae": 0.2, "unet": 0.45, "binding": 0.12, "controlnet": 0.25}
 # Scenes of training have seeds from here on; those of measuring lie below.
 TRAINING_SEED = 1_000_000
 DROPPED = 0.1
@@ -40,8 +41,24 @@ KL_WEIGHT = 4e-9
 SAVE_SECONDS = 60
 # The mean of the weights of the error over timesteps.
 WEIGHTS = 3.36
+# Weight of the error of the cross-attentions.
+BINDING = 0.01
+# Seeds of that stage, away from those of the stage before it.
+BINDING_STEP = 100_000
 # Encoded scenes kept in memory.
 POOL = 16_384
+
+
+@dataclasses.dataclass(frozen=True)
+class Examples:
+    """What a training step of UNet or ControlNet sees."""
+
+    latents: torch.Tensor
+    states: torch.Tensor
+    maps: torch.Tensor
+    # Where each token is drawn, and in which rows the prompt was kept.
+    words: torch.Tensor
+    prompted: torch.Tensor
 
 
 @dataclasses.dataclass
@@ -243,15 +260,16 @@ class Pool:
     text: nn.Module
     empty: torch.Tensor
 
-    def draw(self, step: int, count: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def draw(self, step: int, count: int) -> Examples:
         """Latents, encoded prompts (some dropped) and maps of a training step."""
         generator = torch.Generator().manual_seed(TRAINING_SEED + step)
         rows = torch.randint(len(self.latents), (count,), generator=generator)
-        tokens = self.tokens[rows].clone()
-        tokens[torch.rand(count, generator=generator) < DROPPED] = self.empty
+        prompted = torch.rand(count, generator=generator) >= DROPPED
+        tokens, maps = self.tokens[rows], self.maps[rows]
         with torch.no_grad():
-            states = self.text(tokens).last_hidden_state
-        return self.latents[rows].float(), states, to_map(self.maps[rows])
+            states = self.text(torch.where(prompted[:, None], tokens, self.empty)).last_hidden_state
+            words = binding.words(tokens, maps)
+        return Examples(self.latents[rows].float(), states, to_map(maps), words, prompted)
 
 
 def to_map(maps: torch.Tensor) -> torch.Tensor:
@@ -318,9 +336,24 @@ def train_unet(out: Path, minutes: float, pool: Pool) -> nn.Module:
     stage = Stage("unet", out, networks.unet(), 1e-3, minutes)
 
     def loss(step: int) -> torch.Tensor:
-        latents, states, _ = pool.draw(step, BATCH)
-        inputs, noise, times = noisy(latents, step)
-        return weighted(stage.model(inputs, times, states).sample, noise, times)
+        seen = pool.draw(step, BATCH)
+        inputs, noise, times = noisy(seen.latents, step)
+        return weighted(stage.model(inputs, times, seen.states).sample, noise, times)
+
+    return stage.run(loss)
+
+
+def train_binding(out: Path, minutes: float, pool: Pool, unet: nn.Module) -> nn.Module:
+    """Teach the UNet, which can draw by now, which words belong where."""
+    stage = Stage("binding", out, unet.requires_grad_(True), 1e-3, minutes)
+    watched = binding.watch(stage.model)
+
+    def loss(step: int) -> torch.Tensor:
+        seen = pool.draw(BINDING_STEP + step, BATCH)
+        inputs, noise, times = noisy(seen.latents, BINDING_STEP + step)
+        predicted = stage.model(inputs, times, seen.states).sample
+        bound = binding.loss(watched, seen.words, seen.prompted)
+        return weighted(predicted, noise, times) + BINDING * bound
 
     return stage.run(loss)
 
@@ -329,19 +362,21 @@ def train_controlnet(out: Path, minutes: float, pool: Pool, unet: Any) -> nn.Mod
     """Teach the ControlNet, on top of the frozen UNet, to put shapes where the map says."""
     unet = unet.requires_grad_(False)
     stage = Stage("controlnet", out, networks.controlnet(unet), 1e-3, minutes)
+    watched = binding.watch(stage.model, unet.up_blocks)
 
     def loss(step: int) -> torch.Tensor:
-        latents, states, maps = pool.draw(step, BATCH)
-        inputs, noise, times = noisy(latents, step)
-        down, mid = stage.model(inputs, times, states, controlnet_cond=maps, return_dict=False)
+        seen = pool.draw(step, BATCH)
+        inputs, noise, times = noisy(seen.latents, step)
+        down, mid = stage.model(inputs, times, seen.states, controlnet_cond=seen.maps, return_dict=False)
         predicted = unet(
             inputs,
             times,
-            states,
+            seen.states,
             down_block_additional_residuals=down,
             mid_block_additional_residual=mid,
         ).sample
-        return weighted(predicted, noise, times)
+        bound = binding.loss(watched, seen.words, seen.prompted)
+        return weighted(predicted, noise, times) + BINDING * bound
 
     return stage.run(loss)
 
@@ -355,7 +390,7 @@ def finished(out: Path, minutes: float) -> Iterator[tuple[str, nn.Module]]:
     normalise(vae)
     yield "vae", vae
     pool = encode(out, vae, text)
-    unet = train_unet(out, share["unet"], pool)
+    unet = train_binding(out, share["binding"], pool, train_unet(out, share["unet"], pool))
     yield "unet", unet
     yield "controlnet", train_controlnet(out, share["controlnet"], pool, unet)
 

@@ -11,7 +11,7 @@ use super::dims::{Dim, Shape};
 use super::shapes::Shapes;
 
 /// Multiply-accumulates.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Macs {
     /// All of them.
     pub all: u64,

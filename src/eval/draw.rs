@@ -1,7 +1,7 @@
 //! Draws a set with the original and with cached versions of a pipeline.
 
 use image::RgbImage;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::points::Point;
 use super::statistics::mean;
@@ -30,7 +30,7 @@ pub struct Settings {
 }
 
 /// How close pictures are to the original's and to what they must show, scene by scene.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Quality {
     /// PSNR to the original's picture in dB, at most 100.
     pub psnr: Vec<f64>,

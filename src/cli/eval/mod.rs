@@ -1,6 +1,7 @@
 //! `hgc eval`: what each policy costs in pictures.
 
 mod html;
+mod progress;
 mod report;
 mod table;
 
@@ -21,6 +22,7 @@ use image::RgbImage;
 use super::Outcome;
 use super::args::{Format, progress_bar};
 use super::engine::EngineArgs;
+use progress::Progress;
 use report::{Report, Strip};
 
 /// Scenes that the report shows pictures of.
@@ -83,12 +85,15 @@ pub struct Args {
     sampler: Option<Method>,
     #[command(flatten)]
     engine: EngineArgs,
-    /// Folder for report.html and report.json
+    /// Folder for report.html and report.json, and for points.json, which --resume reads
     #[arg(long, short, value_name = "DIR")]
     output: Option<PathBuf>,
     /// Replace existing reports
     #[arg(long)]
     force: bool,
+    /// Go on where an evaluation into the same folder was interrupted, or add points to it
+    #[arg(long, requires = "output")]
+    resume: bool,
     /// How to print the result
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -135,6 +140,10 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         timed: if args.sensitivity { 0 } else { args.timed },
     };
     let sampler = folder.sampler(args.sampler)?;
+    let name = engine.info().name();
+    let key = progress::key(&folder.path, &set, &settings, &sampler, &name)?;
+    let kept = args.output.as_ref().map(|o| o.join("points.json"));
+    let mut progress = Progress::open(kept, key, args.resume)?;
     let mut warn = |text: &str| eprintln!("hgc: warning: {text}");
     let models = (&inputs, &session);
     let mut evaluation = Evaluation::new(
@@ -162,18 +171,26 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     )];
     for point in &points {
         bar.set_message(point.label.clone());
+        if let Some((found, strip)) = progress.take(point) {
+            bar.inc(evaluation.batches() as u64);
+            measured.push(found);
+            strips.push(strip);
+            continue;
+        }
         let mut found = evaluation.point(point, &originals, &mut || bar.inc(1))?;
         found.pictures.truncate(SHOWN);
-        strips.push(Strip::new(&point.label, &found.pictures));
+        let strip = Strip::new(&point.label, &found.pictures);
         found.pictures.clear();
+        progress.put(&found, &strip)?;
         measured.push(found);
+        strips.push(strip);
     }
     bar.finish_and_clear();
     let baseline = evaluation.quality(&originals, &originals);
     let report = Report::new(args.about(&set, engine), &baseline, &measured);
     if let Some([html, json]) = &reports {
         let text = html::page(&report, &strips)?;
-        let mut transaction = hgc::onnx::Transaction::new(args.force);
+        let mut transaction = hgc::onnx::Transaction::new(args.force || args.resume);
         transaction.add_bytes(html, text.as_bytes())?;
         transaction.add_bytes(json, serde_json::to_string_pretty(&report)?.as_bytes())?;
         transaction.commit()?;
@@ -198,8 +215,13 @@ impl Args {
             return Ok(None);
         };
         let files = ["report.html", "report.json"].map(|name| folder.join(name));
-        if let Some(file) = files.iter().find(|f| f.exists() && !self.force) {
-            bail!("{} exists; use --force to replace it", file.display())
+        let kept = folder.join("points.json");
+        let found = files.iter().chain([&kept]).find(|f| f.exists());
+        if let Some(file) = found.filter(|_| !self.force && !self.resume) {
+            bail!(
+                "{} exists; use --force to replace it, or --resume to go on",
+                file.display()
+            )
         }
         Ok(Some(files))
     }

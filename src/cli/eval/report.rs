@@ -9,7 +9,7 @@ use hgc::eval::statistics::mean;
 use hgc::eval::{Measured, Quality};
 use hgc::plan::policy::Policy;
 use image::RgbImage;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// What was drawn, and with what.
 #[derive(Serialize)]
@@ -149,6 +149,7 @@ impl Row {
 }
 
 /// Pictures of one point, for the page.
+#[derive(Clone, Serialize, Deserialize)]
 pub struct Strip {
     pub label: String,
     /// PNG files as data URLs.

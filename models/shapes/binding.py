@@ -1,0 +1,88 @@
+"""Teach cross-attention where to look: every place at the words of the shape that lies there.
+
+Denoising alone learns last which colour belongs to which shape. In training, unlike later, the map
+says what lies where and the prompt says which token names it, so that the attention can be told
+(grounding by segmentation maps, as TokenCompose, arXiv 2312.03626, does for Stable Diffusion).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as functional
+from torch import nn
+
+import networks
+import scenes
+
+_NOUNS = torch.tensor([networks.WORDS.index(kind) for kind in scenes.KINDS])
+_END = networks.WORDS.index(networks.END)
+_COLOURS = torch.from_numpy(scenes.MAP_COLOURS)
+
+
+class Watched:
+    """An attention processor that keeps the probabilities of the last call, ``[n, places, tokens]``."""
+
+    def __init__(self) -> None:
+        self.seen: torch.Tensor | None = None
+
+    def __call__(
+        self,
+        attention: Any,
+        hidden_states: torch.Tensor,
+        encoder_hidden_states: torch.Tensor,
+        **_: Any,
+    ) -> torch.Tensor:
+        """Cross-attention, the heads' mean of the probabilities kept."""
+        queries = attention.to_q(hidden_states)
+        keys = attention.to_k(encoder_hidden_states)
+        values = attention.to_v(encoder_hidden_states)
+        queries, keys, values = (
+            part.unflatten(-1, (attention.heads, -1)).transpose(1, 2) for part in (queries, keys, values)
+        )
+        probabilities = (queries @ keys.transpose(-1, -2) * attention.scale).softmax(-1)
+        self.seen = probabilities.mean(1)
+        joined = (probabilities @ values).transpose(1, 2).flatten(2)
+        result: torch.Tensor = attention.to_out[0](joined)
+        return result
+
+
+def watch(*models: nn.Module) -> list[Watched]:
+    """Watch all cross-attentions of models."""
+    watched = []
+    for model in models:
+        for name, module in model.named_modules():
+            if name.endswith("attn2"):
+                watched.append(Watched())
+                module.set_processor(watched[-1])
+    return watched
+
+
+def words(tokens: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
+    """The share of every token in every cell of the latents, ``[n, TOKENS, y, x]``.
+
+    Of the last word of a shape's phrase, or of the ground's; of the others nothing.
+    """
+    sides = maps.permute(0, 2, 3, 1).unsqueeze(-2)
+    kinds = (sides == _COLOURS).all(-1).float().permute(0, 3, 1, 2)
+    cells = functional.avg_pool2d(kinds, 8)
+    places = torch.arange(tokens.shape[1])
+    ends = (tokens == _END).int().argmax(1, keepdim=True)
+    ground = (places == ends - 1).unsqueeze(1)
+    nouns = tokens.unsqueeze(1) == _NOUNS[:, None]
+    names = torch.cat([ground, nouns], 1).float()
+    return torch.einsum("nkt,nkyx->ntyx", names, cells)
+
+
+def loss(watched: list[Watched], target: torch.Tensor, prompted: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy of what the attentions saw and what they should; only of prompts not dropped."""
+    total = torch.zeros(())
+    for one in watched:
+        if one.seen is None:
+            continue
+        side = round(one.seen.shape[1] ** 0.5)
+        wanted = functional.adaptive_avg_pool2d(target[prompted], side).flatten(2).transpose(1, 2)
+        seen = one.seen[prompted].clamp_min(1e-6).log()
+        total = total - (wanted * seen).sum(-1).mean()
+    return total / len(watched)
