@@ -85,8 +85,7 @@ pub fn grid(policy: Policy, base: &Options, skips: usize) -> Vec<Point> {
             let mut cuts = vec![1, skips / 4, skips / 2, 3 * skips / 4];
             cuts.retain(|c| *c > 0);
             cuts.dedup();
-            let intervals: Vec<usize> = [2, 3, 4, 5, 7, 10].into_iter().collect();
-            let intervals = intervals.into_iter().filter(|i| *i < steps);
+            let intervals = [2, 3, 5, 8].into_iter().filter(|i| *i < steps);
             vec![format!(
                 "deepcache:cut={},interval={}",
                 joined(cuts),
@@ -112,10 +111,13 @@ pub fn grid(policy: Policy, base: &Options, skips: usize) -> Vec<Point> {
                 joined(lists.map(list))
             )]
         }
-        Policy::TGate => vec![format!("tgate:gate-step={}", joined(gates(steps)))],
+        Policy::TGate => vec![format!(
+            "tgate:gate-step={}",
+            joined(gates(steps, &[2, 5, 10, 15]))
+        )],
         Policy::HgcPaper => vec![format!(
             "hgc-paper:gate-step={},lambda-inter=0.1|0.2|0.3|0.5,lambda-intra=0|0.5",
-            joined(gates(steps))
+            joined(gates(steps, &[5, 10, 15]))
         )],
         Policy::Hgc => vec![
             "hgc:lambda-inter=0.1|0.15|0.2|0.25|0.3|0.35|0.4|0.5|0.6,lambda-intra=0.5|1".to_owned(),
@@ -125,9 +127,9 @@ pub fn grid(policy: Policy, base: &Options, skips: usize) -> Vec<Point> {
     parsed.flatten().collect()
 }
 
-/// Gate steps from early to late.
-fn gates(steps: usize) -> Vec<usize> {
-    let mut gates: Vec<usize> = [1, 2, 4, 6, 8, 10].map(|n| n * steps / 20).to_vec();
+/// Gate steps that are to all steps as `of_twenty` to 20.
+fn gates(steps: usize, of_twenty: &[usize]) -> Vec<usize> {
+    let mut gates: Vec<usize> = of_twenty.iter().map(|n| n * steps / 20).collect();
     gates.retain(|g| *g > 0);
     gates.dedup();
     gates
