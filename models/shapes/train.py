@@ -3,9 +3,8 @@
     train.py --out DIR
 
 Every stage writes a checkpoint each minute and goes on from it after an interruption; a stage that
-is finished is not run again. Seeds are fixed: data of a step depend on the step alone. The budget
-is processor time of all stages together, divided by the threads: what the clock shows on a machine
-that does nothing else. ``log.csv`` keeps the loss of every stage over steps and seconds.
+is finished is not run again. Seeds are fixed: data of a step depend on the step alone. ``log.csv``
+keeps the loss of every stage over steps and seconds of processor time, divided by the threads.
 """
 
 from __future__ import annotations
@@ -28,8 +27,8 @@ import binding
 import networks
 import scenes
 
-# Minutes of every stage, two hours in all.
-MINUTES = {"text": 2.3, "vae": 23.0, "unet": 51.75, "binding": 13.8, "controlnet": 28.75}
+# Steps of every stage: two hours in all on two cores that do nothing else.
+STEPS = {"text": 1628, "vae": 4792, "unet": 4548, "binding": 1200, "controlnet": 2600}
 # Scenes of training have seeds from here on; those of measuring lie below.
 TRAINING_SEED = 1_000_000
 DROPPED = 0.1
@@ -77,9 +76,9 @@ def clock() -> float:
 class Stage:
     """A stage of training: weights, their moving average, optimiser, and a clock to stop by."""
 
-    def __init__(self, name: str, out: Path, model: nn.Module, rate: float, minutes: float) -> None:
+    def __init__(self, name: str, out: Path, model: nn.Module, rate: float, steps: int) -> None:
         self.name, self.out, self.model, self.rate = name, out, model, rate
-        self.budget = minutes * 60
+        self.steps = steps
         self.progress = Progress()
         self.average = copy.deepcopy(model).requires_grad_(False)
         trained = [weight for weight in model.parameters() if weight.requires_grad]
@@ -101,14 +100,14 @@ class Stage:
         self.path.with_suffix(".new").replace(self.path)
 
     def run(self, loss: Callable[[int], torch.Tensor]) -> nn.Module:
-        """Train until the time is spent; the rate rises at first and falls to nothing at the end."""
+        """Train until the last step; the rate rises at first and falls to nothing at the end."""
         started, before = clock(), self.progress.seconds
         saved = logged = started
         sums: list[float] = []
         self.model.train()
-        while self.progress.seconds < self.budget:
+        while self.progress.step < self.steps:
             step = self.progress.step
-            spent = self.progress.seconds / self.budget
+            spent = step / self.steps
             falling = min(1.0, 2.0 * (1.0 - spent)) if spent > 0.5 else 1.0
             for group in self.optimizer.param_groups:
                 group["lr"] = self.rate * min(1.0, (step + 1) / 200) * max(falling, 0.01)
@@ -200,9 +199,9 @@ def phrases(ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return targets, mask
 
 
-def train_text(out: Path, minutes: float) -> nn.Module:
+def train_text(out: Path, steps: int) -> nn.Module:
     """Teach the text encoder which adjectives belong to which noun."""
-    stage = Stage("text", out, Reader(), 1e-3, minutes)
+    stage = Stage("text", out, Reader(), 1e-3, steps)
 
     def loss(step: int) -> torch.Tensor:
         rng = np.random.default_rng(TRAINING_SEED + step)
@@ -230,9 +229,9 @@ def crops(step: int) -> torch.Tensor:
     return torch.stack([pictures[i // 2, :, y : y + CROP, x : x + CROP] for i, (y, x) in enumerate(corners)])
 
 
-def train_vae(out: Path, minutes: float) -> nn.Module:
+def train_vae(out: Path, steps: int) -> nn.Module:
     """Teach the VAE to reproduce pictures, its latents lightly pulled to a normal distribution."""
-    stage = Stage("vae", out, networks.vae(), 2e-3, minutes)
+    stage = Stage("vae", out, networks.vae(), 2e-3, steps)
     model = stage.model
 
     def loss(step: int) -> torch.Tensor:
@@ -331,9 +330,9 @@ def weighted(predicted: torch.Tensor, noise: torch.Tensor, times: torch.Tensor) 
     return (error / kept).mean() / WEIGHTS
 
 
-def train_unet(out: Path, minutes: float, pool: Pool) -> nn.Module:
+def train_unet(out: Path, steps: int, pool: Pool) -> nn.Module:
     """Teach the UNet to denoise with the prompt alone."""
-    stage = Stage("unet", out, networks.unet(), 1e-3, minutes)
+    stage = Stage("unet", out, networks.unet(), 1e-3, steps)
 
     def loss(step: int) -> torch.Tensor:
         seen = pool.draw(step, BATCH)
@@ -343,9 +342,9 @@ def train_unet(out: Path, minutes: float, pool: Pool) -> nn.Module:
     return stage.run(loss)
 
 
-def train_binding(out: Path, minutes: float, pool: Pool, unet: nn.Module) -> nn.Module:
+def train_binding(out: Path, steps: int, pool: Pool, unet: nn.Module) -> nn.Module:
     """Teach the UNet, which can draw by now, which words belong where."""
-    stage = Stage("binding", out, unet.requires_grad_(True), 1e-3, minutes)
+    stage = Stage("binding", out, unet.requires_grad_(True), 1e-3, steps)
     watched = binding.watch(stage.model)
 
     def loss(step: int) -> torch.Tensor:
@@ -358,10 +357,10 @@ def train_binding(out: Path, minutes: float, pool: Pool, unet: nn.Module) -> nn.
     return stage.run(loss)
 
 
-def train_controlnet(out: Path, minutes: float, pool: Pool, unet: Any) -> nn.Module:
+def train_controlnet(out: Path, steps: int, pool: Pool, unet: Any) -> nn.Module:
     """Teach the ControlNet, on top of the frozen UNet, to put shapes where the map says."""
     unet = unet.requires_grad_(False)
-    stage = Stage("controlnet", out, networks.controlnet(unet), 1e-3, minutes)
+    stage = Stage("controlnet", out, networks.controlnet(unet), 1e-3, steps)
     watched = binding.watch(stage.model, unet.up_blocks)
 
     def loss(step: int) -> torch.Tensor:
@@ -383,23 +382,23 @@ def train_controlnet(out: Path, minutes: float, pool: Pool, unet: Any) -> nn.Mod
 
 def finished(out: Path, scale: float) -> Iterator[tuple[str, nn.Module]]:
     """Train what is not trained yet; yields every network in its order."""
-    share = {name: minutes * scale for name, minutes in MINUTES.items()}
-    text = train_text(out, share["text"])
+    steps = {name: round(count * scale) for name, count in STEPS.items()}
+    text = train_text(out, steps["text"])
     yield "text", text
-    vae = train_vae(out, share["vae"])
+    vae = train_vae(out, steps["vae"])
     normalise(vae)
     yield "vae", vae
     pool = encode(out, vae, text)
-    unet = train_binding(out, share["binding"], pool, train_unet(out, share["unet"], pool))
+    unet = train_binding(out, steps["binding"], pool, train_unet(out, steps["unet"], pool))
     yield "unet", unet
-    yield "controlnet", train_controlnet(out, share["controlnet"], pool, unet)
+    yield "controlnet", train_controlnet(out, steps["controlnet"], pool, unet)
 
 
 def main() -> None:
     """Train to the end."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--out", type=Path, required=True, help="folder of checkpoints and log")
-    parser.add_argument("--scale", type=float, default=1.0, help="of the time of every stage, to try out")
+    parser.add_argument("--scale", type=float, default=1.0, help="of the steps of every stage, to try out")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
