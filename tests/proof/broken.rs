@@ -23,7 +23,10 @@ fn site<'g>(graph: &'g mut GraphProto, name: &str) -> &'g mut NodeProto {
 fn verify_broken(policy: Policy, break_it: impl Fn(&mut ModelProto)) -> Verdict {
     let folder = tempfile::tempdir().unwrap();
     let source = fixture("sd15-unet-only");
-    let files = compile(&source, policy, &Options::new(6), folder.path());
+    let mut options = Options::new(6);
+    // Where a level begins, so that the region begins with a convolution.
+    options.cut = Some(3);
+    let files = compile(&source, policy, &options, folder.path());
     let (original, rewritten) = &files[0];
     assert!(
         prove(original, rewritten).pass,
