@@ -78,7 +78,7 @@ def unet() -> UNet2DConditionModel:
 
 def controlnet(unet: UNet2DConditionModel) -> ControlNetModel:
     """A copy of the encoder of the UNet, with zero convolutions."""
-    return ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(4, 8, 12, 24))
+    return ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(4, 8, 16, 32))
 
 
 def scheduler() -> DDIMScheduler:

@@ -61,7 +61,7 @@ def averages(training: Path) -> dict[str, Any]:
         module.load_state_dict(saved["average"])
         return module.eval()
 
-    unet = load("binding", networks.unet())
+    unet = load("unet", networks.unet())
     vae = load("vae", networks.vae())
     train.normalise(vae)
     return {

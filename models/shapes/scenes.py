@@ -78,7 +78,7 @@ def random_scene(rng: np.random.Generator) -> Scene:
     while True:
         places = []
         for _ in range(count):
-            radius = rng.uniform(17, 30) if count > 2 else rng.uniform(20, 36)
+            radius = rng.uniform(20, 31) if count > 2 else rng.uniform(24, 38)
             x, y = rng.uniform(radius * 0.7, SIZE - radius * 0.7, 2)
             places.append((x, y, radius))
         gaps = [math.dist(a[:2], b[:2]) / (a[2] + b[2]) for i, a in enumerate(places) for b in places[:i]]
@@ -119,7 +119,7 @@ def inside(thing: Thing) -> np.ndarray:
         case "triangle":
             return (v < 0.7) & (v > 1.9 * abs(u) - 1.05)
         case "cross":
-            return (np.minimum(abs(u), abs(v)) < 0.33) & (np.maximum(abs(u), abs(v)) < 0.95)
+            return (np.minimum(abs(u), abs(v)) < 0.38) & (np.maximum(abs(u), abs(v)) < 0.95)
         case _:
             return (u * u + v * v < 1.0) & (u * u + v * v > 0.24)
 
