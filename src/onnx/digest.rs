@@ -21,7 +21,14 @@ pub fn graph_hash(model: &ModelProto) -> String {
     let mut hasher = Sha256::new();
     // Hashing cannot fail.
     let _ = encode_model(&skeleton(model), &mut hasher);
+    hexadecimal(hasher)
+}
+
+/// What a finished SHA-256 is written as.
+#[must_use]
+pub fn hexadecimal(hasher: Sha256) -> String {
     hasher.finalize().iter().fold(String::new(), |mut hex, b| {
+        // Writing to a string cannot fail.
         let _ = write!(hex, "{b:02x}");
         hex
     })

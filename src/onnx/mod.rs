@@ -16,7 +16,7 @@ pub use attr::{
     attr_float, attr_graph, attr_int, attr_ints, attr_str, attr_tensor, is_standard_domain,
     make_node,
 };
-pub use digest::graph_hash;
+pub use digest::{graph_hash, hexadecimal};
 pub use encode::encode_model;
 pub use external::{External, folder_of};
 pub use map::map_file;

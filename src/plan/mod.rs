@@ -6,7 +6,6 @@
 pub mod cost;
 pub mod data;
 pub mod layout;
-mod layout_error;
 pub mod policy;
 pub mod region;
 pub mod schedule;

@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 use hgc::analysis::macs::Macs;
 use hgc::eval::points::Point;
 use hgc::eval::{Measured, Quality, Set, Settings};
-use hgc::onnx::Transaction;
+use hgc::onnx::{Transaction, hexadecimal};
 use hgc::sampler::Config;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -134,6 +134,5 @@ pub fn key(
     }
     let (run, timed) = (&settings.run, settings.timed);
     digest.update(format!("{run:?} {timed} {sampler:?} {engine}"));
-    let bytes = digest.finalize();
-    Ok(bytes.iter().map(|b| format!("{b:02x}")).collect())
+    Ok(hexadecimal(digest))
 }
