@@ -6,12 +6,13 @@ sample.py --checkpoint DIFFUSERS_DIR --count 256 --grid grid.png
 from __future__ import annotations
 
 import argparse
+import textwrap
 from pathlib import Path
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, ControlNetModel, DDIMScheduler, UNet2DConditionModel
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from tokenizers import Tokenizer
 from transformers import CLIPTextModel
 
@@ -61,11 +62,19 @@ class Networks:
         return bytes_.permute(0, 2, 3, 1).numpy()
 
 
-def grid(pictures: list[np.ndarray], maps: list[np.ndarray], path: Path) -> None:
-    """Eight columns: maps above the pictures generated from them."""
-    columns = [np.concatenate(pair) for pair in zip(maps, pictures, strict=True)]
-    rows = [np.concatenate(columns[start : start + 8], 1) for start in range(0, len(columns) // 8 * 8, 8)]
-    Image.fromarray(np.concatenate(rows)).save(path)
+def grid(prompts: list[str], maps: list[np.ndarray], pictures: list[np.ndarray], path: Path) -> None:
+    """Four columns: a map, the picture generated from it, and the prompt beneath."""
+    side, columns, caption, gap = scenes.SIZE, 4, 46, 8
+    width, height = 2 * side + gap, side + caption
+    rows = -(-len(prompts) // columns)
+    sheet = Image.new("RGB", (columns * width - gap, rows * height), "white")
+    draw = ImageDraw.Draw(sheet)
+    for index, parts in enumerate(zip(prompts, maps, pictures, strict=True)):
+        x, y = index % columns * width, index // columns * height
+        sheet.paste(Image.fromarray(np.concatenate(parts[1:], 1)), (x, y))
+        text = textwrap.fill(parts[0].replace(" ,", ","), 44)
+        draw.multiline_text((x + 2, y + side + 1), text, "black", ImageFont.load_default(11), spacing=1)
+    sheet.save(path, optimize=True)
 
 
 def main() -> None:
@@ -81,6 +90,7 @@ def main() -> None:
     networks = Networks(arguments.checkpoint)
     ious: list[float] = []
     hits: list[bool] = []
+    prompts: list[str] = []
     pictures: list[np.ndarray] = []
     maps: list[np.ndarray] = []
     for start in range(0, arguments.count, 32):
@@ -88,17 +98,17 @@ def main() -> None:
         batch = [scenes.random_scene(np.random.default_rng(seed)) for seed in seeds]
         drawn = [scenes.segmentation(scene) for scene in batch]
         control = torch.from_numpy(np.stack(drawn)).permute(0, 3, 1, 2)
-        made = networks.generate(
-            [scene.prompt for scene in batch], control, start, arguments.steps, arguments.guidance
-        )
+        texts = [scene.prompt for scene in batch]
+        made = networks.generate(texts, control, start, arguments.steps, arguments.guidance)
         for scene, picture in zip(batch, made, strict=True):
             ious.append(score.mean_iou(picture, scene))
             hits += score.matches(picture, scene)
+        prompts += texts
         pictures += list(made)
         maps += drawn
         print(len(ious), f"mIoU {np.mean(ious):.4f} prompt accuracy {np.mean(hits):.4f}", flush=True)
     if arguments.grid:
-        grid(pictures[:16], maps[:16], arguments.grid)
+        grid(prompts[:16], maps[:16], pictures[:16], arguments.grid)
 
 
 if __name__ == "__main__":
