@@ -82,8 +82,19 @@ fn missing_and_broken_parts_are_named() {
     fs::remove_file(path.join("plan.toml")).unwrap();
     put(path, "controlnet/other.onnx", "");
     put(path, "controlnet_1/model.onnx", "");
+    for name in ["controlnet_10", "controlnet_2", "controlnet_depth"] {
+        put(path, &format!("{name}/model.onnx"), "");
+    }
     let found = Folder::read(path).unwrap();
-    assert_eq!(found.controlnets.len(), 2);
+    let names = [
+        "/other.onnx",
+        "_1/model.onnx",
+        "_2/model.onnx",
+        "_10/model.onnx",
+    ];
+    let names = names.into_iter().chain(["_depth/model.onnx"]);
+    let expected: Vec<_> = names.map(|n| path.join(format!("controlnet{n}"))).collect();
+    assert_eq!(found.controlnets, expected);
     assert_eq!((found.scaling_factor, found.down_sampling), (0.5, 8));
     let error = Tokenizer::read(&found.tokenizers[0]).err().unwrap();
     assert!(error.to_string().contains("tokenizer.json"), "{error}");
@@ -117,9 +128,9 @@ fn pictures_are_written_whole_or_not_at_all() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("a.png");
     let drawn = RgbImage::from_pixel(8, 8, Rgb([1, 2, 3]));
-    picture::write(&drawn, &file).unwrap();
+    picture::write(&drawn, &file, false).unwrap();
     assert_eq!(picture::read(&file).unwrap(), drawn);
-    let unknown = picture::write(&drawn, &folder.path().join("a.doc")).unwrap_err();
+    let unknown = picture::write(&drawn, &folder.path().join("a.doc"), false).unwrap_err();
     assert!(unknown.to_string().contains("a.doc"), "{unknown}");
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     put(folder.path(), "b.png", "not a picture");

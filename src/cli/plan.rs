@@ -84,16 +84,22 @@ pub struct PolicyArgs {
     /// Share of the generation after which control switches off
     #[arg(long, default_value_t = 1.0)]
     control_end: f64,
-    /// Which half of a guided batch carries the prompt: last or first
-    #[arg(long, default_value = "last", value_parser = parse_prompted)]
-    prompted: Prompted,
+    /// Which half of a guided batch carries the prompt: last or first; none where the model
+    /// runs without classifier-free guidance
+    #[arg(long, default_value = "last", value_parser = parse_half)]
+    prompted: Half,
 }
 
-fn parse_prompted(text: &str) -> Result<Prompted, String> {
+/// The half of a batch with the prompt, if there are two. An alias: clap would take an
+/// `Option` for an argument that may be left out.
+type Half = Option<Prompted>;
+
+fn parse_half(text: &str) -> Result<Half, String> {
     match text {
-        "last" => Ok(Prompted::Last),
-        "first" => Ok(Prompted::First),
-        _ => Err(format!("{text:?} is neither last nor first")),
+        "last" => Ok(Some(Prompted::Last)),
+        "first" => Ok(Some(Prompted::First)),
+        "none" => Ok(None),
+        _ => Err(format!("{text:?} is none of last, first, none")),
     }
 }
 

@@ -73,14 +73,11 @@ impl Inputs {
     }
 
     fn read_pipeline(folder: &Path) -> Result<Self, InputError> {
-        let unet = PathBuf::from("unet").join("model.onnx");
-        if !folder.join(&unet).is_file() {
-            return Err(InputError::NoUnet {
-                folder: folder.to_owned(),
-            });
-        }
-        let mut files = vec![unet];
-        files.extend(controlnet_files(folder)?);
+        let no_unet = || InputError::NoUnet {
+            folder: folder.to_owned(),
+        };
+        let mut files = vec![model_of(folder, "unet").ok_or_else(no_unet)?];
+        files.extend(controlnets_of(folder)?);
         let mut sources = Vec::new();
         for relative in files {
             let model = Model::read(&folder.join(&relative))?;
@@ -96,21 +93,45 @@ impl Inputs {
     }
 }
 
-/// `controlnet*/model.onnx`, in order of name.
-fn controlnet_files(folder: &Path) -> Result<Vec<PathBuf>, InputError> {
+/// The model of a part of a pipeline, as a path inside of it: `model.onnx`, or the only
+/// ONNX file in the part's folder.
+#[must_use]
+pub fn model_of(pipeline: &Path, part: &str) -> Option<PathBuf> {
+    let folder = pipeline.join(part);
+    let usual = Path::new(part).join("model.onnx");
+    if pipeline.join(&usual).is_file() {
+        return Some(usual);
+    }
+    let entries = folder.read_dir().ok()?.filter_map(Result::ok);
+    let mut models = entries
+        .map(|e| PathBuf::from(e.file_name()))
+        .filter(|p| p.extension().is_some_and(|e| e == "onnx"));
+    let only = models.next()?;
+    models.next().is_none().then(|| Path::new(part).join(only))
+}
+
+/// The models of all folders `controlnet*`, by name; numbers at the end count as numbers.
+///
+/// # Errors
+/// [`InputError`] if the folder cannot be listed.
+pub fn controlnets_of(pipeline: &Path) -> Result<Vec<PathBuf>, InputError> {
     let list = |source| InputError::List {
-        folder: folder.to_owned(),
+        folder: pipeline.to_owned(),
         source,
     };
-    let mut files = Vec::new();
-    for entry in folder.read_dir().map_err(list)? {
+    let mut names = Vec::new();
+    for entry in pipeline.read_dir().map_err(list)? {
         let name = entry.map_err(list)?.file_name();
-        let relative = PathBuf::from(&name).join("model.onnx");
-        let is_controlnet = name.to_str().is_some_and(|n| n.starts_with("controlnet"));
-        if is_controlnet && folder.join(&relative).is_file() {
-            files.push(relative);
-        }
+        names.extend(
+            name.into_string()
+                .ok()
+                .filter(|n| n.starts_with("controlnet")),
+        );
     }
-    files.sort();
-    Ok(files)
+    names.sort_by_key(|name| {
+        let stem = name.trim_end_matches(|c: char| c.is_ascii_digit());
+        let number = name[stem.len()..].parse::<u64>().unwrap_or(0);
+        (stem.to_owned(), number, name.clone())
+    });
+    Ok(names.iter().filter_map(|n| model_of(pipeline, n)).collect())
 }

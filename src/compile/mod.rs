@@ -6,7 +6,7 @@
 mod inputs;
 pub mod output;
 
-pub use inputs::{InputError, Inputs, Source};
+pub use inputs::{InputError, Inputs, Source, controlnets_of, model_of};
 
 use crate::analysis::shapes::Sizes;
 use crate::analysis::{Analysis, AnalysisError, Role};
@@ -185,10 +185,11 @@ impl<'m> Session<'m> {
             let reason = format!("--cut is {cut}, but the UNet has {skips} skip connections");
             return Err(CompileError::Options { reason });
         }
-        if policy::wants_halves(policy) && unet.can_halve() && batch % 2 == 1 {
+        let halves = policy::wants_halves(policy) && policy::unhalved(unet, options).is_none();
+        if halves && batch % 2 == 1 {
             let reason = format!(
                 "--batch is {batch}; {policy} runs the prompted half of a guided batch, give an \
-                 even one (or use lossless, deepcache or faster-diffusion without guidance)"
+                 even one, or --prompted none if the model runs without guidance"
             );
             return Err(CompileError::Options { reason });
         }

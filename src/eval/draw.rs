@@ -151,7 +151,7 @@ impl<'e> Evaluation<'e> {
             }
             negatives.push(index);
         }
-        let encoded = pipeline::encode(engine, folder, options, &texts)?;
+        let encoded = pipeline::encode(engine, folder, options, &texts, set.scenes.len())?;
         encoded.warnings.iter().for_each(|w| warn(w));
         let rows = set.scenes.iter().enumerate().map(|(i, scene)| {
             let images = scene.controls.iter();
@@ -209,26 +209,36 @@ impl<'e> Evaluation<'e> {
             progress();
         }
         self.original = (self.settings.timed > 0).then_some(networks);
-        Ok(decode(self.engine, self.folder, self.options, &latents)?)
+        let pictures = decode(self.engine, self.folder, self.options, &latents)?;
+        let (expected, mut sizes) = (self.settings.run.size, pictures.iter());
+        match sizes.find(|p| p.dimensions() != expected) {
+            Some(other) => Err(EvalError::Decoded {
+                found: other.dimensions(),
+                expected,
+            }),
+            None => Ok(pictures),
+        }
     }
 
-    /// Draws the set with one point, and compares the pictures with the original's.
+    /// Plans a point.
     ///
     /// # Errors
-    /// [`EvalError`] naming the point.
+    /// [`EvalError`] if its parameters do not fit the models.
+    pub fn plan(&self, point: &Point) -> Result<Planned, EvalError> {
+        Ok(self.session.plan(point.policy, &point.options)?)
+    }
+
+    /// Draws the set with one point, planned, and compares the pictures with the original's.
+    ///
+    /// # Errors
+    /// [`EvalError`] if the plan cannot be applied or the engine refuses.
     pub fn point(
         &mut self,
-        point: &Point,
+        (point, planned): (&Point, &Planned),
         originals: &[RgbImage],
         progress: Progress<'_>,
     ) -> Result<Measured, EvalError> {
-        let named = |source: EvalError| EvalError::Point {
-            label: point.label.clone(),
-            source: Box::new(source),
-        };
-        let planned = self.session.plan(point.policy, &point.options);
-        let planned = planned.map_err(|e| named(e.into()))?;
-        let (pictures, seconds) = self.pictures(&planned, progress).map_err(named)?;
+        let (pictures, seconds) = self.pictures(planned, progress)?;
         let pictures_quality = self.quality(&pictures, originals);
         let total = |of: fn(&crate::plan::cost::Cost) -> Macs| planned.costs.iter().map(of).sum();
         Ok(Measured {
@@ -256,7 +266,9 @@ impl<'e> Evaluation<'e> {
         let mut cached = Loop::compiled(self.engine, self.folder, sampler, made, self.options)?;
         let mut latents = Vec::new();
         let mut seconds = [0.0; 2];
-        let timed = self.settings.timed.min(self.batches.len());
+        // Not the first batch, if there are others: sessions warm up on it.
+        let first = usize::from(self.batches.len() > 1);
+        let last = self.batches.len().min(first + self.settings.timed);
         let run = &self.settings.run;
         let draw = |networks: &mut Loop, batch: &Batch| -> Result<_, PipelineError> {
             let done = networks.run(batch, run, &mut |_, _| {})?;
@@ -264,20 +276,25 @@ impl<'e> Evaluation<'e> {
             Ok((done.latents, seconds))
         };
         for (index, batch) in self.batches.iter().enumerate() {
-            let original = self.original.as_mut().filter(|_| index < timed);
-            if let Some(original) = original {
+            let timed = (first..last).contains(&index);
+            let mut original = self.original.as_mut().filter(|_| timed);
+            // Turn and turn about.
+            if let Some(original) = original.as_mut().filter(|_| index % 2 == 0) {
                 seconds[0] += draw(original, batch)?.1;
             }
             let (found, taken) = draw(&mut cached, batch)?;
             latents.push(found);
-            if index < timed {
+            if let Some(original) = original.filter(|_| index % 2 == 1) {
+                seconds[0] += draw(original, batch)?.1;
+            }
+            if timed {
                 seconds[1] += taken;
             }
             progress();
         }
         drop(cached);
         let pictures = decode(self.engine, self.folder, self.options, &latents)?;
-        let timed = self.original.is_some() && timed > 0;
+        let timed = self.original.is_some() && first < last;
         Ok((pictures, timed.then_some(seconds)))
     }
 

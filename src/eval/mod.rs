@@ -27,10 +27,13 @@ pub enum EvalError {
     Pipeline(#[from] PipelineError),
     #[error(transparent)]
     Compile(#[from] CompileError),
-    #[error("{label}")]
-    Point {
-        label: String,
-        source: Box<EvalError>,
+    #[error(
+        "the pictures are {}x{} where {}x{} were expected; block_out_channels in \
+         vae_decoder/config.json must say how far the VAE scales", found.0, found.1, expected.0, expected.1
+    )]
+    Decoded {
+        found: (u32, u32),
+        expected: (u32, u32),
     },
     #[error("scene {scene} is {width}x{height}, the pictures are {found}", found = format!("{}x{}", found.0, found.1))]
     Size {

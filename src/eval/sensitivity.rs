@@ -90,7 +90,8 @@ pub fn candidates(
     add(Policy::TGate, &rare, &plain)?;
     let fused = session.plan(Policy::TGate, &rare)?.plan;
     let halves: Vec<bool> = fused.models.iter().map(|m| m.halves).collect();
-    if halves.contains(&true) {
+    // Without guidance tgate plans no half.
+    if fused.guidance.schedule.has_half() && halves.contains(&true) {
         found.push(Candidate {
             name: "guidance".to_owned(),
             what: What::Guidance { halves },

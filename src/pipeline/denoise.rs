@@ -183,8 +183,9 @@ impl Loop {
     #[must_use]
     pub fn control_images(&self) -> usize {
         let merged = self.unet.of_kind(InputKind::ControlImage).next();
-        match merged.and_then(|info| info.dims.first()) {
-            Some(Dim::Fixed(count)) => *count,
+        match merged.map(|info| info.dims.as_slice()) {
+            // Stacked: one image for each ControlNet inside.
+            Some([Dim::Fixed(count), _, _, _, _]) => *count,
             Some(_) => 1,
             None => self.controlnets.len(),
         }
@@ -220,11 +221,20 @@ impl Loop {
             }
             if plan.guidance.schedule.has_half() && !self.has_halves(settings.guidance) {
                 let what = "the pipeline was compiled for guidance by two halves; give a \
-                            --guidance above 1, or compile with another policy";
+                            --guidance above 1, or compile with --prompted none";
                 return Err(PipelineError::Refused {
                     what: what.to_owned(),
                 });
             }
+        }
+        let merged = self.unet.of_kind(InputKind::ControlImage).next().is_some();
+        let scalable = self.unet.of_kind(InputKind::ControlScale).next().is_some();
+        if merged && !scalable && (0..settings.steps).any(|s| settings.scale_at(s) != 1.0) {
+            let what = "this merged graph has no input for the strength of control: leave out \
+                        --control-scale, --control-start and --control-end";
+            return Err(PipelineError::Refused {
+                what: what.to_owned(),
+            });
         }
         let (width, height) = settings.size;
         if width == 0

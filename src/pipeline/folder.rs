@@ -6,9 +6,14 @@ use image::RgbImage;
 use serde::Deserialize;
 
 use super::PipelineError;
+use super::tokenizer::Tokenizer;
 use crate::analysis::shapes::Sizes;
+use crate::compile;
 use crate::plan::Plan;
 use crate::sampler::{Config, Method};
+
+/// Levels of most UNets; each halves the latent, and skip connections want whole values.
+const USUAL_LEVELS: u32 = 4;
 
 /// What a pipeline folder holds.
 #[derive(Clone, Debug)]
@@ -72,21 +77,15 @@ impl Folder {
                 path: path.to_owned(),
             });
         }
+        let optional = |part: &str| compile::model_of(path, part).map(|m| path.join(m));
         let model = |part: &str| -> Result<PathBuf, PipelineError> {
-            found(path, part).ok_or_else(|| PipelineError::Missing {
+            optional(part).ok_or_else(|| PipelineError::Missing {
                 folder: path.to_owned(),
                 part: format!("{part}/model.onnx"),
             })
         };
-        let several = |part: &str| -> Vec<PathBuf> {
-            let first = found(path, part).into_iter();
-            let names = (1..).map(|i| format!("{part}_{i}"));
-            first
-                .chain(names.map_while(|name| found(path, &name)))
-                .collect()
-        };
         let mut text_encoders = vec![model("text_encoder")?];
-        text_encoders.extend(found(path, "text_encoder_2"));
+        text_encoders.extend(optional("text_encoder_2"));
         let mut tokenizers = vec![path.join("tokenizer")];
         if text_encoders.len() == 2 {
             tokenizers.push(path.join("tokenizer_2"));
@@ -104,11 +103,12 @@ impl Folder {
         let unet: Unet = config(&[path.join("unet").join("config.json")])?;
         let index: Index = config(&[path.join("model_index.json")])?;
         let levels = vae.block_out_channels.map_or(4, |c| c.len().clamp(1, 16));
+        let controlnets = compile::controlnets_of(path).map_err(Box::new)?;
         let size = unet.sample_size.as_ref();
         Ok(Self {
             path: path.to_owned(),
             unet: model("unet")?,
-            controlnets: several("controlnet"),
+            controlnets: controlnets.iter().map(|m| path.join(m)).collect(),
             text_encoders,
             tokenizers,
             vae_decoder,
@@ -140,18 +140,28 @@ impl Folder {
         })
     }
 
-    /// Width and height to draw at: that of a control image cut to whole latents, or what
-    /// the model was trained at.
+    /// Width and height to draw at: that of a control image cut to what UNets of four levels
+    /// take, or what the model was trained at.
     #[must_use]
     pub fn size_for(&self, control: Option<&RgbImage>) -> (u32, u32) {
         let step = u32::try_from(self.down_sampling).unwrap_or(8);
         if let Some((width, height)) = control.map(RgbImage::dimensions) {
-            let round = |side: u32| (side / step * step).max(step);
+            let whole = step << (USUAL_LEVELS - 1);
+            let round = |side: u32| (side / whole * whole).max(whole);
             return (round(width), round(height));
         }
         let trained = self.sample_size.and_then(|s| u32::try_from(s).ok());
         let side = trained.map_or(512, |s| s.saturating_mul(step));
         (side, side)
+    }
+
+    /// Tokens of an encoded prompt.
+    ///
+    /// # Errors
+    /// [`PipelineError`] if the tokenizer cannot be read.
+    pub fn tokens(&self) -> Result<usize, PipelineError> {
+        let first = self.tokenizers.first().map(|f| Tokenizer::read(f));
+        Ok(first.transpose()?.map_or(77, |t| t.length()))
     }
 
     /// Latent sizes of a picture, for analysis.
@@ -165,21 +175,6 @@ impl Folder {
             tokens: tokens as u64,
         }
     }
-}
-
-/// `model.onnx` of a part, or the only model there is in its folder.
-fn found(pipeline: &Path, part: &str) -> Option<PathBuf> {
-    let folder = pipeline.join(part);
-    let usual = folder.join("model.onnx");
-    if usual.is_file() {
-        return Some(usual);
-    }
-    let entries = folder.read_dir().ok()?.filter_map(Result::ok);
-    let mut models = entries
-        .map(|e| e.path())
-        .filter(|p| p.extension().is_some_and(|e| e == "onnx"));
-    let only = models.next()?;
-    models.next().is_none().then_some(only)
 }
 
 /// The first of some configuration files that there is; the default where there is none.

@@ -15,6 +15,7 @@ pub use folder::Folder;
 pub use network::{Network, Version};
 pub use text::{Encoded, encode};
 
+use crate::compile::InputError;
 use crate::engine::{Engine, EngineError, Session, SessionOptions, Tensor, TensorError};
 use crate::onnx::{ReadError, WriteError};
 use crate::sampler::SamplerError;
@@ -27,6 +28,8 @@ pub enum PipelineError {
     Engine(#[from] EngineError),
     #[error(transparent)]
     Tensor(#[from] TensorError),
+    #[error(transparent)]
+    Input(#[from] Box<InputError>),
     #[error(transparent)]
     Read(#[from] ReadError),
     #[error(transparent)]
@@ -60,6 +63,15 @@ pub enum PipelineError {
     Picture {
         file: PathBuf,
         source: image::ImageError,
+    },
+    #[error(
+        "{file} gives states of {found} tokens, the first text encoder of {expected}; both \
+         tokenizers must have the same model_max_length", file = file.display()
+    )]
+    Tokens {
+        file: PathBuf,
+        found: usize,
+        expected: usize,
     },
     #[error("the VAE gave a tensor of shape {shape:?}, not pictures [B, 3, H, W]")]
     NotAPicture { shape: Vec<usize> },

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use image::imageops::FilterType;
-use image::{DynamicImage, Rgb, RgbImage};
+use image::{DynamicImage, ImageFormat, Rgb, RgbImage};
 
 use super::PipelineError;
 use crate::engine::Tensor;
@@ -80,12 +80,19 @@ pub fn from_tensor(tensor: &Tensor) -> Result<Vec<RgbImage>, PipelineError> {
     Ok(values.chunks_exact(3 * plane.max(1)).map(of).collect())
 }
 
-/// Writes a picture to a temporary name, then renames it; the ending chooses the format.
+/// Whether pictures can be written to a name with this ending.
+#[must_use]
+pub fn is_writable(ending: &str) -> bool {
+    ImageFormat::from_extension(ending).is_some_and(|f| f.writing_enabled())
+}
+
+/// Writes a picture to a temporary name, then renames it; the ending chooses the format. An
+/// existing file is replaced only with `force`.
 ///
 /// # Errors
 /// [`PipelineError`] naming the file.
-pub fn write(picture: &RgbImage, path: &Path) -> Result<(), PipelineError> {
-    let format = image::ImageFormat::from_path(path).map_err(|source| PipelineError::Picture {
+pub fn write(picture: &RgbImage, path: &Path, force: bool) -> Result<(), PipelineError> {
+    let format = ImageFormat::from_path(path).map_err(|source| PipelineError::Picture {
         file: path.to_owned(),
         source,
     })?;
@@ -96,7 +103,7 @@ pub fn write(picture: &RgbImage, path: &Path) -> Result<(), PipelineError> {
             file: path.to_owned(),
             source,
         })?;
-    let mut transaction = Transaction::new(true);
+    let mut transaction = Transaction::new(force);
     transaction
         .add_bytes(path, bytes.get_ref())
         .map_err(Box::new)?;

@@ -52,8 +52,9 @@ impl Encoded {
     }
 }
 
-/// Encodes prompts with all text encoders of a pipeline. An empty text becomes zeros where
-/// the pipeline asks for that (SDXL).
+/// Encodes texts with all text encoders of a pipeline: prompts, then from `negatives` on
+/// negative prompts. An empty negative prompt becomes zeros where the pipeline asks for that
+/// (SDXL).
 ///
 /// # Errors
 /// [`PipelineError`] naming the part that fails.
@@ -62,6 +63,7 @@ pub fn encode(
     folder: &Folder,
     options: &SessionOptions,
     prompts: &[String],
+    negatives: usize,
 ) -> Result<Encoded, PipelineError> {
     let two = folder.text_encoders.len() == 2;
     let mut whole: Option<Encoded> = None;
@@ -83,7 +85,7 @@ pub fn encode(
         }
         whole = match (whole, part) {
             (None, part) => part,
-            (Some(first), Some(second)) => Some(beside(&first, second)),
+            (Some(first), Some(second)) => Some(beside(&first, second, model)?),
             (first, None) => first,
         };
     }
@@ -95,7 +97,8 @@ pub fn encode(
     if two && folder.zeros_for_empty {
         let size = encoded.tokens * encoded.width;
         let pooled = encoded.pooled.len() / prompts.len().max(1);
-        for (i, _) in prompts.iter().enumerate().filter(|(_, p)| p.is_empty()) {
+        let empty = |i: &usize| prompts[*i].is_empty();
+        for i in (negatives..prompts.len()).filter(empty) {
             encoded.states[i * size..(i + 1) * size].fill(0.0);
             encoded.pooled[i * pooled..(i + 1) * pooled].fill(0.0);
         }
@@ -104,10 +107,17 @@ pub fn encode(
 }
 
 /// The states of two encoders side by side, token by token; the summary is the second's.
-fn beside(first: &Encoded, second: Encoded) -> Encoded {
+fn beside(first: &Encoded, second: Encoded, file: &Path) -> Result<Encoded, PipelineError> {
+    if first.tokens != second.tokens {
+        return Err(PipelineError::Tokens {
+            file: file.to_owned(),
+            found: second.tokens,
+            expected: first.tokens,
+        });
+    }
     let rows = first.states.chunks(first.width.max(1));
     let others = second.states.chunks(second.width.max(1));
-    Encoded {
+    Ok(Encoded {
         states: rows
             .zip(others)
             .flat_map(|(a, b)| a.iter().chain(b).copied())
@@ -116,7 +126,7 @@ fn beside(first: &Encoded, second: Encoded) -> Encoded {
         width: first.width + second.width,
         pooled: second.pooled,
         warnings: first.warnings.clone(),
-    }
+    })
 }
 
 fn encode_one(
@@ -162,11 +172,18 @@ fn encode_one(
         .collect();
     let chosen = match hidden.len() {
         n if penultimate && n >= 2 => Some(*hidden[n - 2]),
+        // One tensor of states is what the exporter chose; among several the right one is
+        // not to be guessed.
+        _ if penultimate && states.len() > 1 => None,
         _ => states.first().copied(),
     };
     let (_, state) = chosen.ok_or_else(|| PipelineError::NotThis {
         file: file.to_owned(),
-        what: "[batch, tokens, width]",
+        what: if penultimate {
+            "hidden_states.N (or only one [batch, tokens, width])"
+        } else {
+            "[batch, tokens, width]"
+        },
         role: "text encoder",
     })?;
     let pooled = results.iter().find(|(_, t)| t.shape().len() == 2);

@@ -166,6 +166,8 @@ pub(super) struct Raw {
     lambda_min_clipped: Option<serde_json::Value>,
     variance_type: Option<serde_json::Value>,
     solver_p: Option<serde_json::Value>,
+    sigma_min: Option<f64>,
+    sigma_max: Option<f64>,
 }
 
 /// A sampler's settings, complete.
@@ -248,6 +250,14 @@ impl Raw {
             ("use_exponential_sigmas", on(self.use_exponential_sigmas)),
             ("use_beta_sigmas", on(self.use_beta_sigmas)),
             ("use_lu_lambdas", on(self.use_lu_lambdas)),
+            (
+                "sigma_min",
+                on(self.use_karras_sigmas) && self.sigma_min.is_some(),
+            ),
+            (
+                "sigma_max",
+                on(self.use_karras_sigmas) && self.sigma_max.is_some(),
+            ),
             ("use_flow_sigmas", on(self.use_flow_sigmas)),
             (
                 "interpolation_type",
@@ -314,7 +324,11 @@ impl Raw {
             karras: method != Method::Ddim
                 && method != Method::EulerAncestral
                 && self.use_karras_sigmas.unwrap_or(false),
-            final_sigma: self.final_sigmas_type.unwrap_or(FinalSigma::Zero),
+            // Euler ancestral has no such setting.
+            final_sigma: self
+                .final_sigmas_type
+                .filter(|_| method != Method::EulerAncestral)
+                .unwrap_or(FinalSigma::Zero),
             order: if own {
                 self.solver_order.unwrap_or(2)
             } else {

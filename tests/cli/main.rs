@@ -11,6 +11,7 @@ mod hostile_cases;
 mod inspect;
 mod measure;
 mod plan;
+mod run;
 mod strip;
 
 use std::collections::BTreeMap;

@@ -143,6 +143,23 @@ fn a_policy_that_finds_nothing_says_no() {
 }
 
 #[test]
+fn without_guidance_no_step_runs_half_a_batch() {
+    let unet = stored("unet");
+    let json = |options: &str| {
+        let options = small(&format!("--format json {options}"));
+        hgc("plan", &[&unet], &options).json()
+    };
+    let halves = |report: &serde_json::Value| {
+        report["plan"]["guidance"]["schedule"]
+            .to_string()
+            .contains('H')
+    };
+    assert!(halves(&json("")));
+    assert!(!halves(&json("--prompted none --batch 1")));
+    hgc("plan", &[&unet], &small("--batch 1")).fails(BAD, &["--prompted none"]);
+}
+
+#[test]
 fn options_out_of_range_are_refused_by_name() {
     let unet = stored("unet");
     for (options, text) in [
@@ -156,7 +173,7 @@ fn options_out_of_range_are_refused_by_name() {
             "--key-steps has 9",
         ),
         ("--steps 4 --policy best", "best"),
-        ("--steps 4 --prompted middle", "neither last nor first"),
+        ("--steps 4 --prompted middle", "none of last, first, none"),
         ("--steps 4 --height 0", "0 is not in 1"),
         ("", "--steps"),
     ] {

@@ -120,7 +120,7 @@ fn options_of_hgc() {
         ("control", |o| {
             (o.control_start, o.control_end) = (0.25, 0.7)
         }),
-        ("first", |o| o.prompted = hgc::plan::Prompted::First),
+        ("first", |o| o.prompted = Some(hgc::plan::Prompted::First)),
         ("gate", |o| o.gate_step = Some(4)),
         ("interval", |o| {
             (o.control_interval, o.lambda_inter) = (2, 0.6)

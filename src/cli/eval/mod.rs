@@ -23,7 +23,7 @@ use super::Outcome;
 use super::args::{Format, progress_bar};
 use super::engine::EngineArgs;
 use progress::Progress;
-use report::{Report, Strip};
+use report::{Failed, Report, Strip};
 
 /// Scenes that the report shows pictures of.
 const SHOWN: usize = 6;
@@ -118,12 +118,16 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         )
     }
     let set = args.read_set()?;
-    let base = Options::new(args.steps);
+    let mut base = Options::new(args.steps);
+    let halves = if args.guidance > 1.0 { 2 } else { 1 };
+    if halves == 1 {
+        base.prompted = None;
+    }
     base.check().map_err(anyhow::Error::msg)?;
     let size = folder.size_for(set.scenes[0].controls.first());
     let inputs = Inputs::read(&folder.path, &[])?;
-    // A picture is two rows with guidance; the text's length does not change the sites.
-    let sizes = folder.sizes(size, 2, 77);
+    let tokens = folder.tokens()?;
+    let sizes = folder.sizes(size, halves, tokens);
     let session = Session::new(&inputs, sizes)?;
     let points = args.points(&base, session.skips())?;
     let engine = args.engine.start()?;
@@ -140,8 +144,9 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         timed: if args.sensitivity { 0 } else { args.timed },
     };
     let sampler = folder.sampler(args.sampler)?;
-    let name = engine.info().name();
-    let key = progress::key(&folder.path, &set, &settings, &sampler, &name)?;
+    let (name, ep) = (engine.info().name(), &args.engine);
+    let name = format!("{name} {:?} {:?}", ep.ep, ep.ep_option);
+    let key = progress::key(&folder, &set, &settings, &sampler, &name)?;
     let kept = args.output.as_ref().map(|o| o.join("points.json"));
     let mut progress = Progress::open(kept, key, args.resume)?;
     let mut warn = |text: &str| eprintln!("hgc: warning: {text}");
@@ -164,30 +169,54 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         return Ok(Outcome::Done);
     }
     bar.set_length((evaluation.batches() * (points.len() + 1)) as u64);
-    let mut measured = Vec::new();
+    let (mut measured, mut failed) = (Vec::new(), Vec::new());
+    let asked = points.len();
+    let points = args.with_kept(points, &progress, &base);
     let mut strips = vec![Strip::new(
         "original",
         &originals[..originals.len().min(SHOWN)],
     )];
-    for point in &points {
+    for (index, point) in points.iter().enumerate() {
         bar.set_message(point.label.clone());
-        if let Some((found, strip)) = progress.take(point) {
+        let planned = match evaluation.plan(point) {
+            Ok(planned) => planned,
+            Err(e) => {
+                failed.push(Failed::new(point, e));
+                continue;
+            }
+        };
+        if let Some((found, strip)) = progress.take(point, &planned.plan) {
             bar.inc(evaluation.batches() as u64);
             measured.push(found);
             strips.push(strip);
             continue;
         }
-        let mut found = evaluation.point(point, &originals, &mut || bar.inc(1))?;
+        if index >= asked {
+            let label = &point.label;
+            eprintln!("hgc: warning: {label} was planned otherwise before; it is left out");
+            continue;
+        }
+        let drawn = evaluation.point((point, &planned), &originals, &mut || bar.inc(1));
+        let mut found = match drawn {
+            Ok(found) => found,
+            Err(e) => {
+                failed.push(Failed::new(point, e));
+                continue;
+            }
+        };
         found.pictures.truncate(SHOWN);
         let strip = Strip::new(&point.label, &found.pictures);
         found.pictures.clear();
-        progress.put(&found, &strip)?;
+        progress.put(&found, &planned.plan, &strip)?;
         measured.push(found);
         strips.push(strip);
     }
     bar.finish_and_clear();
     let baseline = evaluation.quality(&originals, &originals);
-    let report = Report::new(args.about(&set, engine), &baseline, &measured);
+    if let Some(first) = failed.first().filter(|_| measured.is_empty()) {
+        bail!("{}: {}", first.label, first.reason)
+    }
+    let report = Report::new(args.about(&set, engine), &baseline, &measured, failed);
     if let Some([html, json]) = &reports {
         let text = html::page(&report, &strips)?;
         let mut transaction = hgc::onnx::Transaction::new(args.force || args.resume);
@@ -276,6 +305,18 @@ impl Args {
             found.extend(parsed);
         }
         Ok(found)
+    }
+
+    /// Points of an evaluation that is resumed stay in its report.
+    fn with_kept(&self, mut points: Vec<Point>, kept: &Progress, base: &Options) -> Vec<Point> {
+        let mut more = Vec::new();
+        for label in kept.labels() {
+            if points.iter().all(|p| p.label != label) {
+                more.extend(points::parse(label, base).unwrap_or_default());
+            }
+        }
+        points.append(&mut more);
+        points
     }
 
     fn sensitivities(

@@ -1,7 +1,7 @@
 //! Points that are drawn already: an evaluation takes long and can be interrupted.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::time::UNIX_EPOCH;
 
 use anyhow::{Context, bail};
@@ -9,6 +9,8 @@ use hgc::analysis::macs::Macs;
 use hgc::eval::points::Point;
 use hgc::eval::{Measured, Quality, Set, Settings};
 use hgc::onnx::{Transaction, hexadecimal};
+use hgc::pipeline::Folder;
+use hgc::plan::Plan;
 use hgc::sampler::Config;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -31,6 +33,8 @@ struct Saved {
 
 #[derive(Serialize, Deserialize)]
 struct Kept {
+    /// Of its plan: another version of hgc may plan otherwise.
+    plan: String,
     cache_bytes: u64,
     before: Macs,
     after: Macs,
@@ -64,9 +68,17 @@ impl Progress {
         Ok(Self { file, saved })
     }
 
-    /// A point that was drawn before.
-    pub fn take(&mut self, point: &Point) -> Option<(Measured, Strip)> {
+    /// Labels of the points that were drawn before.
+    pub fn labels(&self) -> impl Iterator<Item = &str> {
+        self.saved.points.keys().map(String::as_str)
+    }
+
+    /// A point that was drawn before, by the same plan.
+    pub fn take(&self, point: &Point, plan: &Plan) -> Option<(Measured, Strip)> {
         let kept = self.saved.points.get(&point.label)?;
+        if kept.plan != digest_of(plan).ok()? {
+            return None;
+        }
         let measured = Measured {
             point: point.clone(),
             cache_bytes: kept.cache_bytes,
@@ -80,11 +92,12 @@ impl Progress {
     }
 
     /// Keeps a point.
-    pub fn put(&mut self, measured: &Measured, strip: &Strip) -> anyhow::Result<()> {
+    pub fn put(&mut self, measured: &Measured, plan: &Plan, strip: &Strip) -> anyhow::Result<()> {
         let Some(file) = &self.file else {
             return Ok(());
         };
         let kept = Kept {
+            plan: digest_of(plan)?,
             cache_bytes: measured.cache_bytes,
             before: measured.before,
             after: measured.after,
@@ -101,9 +114,13 @@ impl Progress {
     }
 }
 
+fn digest_of(plan: &Plan) -> anyhow::Result<String> {
+    Ok(hexadecimal(Sha256::new_with_prefix(toml::to_string(plan)?)))
+}
+
 /// A digest of the pipeline's files (by size and time), the scenes and how they are drawn.
 pub fn key(
-    pipeline: &Path,
+    pipeline: &Folder,
     set: &Set,
     settings: &Settings,
     sampler: &Config,
@@ -111,22 +128,23 @@ pub fn key(
 ) -> anyhow::Result<String> {
     let mut digest = Sha256::new();
     let mut found = Vec::new();
-    for part in pipeline.read_dir()? {
-        let Ok(entries) = part?.path().read_dir() else {
-            continue;
-        };
-        for entry in entries {
+    for part in parts(pipeline) {
+        for entry in part.read_dir()? {
             let entry = entry?;
             let data = entry.metadata()?;
             let time = data.modified()?.duration_since(UNIX_EPOCH)?;
-            found.push((entry.path(), data.len(), time));
+            let name = part.strip_prefix(&pipeline.path)?.join(entry.file_name());
+            found.push((name, data.len(), time));
         }
     }
     found.sort();
+    digest.update(std::fs::read(pipeline.path.join("model_index.json")).unwrap_or_default());
+    digest.update(format!("{:?}", set.appearance));
     digest.update(format!("{found:?}"));
     for scene in &set.scenes {
         let (prompt, negative) = (&scene.prompt, &scene.negative_prompt);
         digest.update(format!("{prompt:?} {negative:?} {}", scene.seed));
+        digest.update(format!("{:?}", scene.truth));
         scene
             .controls
             .iter()
@@ -135,4 +153,15 @@ pub fn key(
     let (run, timed) = (&settings.run, settings.timed);
     digest.update(format!("{run:?} {timed} {sampler:?} {engine}"));
     Ok(hexadecimal(digest))
+}
+
+/// The folders with files that decide what is drawn.
+fn parts(pipeline: &Folder) -> BTreeSet<PathBuf> {
+    let files = [&pipeline.unet, &pipeline.vae_decoder, &pipeline.scheduler];
+    let files = files.into_iter().chain(&pipeline.controlnets);
+    let folders = files
+        .chain(&pipeline.text_encoders)
+        .filter_map(|f| f.parent());
+    let tokenizers = pipeline.tokenizers.iter().map(PathBuf::as_path);
+    folders.chain(tokenizers).map(PathBuf::from).collect()
 }

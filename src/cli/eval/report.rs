@@ -5,8 +5,9 @@ use std::io::Cursor;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hgc::eval::compare::{self, Comparison, drop_of, is_faithful};
+use hgc::eval::points::Point;
 use hgc::eval::statistics::mean;
-use hgc::eval::{Measured, Quality};
+use hgc::eval::{EvalError, Measured, Quality};
 use hgc::plan::policy::Policy;
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
@@ -34,6 +35,25 @@ pub struct Report {
     pub comparisons: Vec<Comparison>,
     /// Of each policy the largest reduction at most 1.5 % worse than the original.
     pub furthest: Vec<Furthest>,
+    /// Points that these models or this engine refuse.
+    pub failed: Vec<Failed>,
+}
+
+/// A point that could not be drawn.
+#[derive(Serialize)]
+pub struct Failed {
+    pub label: String,
+    pub reason: String,
+}
+
+impl Failed {
+    /// With all that an error says.
+    pub fn new(point: &Point, error: EvalError) -> Self {
+        Self {
+            label: point.label.clone(),
+            reason: format!("{:#}", anyhow::Error::new(error)),
+        }
+    }
 }
 
 /// How good the original's pictures are.
@@ -86,7 +106,12 @@ pub struct Furthest {
 
 impl Report {
     /// Puts the measurements together.
-    pub fn new(about: About, baseline: &Quality, measured: &[Measured]) -> Self {
+    pub fn new(
+        about: About,
+        baseline: &Quality,
+        measured: &[Measured],
+        failed: Vec<Failed>,
+    ) -> Self {
         let of = |policy: Policy| measured.iter().filter(move |m| m.point.policy == policy);
         let policies = Policy::ALL.into_iter().filter(|p| of(*p).next().is_some());
         let ours: Vec<&Measured> = of(Policy::Hgc).collect();
@@ -110,6 +135,7 @@ impl Report {
                 accuracy: baseline.accuracy(),
             },
             furthest: furthest.collect(),
+            failed,
             points: measured.iter().map(|m| Row::new(m, baseline)).collect(),
             comparisons: if ours.is_empty() {
                 Vec::new()

@@ -86,6 +86,9 @@ pub fn points(report: &Report) -> String {
             _ => writeln!(text, "{}: no point within 1.5 % loss", furthest.policy),
         };
     }
+    for failed in &report.failed {
+        let _ = writeln!(text, "{} was not drawn: {}", failed.label, failed.reason);
+    }
     text
 }
 

@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use anyhow::bail;
-use hgc::pipeline::{Batch, Encoded, Folder, Settings, picture};
+use hgc::pipeline::{Batch, Encoded, Folder, PipelineError, Settings, picture};
 use hgc::plan::Plan;
+use hgc::plan::policy::Options;
 use image::RgbImage;
 
 use super::super::args::prompts as prompts_of;
@@ -40,7 +41,7 @@ impl Args {
                 self.output.display()
             )
         };
-        if image::ImageFormat::from_extension(ending.as_ref()).is_none_or(|f| !f.can_write()) {
+        if !picture::is_writable(&ending) {
             bail!(
                 "{}: pictures are written as .png or .jpg",
                 self.output.display()
@@ -57,6 +58,19 @@ impl Args {
         }
         if let Some(file) = files.iter().find(|f| f.exists() && !self.force) {
             bail!("{} exists; use --force to replace it", file.display())
+        }
+        let read: Vec<PathBuf> = self
+            .control
+            .iter()
+            .chain(&self.prompts)
+            .filter_map(|p| p.canonicalize().ok())
+            .collect();
+        let is_read = |f: &&PathBuf| f.canonicalize().is_ok_and(|f| read.contains(&f));
+        if let Some(file) = files.iter().find(is_read) {
+            bail!(
+                "{} is an input; choose another name to write to",
+                file.display()
+            )
         }
         Ok(files)
     }
@@ -100,6 +114,20 @@ impl Args {
         })
     }
 
+    /// What can be known to be wrong before anything is computed.
+    pub(super) fn check(&self, folder: &Folder, settings: &Settings) -> anyhow::Result<()> {
+        let mut options = Options::new(settings.steps);
+        (options.control_start, options.control_end) = settings.control_window;
+        options.check().map_err(anyhow::Error::msg)?;
+        match &folder.plan {
+            Some(plan) if plan.steps != settings.steps => Err(PipelineError::Steps {
+                planned: plan.steps,
+                asked: settings.steps,
+            })?,
+            _ => Ok(()),
+        }
+    }
+
     /// One batch a prompt; the last of the encoded texts is the negative prompt.
     pub(super) fn batches(
         &self,
@@ -114,7 +142,8 @@ impl Args {
             .map(|c| picture::resized(c, width, height))
             .collect();
         let batch = |prompt: usize| {
-            let seeds = (0..self.batch).map(|i| self.seed.wrapping_add(i));
+            let first = self.seed.wrapping_add(self.batch * prompt as u64);
+            let seeds = (0..self.batch).map(|i| first.wrapping_add(i));
             let row = |seed| encoded.row(prompt, prompts, images.clone(), seed);
             Batch {
                 rows: seeds.map(row).collect(),

@@ -60,10 +60,10 @@ pub struct Args {
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=256))]
     batch: u64,
     /// Width in pixels [default: the control image's, or what the model was trained at]
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(8..=16_384))]
     width: Option<u32>,
     /// Height in pixels [default: as the width]
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(8..=16_384))]
     height: Option<u32>,
     /// ddim, euler, euler-ancestral, dpm++2m or unipc [default: as the scheduler's file says]
     #[arg(long)]
@@ -120,13 +120,14 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         .map(|p| picture::read(p))
         .collect::<Result<_, _>>()?;
     let settings = args.settings(&folder, &controls)?;
+    args.check(&folder, &settings)?;
     let sampler = folder.sampler(args.sampler)?;
     let engine = args.engine.start()?;
     let options = SessionOptions::on(args.engine.ep, &args.engine.ep_option);
     // Encoders, networks and decoder are never in memory together.
     let mut texts = prompts.clone();
     texts.push(args.negative_prompt.clone());
-    let encoded = encode(engine, &folder, &options, &texts)?;
+    let encoded = encode(engine, &folder, &options, &texts, prompts.len())?;
     encoded
         .warnings
         .iter()
@@ -178,9 +179,9 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
             Some(other) => {
                 drawn.psnr = Some(picture::psnr(own, other));
                 drawn.ssim = Some(picture::ssim(own, other));
-                picture::write(&picture::side_by_side(own, other), &drawn.file)?;
+                picture::write(&picture::side_by_side(own, other), &drawn.file, args.force)?;
             }
-            None => picture::write(own, &drawn.file)?,
+            None => picture::write(own, &drawn.file, args.force)?,
         }
         report.pictures.push(drawn);
     }

@@ -47,10 +47,14 @@ impl Work<'_> {
         }
         let inputs = Inputs::read(&self.folder.path, &[])?;
         let batch = &self.batches[0];
-        let (rows, tokens) = (2 * batch.rows.len(), batch.text_shape[0]);
+        let halves = if self.settings.guidance > 1.0 { 2 } else { 1 };
+        let (rows, tokens) = (halves * batch.rows.len(), batch.text_shape[0]);
         let sizes = self.folder.sizes(self.settings.size, rows, tokens);
         let session = Session::new(&inputs, sizes)?;
         let mut options = Options::new(self.settings.steps);
+        if self.settings.guidance <= 1.0 {
+            options.prompted = None;
+        }
         (options.control_start, options.control_end) = self.settings.control_window;
         let planned = session.plan(policy, &options)?;
         let made = (&inputs, &session, &planned);

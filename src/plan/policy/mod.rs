@@ -11,6 +11,7 @@ pub use options::{Options, Policy, control_is_on};
 
 use super::data::{FORMAT, Guidance, Plan, Reuse};
 use super::schedule::{GuidanceSchedule, GuidanceStep, Schedule};
+use crate::analysis::inputs::InputKind;
 use crate::analysis::{Analysis, Role};
 use builder::{Builder, Proposal};
 
@@ -55,10 +56,12 @@ enum Fine {
 /// Makes a plan for `targets`: a UNet or merged graph first, then its ControlNets.
 #[must_use]
 pub fn make(policy: Policy, targets: &[Target<'_, '_>], options: &Options) -> Plan {
-    let halves = targets
+    let unet = targets
         .iter()
-        .find(|t| t.analysis.role != Role::Controlnet)
-        .is_none_or(|t| t.analysis.can_halve());
+        .map(|t| t.analysis)
+        .find(|a| a.role != Role::Controlnet);
+    let unhalved = unet.and_then(|u| unhalved(u, options));
+    let halves = unhalved.is_none();
     // Only where a policy asks: it takes a look at every cut.
     let cut = cuts(policy).then(|| options.cut.unwrap_or_else(|| default_cut(targets)));
     let decision = decide(policy, options, halves, cut.unwrap_or(1));
@@ -70,7 +73,7 @@ pub fn make(policy: Policy, targets: &[Target<'_, '_>], options: &Options) -> Pl
         guidance: Guidance {
             schedule: decision.guidance.clone(),
             reuse: decision.guidance_reuse,
-            prompted: options.prompted,
+            prompted: options.prompted.unwrap_or_default(),
         },
         models: Vec::new(),
     };
@@ -81,11 +84,8 @@ pub fn make(policy: Policy, targets: &[Target<'_, '_>], options: &Options) -> Pl
             &target.name,
             &target.hash,
         );
-        if !halves && wants_halves(policy) {
-            builder.refuse(
-                "held or fused guidance",
-                "the batch is fixed in this UNet; export it with a dynamic batch",
-            );
+        if let Some(reason) = unhalved.filter(|_| wants_halves(policy)) {
+            builder.refuse("held or fused guidance", reason);
         }
         if policy != Policy::None {
             propose(&mut builder, target.analysis, &decision, options);
@@ -94,6 +94,20 @@ pub fn make(policy: Policy, targets: &[Target<'_, '_>], options: &Options) -> Pl
         plan.models.push(model);
     }
     plan
+}
+
+/// Why no step of this UNet can run half of a guided batch, if so.
+#[must_use]
+pub fn unhalved(unet: &Analysis<'_>, options: &Options) -> Option<&'static str> {
+    if options.prompted.is_none() {
+        Some("models run without classifier-free guidance (--prompted none)")
+    } else if unet.inputs(InputKind::GuidanceEmbedding).next().is_some() {
+        Some("this UNet takes the guidance scale as an input; it runs one half alone")
+    } else if !unet.can_halve() {
+        Some("the batch is fixed in this UNet; export it with a dynamic batch")
+    } else {
+        None
+    }
 }
 
 /// Whether the policy runs half of a guided batch on some steps.

@@ -95,8 +95,9 @@ pub struct Options {
     pub control_start: f64,
     /// Share of the steps after which control switches off.
     pub control_end: f64,
-    /// Which half of the batch carries the prompt.
-    pub prompted: Prompted,
+    /// Which half of the batch carries the prompt; none where models run without
+    /// classifier-free guidance, in one half.
+    pub prompted: Option<Prompted>,
 }
 
 /// Whether ControlNets work on a step, given the shares of the generation between which
@@ -123,7 +124,7 @@ impl Options {
             control_interval: 1,
             control_start: 0.0,
             control_end: 1.0,
-            prompted: Prompted::Last,
+            prompted: Some(Prompted::Last),
         }
     }
 
