@@ -5,6 +5,8 @@
 //! encoder value that also reaches the other operand. ControlNet residuals are what
 //! is added to a skip on its way, or to the value before the first `Concat`.
 
+use std::collections::HashSet;
+
 use crate::graph::{BitSet, Dominators, Graph, NodeId, ValueId, View, dominator_chain};
 
 use super::depends::Kinds;
@@ -158,7 +160,7 @@ fn skip_of(
             return None;
         }
         let inputs = graph.inputs_of(node);
-        let deeper = |v: &ValueId| sum_reaches(graph, *v, &reaches_main, 0);
+        let deeper = |v: &ValueId| sum_reaches(graph, *v, &reaches_main);
         let next = inputs.iter().copied().find(deeper)?;
         residuals.extend(inputs.iter().copied().filter(|v| *v != next));
         value = next;
@@ -166,25 +168,22 @@ fn skip_of(
 }
 
 /// Whether `value`, or something it is summed from, reaches the main operand.
-fn sum_reaches(
-    graph: &Graph<'_>,
-    value: ValueId,
-    reaches_main: &impl Fn(ValueId) -> bool,
-    depth: usize,
-) -> bool {
+fn sum_reaches(graph: &Graph<'_>, value: ValueId, reaches_main: &impl Fn(ValueId) -> bool) -> bool {
     const MAX_CONTROLNETS: usize = 16;
-    if reaches_main(value) {
-        return true;
+    // Level by level, each value once: a hostile graph has many ways through its sums.
+    let (mut seen, mut level) = (HashSet::from([value]), vec![value]);
+    for _ in 0..=MAX_CONTROLNETS {
+        if level.iter().any(|v| reaches_main(*v)) {
+            return true;
+        }
+        let sums = level.iter().filter_map(|v| graph.producer(*v));
+        let summed: Vec<ValueId> = sums
+            .filter(|n| is_sum(graph, *n))
+            .flat_map(|n| graph.inputs_of(n).to_vec())
+            .collect();
+        level = summed.into_iter().filter(|v| seen.insert(*v)).collect();
     }
-    let Some(node) = graph.producer(value) else {
-        return false;
-    };
-    depth < MAX_CONTROLNETS
-        && is_sum(graph, node)
-        && graph
-            .inputs_of(node)
-            .iter()
-            .any(|v| sum_reaches(graph, *v, reaches_main, depth + 1))
+    false
 }
 
 /// What merged ControlNets give the mid block: what is added to its value, which no
@@ -204,7 +203,7 @@ pub fn mid_residuals(graph: &Graph<'_>, skips: &[Skip], depends: &[Kinds]) -> Ve
             return Vec::new();
         };
         let inputs = graph.inputs_of(node);
-        let towards = |v: &ValueId| sum_reaches(graph, *v, &own, 0);
+        let towards = |v: &ValueId| sum_reaches(graph, *v, &own);
         match inputs.iter().copied().find(towards) {
             Some(next) if is_sum(graph, node) => {
                 found.extend(inputs.iter().copied().filter(|v| *v != next));

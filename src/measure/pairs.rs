@@ -38,9 +38,11 @@ pub fn find_pairs(originals: &[PathBuf], folder: &Path) -> Result<Vec<Pair>, Mea
         let model = plan.models.iter().find(free);
         let model = model.ok_or_else(|| missing(format!("model for {}", original.display())))?;
         let bare = folder.join(format!("{}.onnx", model.name));
-        let nested = folder.join(&model.name).join("model.onnx");
-        let in_unet = folder.join("unet").join("model.onnx");
-        let rewritten = [bare, nested, in_unet].into_iter().find(|p| p.is_file());
+        // A pipeline folder is mirrored.
+        let part = original.parent().and_then(Path::file_name);
+        let file = original.file_name().unwrap_or_default();
+        let mirrored = folder.join(part.unwrap_or_default()).join(file);
+        let rewritten = [bare, mirrored].into_iter().find(|p| p.is_file());
         let rewritten = rewritten.ok_or_else(|| missing(format!("{}.onnx", model.name)))?;
         let name = model.name.clone();
         pairs.push(Pair {

@@ -28,6 +28,7 @@ pub fn derive(graph: &Graph<'_>, tensors: &[ValueId]) -> Region {
         targets.extend(&escapes);
         let mut nodes = graph.ancestors(&targets, &BitSet::default());
         nodes.subtract(&live);
+        follow(graph, &mut nodes, &live);
         let escaping: Vec<ValueId> = live
             .iter()
             .map(NodeId::new)
@@ -45,6 +46,21 @@ pub fn derive(graph: &Graph<'_>, tensors: &[ValueId]) -> Region {
         }
         given.extend_from(&escaping);
         escapes.extend(escaping);
+    }
+}
+
+/// Adds what reads the region and is needed by nobody, or for its shape only: outside it
+/// would have nothing to read.
+fn follow(graph: &Graph<'_>, nodes: &mut BitSet, live: &BitSet) {
+    let reads = |nodes: &BitSet, node: NodeId| {
+        let mut producers = graph.inputs_of(node).iter().map(|v| graph.producer(*v));
+        producers.any(|p| p.is_some_and(|p| nodes.contains(p.index())))
+    };
+    for index in graph.nodes() {
+        let idle = !live.contains(index.index()) && !nodes.contains(index.index());
+        if idle && reads(nodes, index) {
+            nodes.insert(index.index());
+        }
     }
 }
 

@@ -133,6 +133,15 @@ impl Schedule {
         }
         self.last_refresh(step).map(|last| step - last)
     }
+
+    /// Refreshes that would take a slope of a whole batch from a refresh that ran half.
+    #[must_use]
+    pub fn short_slopes(&self, half: impl Fn(usize) -> bool) -> Vec<usize> {
+        let refreshes = (0..self.steps()).filter(|s| self.refreshes(*s));
+        refreshes
+            .filter(|s| !half(*s) && self.gap(*s).is_some_and(|gap| half(s - gap)))
+            .collect()
+    }
 }
 
 impl fmt::Display for Schedule {

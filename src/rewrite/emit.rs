@@ -163,9 +163,9 @@ impl<'a, 'm> Emitter<'a, 'm> {
         }
         let contents = self.contents.entry(scope).or_default();
         let record = ScopeRecord {
-            nodes: Positions(moved),
-            initializers: Positions(contents.initializers.clone()),
-            value_info: Positions(contents.value_info.clone()),
+            nodes: Positions::of(&moved),
+            initializers: Positions::of(&contents.initializers),
+            value_info: Positions::of(&contents.value_info),
         };
         match scope {
             None => self.record.main = record,

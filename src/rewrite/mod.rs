@@ -21,7 +21,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub use strip::{StripError, compiled_plan, is_compiled, metadata, strip};
 
 use crate::analysis::Analysis;
-use crate::analysis::inputs::InputKind;
+use crate::analysis::inputs::{self, InputKind};
+use crate::graph::ValueId;
 use crate::onnx::proto::{GraphProto, ModelProto, NodeProto, TensorProto};
 use crate::plan::layout::{Layout, LayoutError};
 use crate::plan::{ModelPlan, Plan};
@@ -153,13 +154,19 @@ impl<'a, 'm> Assembly<'a, 'm> {
         }
         let graph = &self.analysis.graph;
         for &value in graph.inputs() {
+            let vector = self.is_vector_of_times(value);
             let axis = self.analysis.shapes.get(value).and_then(|s| s.batch_axis());
-            if let (Some(axis), Some(rows)) = (axis, emitter.rows.as_mut()) {
+            if let (Some(axis), Some(rows)) = (axis.or(vector.then_some(0)), emitter.rows.as_mut())
+            {
                 let (name, sliced) = (
                     graph.name(value),
                     format!("hgc.rows.of.{}", graph.name(value)),
                 );
-                self.prologue.push(rows.input(name, &sliced, axis));
+                if vector {
+                    self.prologue.extend(rows.vector(name, &sliced));
+                } else {
+                    self.prologue.push(rows.input(name, &sliced, axis));
+                }
                 emitter
                     .record
                     .renamed
@@ -174,6 +181,15 @@ impl<'a, 'm> Assembly<'a, 'm> {
                 .insert(output.raw.clone(), output.name.to_owned());
             emitter.renames.insert(output.name.to_owned(), output.raw);
         }
+    }
+
+    /// Whether callers may feed one timestep for all rows as well as one a row.
+    fn is_vector_of_times(&self, value: ValueId) -> bool {
+        let mut times = self.analysis.inputs(InputKind::Timestep);
+        let declared = self.analysis.graph.input_info(value);
+        let declared = declared.and_then(inputs::declared_shape);
+        times.any(|v| v == value)
+            && declared.is_some_and(|s| s.dim.len() == 1 && inputs::fixed_dim(s, 0).is_none())
     }
 
     fn halved_outputs(&self) -> Vec<Output<'m>> {

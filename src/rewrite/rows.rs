@@ -54,9 +54,11 @@ impl<'a> RowMaker<'a> {
             ),
             // An odd batch has no halves: this reshape to [2, batch / 2] refuses it.
             s.node("Div", &["hgc.rows.all", "hgc.two"], &["hgc.rows.quotient"]),
+            // Max takes no int64 before opset 12.
+            s.node("Equal", &["hgc.rows.quotient", ZERO], &["hgc.rows.none"]),
             s.node(
-                "Max",
-                &["hgc.rows.quotient", "hgc.unit"],
+                "Where",
+                &["hgc.rows.none", "hgc.unit", "hgc.rows.quotient"],
                 &["hgc.rows.at_least_one"],
             ),
             s.concat("hgc.two", "hgc.rows.at_least_one", 0, "hgc.rows.pair"),
@@ -101,6 +103,27 @@ impl<'a> RowMaker<'a> {
             axis,
             output,
         )
+    }
+
+    /// The elements of a vector for the rows that run; a vector of one stays as it is.
+    #[must_use]
+    pub fn vector(&mut self, input: &str, output: &str) -> Vec<NodeProto> {
+        self.axes.insert(0);
+        let s = self.scribe;
+        let (have, start) = (format!("{output}.length"), format!("{output}.start"));
+        let (first, end) = match self.prompted {
+            Prompted::First => (ZERO, STEP_ROWS),
+            // Of one element this is at most 0; a Slice takes it from there.
+            Prompted::Last => (start.as_str(), END),
+        };
+        let mut nodes = Vec::new();
+        if self.prompted == Prompted::Last {
+            nodes.push(s.node("Shape", &[input], &[&have]));
+            nodes.push(s.node("Sub", &[&have, STEP_ROWS], &[&start]));
+        }
+        let span = Span { start: first, end };
+        nodes.push(s.slice(input, span, 0, output));
+        nodes
     }
 
     fn rows_name(&mut self, base: &str, multiplier: i64) -> String {

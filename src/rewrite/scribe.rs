@@ -3,9 +3,7 @@
 use crate::onnx::proto::{
     GraphProto, NodeProto, StringStringEntryProto, TensorProto, ValueInfoProto,
 };
-use crate::onnx::{
-    attr_float, attr_graph, attr_int, attr_tensor, make_node, tensor_f32, tensor_i64,
-};
+use crate::onnx::{attr_graph, attr_int, attr_tensor, make_node, tensor_f32, tensor_i64};
 
 use super::names::key;
 use crate::analysis::shapes::declare;
@@ -203,6 +201,6 @@ pub fn half_constant(output: &str, elem_type: i32, scribe: Scribe<'_>) -> Vec<No
     let wide = format!("{output}.f32");
     let constant = scribe
         .node("Constant", &[], &[&wide])
-        .with_attr(attr_float("value_float", 0.5));
+        .with_attr(attr_tensor("value", tensor_f32("", &[], &[0.5])));
     vec![constant, scribe.cast(&wide, output, elem_type)]
 }

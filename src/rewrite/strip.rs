@@ -151,15 +151,15 @@ fn placed<T>(
     parts: Vec<T>,
     what: &str,
 ) -> Result<Vec<(usize, T)>, StripError> {
-    if positions.0.len() != parts.len() {
+    if positions.count() != parts.len() {
         let what = format!(
             "{} {what} stand where {} stood",
             parts.len(),
-            positions.0.len()
+            positions.count()
         );
         return Err(StripError::Changed { what });
     }
-    Ok(positions.0.iter().copied().zip(parts).collect())
+    Ok(positions.iter().zip(parts).collect())
 }
 
 /// The parts by position, if every position occurs once.

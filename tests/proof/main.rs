@@ -9,3 +9,4 @@ mod fixtures;
 mod broken;
 mod policies;
 mod support;
+mod variants;

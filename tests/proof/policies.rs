@@ -4,6 +4,7 @@ use hgc::compile::{Inputs, Session};
 use hgc::engine::EngineKind;
 use hgc::onnx::Model;
 use hgc::plan::policy::{Options, Policy};
+use hgc::plan::{Reuse, Rows};
 use hgc::rewrite;
 
 use crate::fixtures::fixture;
@@ -116,7 +117,7 @@ type Change = fn(&mut Options);
 /// sparser ControlNet: each changes what the graph must do.
 #[test]
 fn options_of_hgc() {
-    let variants: [(&str, Change); 4] = [
+    let variants: [(&str, Change); 5] = [
         ("control", |o| {
             (o.control_start, o.control_end) = (0.25, 0.7)
         }),
@@ -125,6 +126,8 @@ fn options_of_hgc() {
         ("interval", |o| {
             (o.control_interval, o.lambda_inter) = (2, 0.6)
         }),
+        // A whole-batch refresh of a cross-attention follows one that ran half.
+        ("slopes", |o| (o.steps, o.lambda_inter) = (8, 0.4)),
     ];
     for (name, change) in variants {
         for source in ["sd15-ts17", "sd15-merged"] {
@@ -138,4 +141,48 @@ fn options_of_hgc() {
             }
         }
     }
+}
+
+/// A slope of a whole batch is never taken from a refresh that ran half of it, and no site is
+/// lost to that: for many steps, shares and gates.
+#[test]
+fn slopes_are_of_the_same_rows() {
+    let fixture = fixture("sd15-ts17");
+    let inputs = Inputs::read(&fixture, &[]).unwrap();
+    let session = Session::new(&inputs, SIZES).unwrap();
+    let (mut restarts, mut slopes) = (0, 0);
+    for steps in [2, 5, 8, 12, 18, 20, 30] {
+        for inter in [0.1, 0.3, 0.4, 0.65, 1.0] {
+            for (intra, gate) in [
+                (0.3, None),
+                (0.5, None),
+                (0.5, Some(steps / 2)),
+                (1.0, None),
+            ] {
+                let mut options = Options::new(steps);
+                (options.lambda_inter, options.lambda_intra) = (inter, intra);
+                options.gate_step = gate;
+                let planned = session.plan(Policy::Hgc, &options).unwrap();
+                let guidance = &planned.plan.guidance.schedule;
+                for model in &planned.plan.models {
+                    for site in model.sites.iter().filter(|s| s.rows == Rows::All) {
+                        let schedule = &model.gate(&site.gate).unwrap().schedule;
+                        for step in schedule.refresh_steps() {
+                            let Some(gap) = schedule.gap(step) else {
+                                continue;
+                            };
+                            slopes += 1;
+                            let mixed = !guidance.is_half(step) && guidance.is_half(step - gap);
+                            let linear = site.reuse == Reuse::Linear;
+                            assert!(!mixed || !linear, "{options:?} {} {schedule}", site.name);
+                        }
+                        restarts += schedule.restarts().len();
+                    }
+                    let lost = model.refusals.iter().find(|r| r.reason.contains("slope"));
+                    assert!(lost.is_none(), "{options:?}: {lost:?}");
+                }
+            }
+        }
+    }
+    assert!(restarts > 0 && slopes > 0, "{restarts} {slopes}");
 }

@@ -64,6 +64,11 @@ pub enum LayoutError {
     )]
     ReadOnFull { site: String, step: usize },
     #[error(
+        "site {site:?} takes a slope on step {step}, which runs the whole batch, from a refresh \
+             that ran half of it; write N for that step in the gate's schedule"
+    )]
+    SlopeOfHalf { site: String, step: usize },
+    #[error(
         "site {site:?}: shape of {tensor:?} is unknown or its batch axis cannot be told; \
              half-batch steps need it"
     )]

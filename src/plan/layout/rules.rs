@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use super::{Layout, LayoutError, Placed};
 use crate::analysis::Analysis;
 use crate::graph::ValueId;
-use crate::plan::data::{ModelPlan, Plan, Rows};
+use crate::plan::data::{ModelPlan, Plan, Reuse, Rows};
 use crate::plan::schedule::GuidanceStep;
 
 /// Names are plain and unique; every schedule has the plan's length and computes first.
@@ -110,7 +110,8 @@ pub fn check_caches(sites: &[Placed]) -> Result<(), LayoutError> {
     Ok(())
 }
 
-/// Every refresh is reached, and no full step reads rows that a half step stored.
+/// Every refresh is reached, and no full step reads rows that a half step stored, or takes a
+/// slope from them.
 pub fn check_schedules(
     layout: &Layout,
     plan: &Plan,
@@ -143,6 +144,15 @@ pub fn check_schedules(
             if any_half && read && !half(step) && stored_half {
                 return Err(LayoutError::ReadOnFull { site: name(), step });
             }
+        }
+        let linear = placed.site.reuse == Reuse::Linear && placed.site.rows == Rows::All;
+        if let Some(&step) = placed
+            .schedule
+            .short_slopes(half)
+            .first()
+            .filter(|_| linear)
+        {
+            return Err(LayoutError::SlopeOfHalf { site: name(), step });
         }
         if any_half {
             check_batch(analysis, placed)?;

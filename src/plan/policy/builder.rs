@@ -117,6 +117,12 @@ impl<'a, 'm> Builder<'a, 'm> {
             .collect();
         let schedule = schedule.restarting(&restarts);
         let (schedule, rows) = self.fit(schedule, &reached, proposal.mean);
+        let schedule = if rows == Rows::All && proposal.reuse == Reuse::Linear {
+            let short = schedule.short_slopes(|s| self.is_half(s));
+            schedule.restarting(&short)
+        } else {
+            schedule
+        };
         if schedule.refresh_steps().len() == reached.len() {
             if !nested {
                 self.refuse(proposal.name, "it would refresh on every step");
@@ -163,10 +169,14 @@ impl<'a, 'm> Builder<'a, 'm> {
         candidate
     }
 
+    fn is_half(&self, step: usize) -> bool {
+        self.plan.halves && self.guidance.is_half(step)
+    }
+
     /// Chooses the rows to keep, and refreshes on whole-batch steps that would else
     /// read a half.
     fn fit(&self, schedule: Schedule, reached: &[usize], mean: bool) -> (Schedule, Rows) {
-        let half = |s: usize| self.plan.halves && self.guidance.is_half(s);
+        let half = |s: usize| self.is_half(s);
         if !reached.iter().any(|s| half(*s)) {
             return (schedule, Rows::All);
         }
@@ -222,6 +232,7 @@ fn culprit(error: &LayoutError) -> Option<&str> {
         | LayoutError::Cycle { site }
         | LayoutError::InnerRefresh { site, .. }
         | LayoutError::ReadOnFull { site, .. }
+        | LayoutError::SlopeOfHalf { site, .. }
         | LayoutError::BatchAxis { site, .. } => site,
         LayoutError::Overlap { second, .. } | LayoutError::DuplicateTensor { second, .. } => second,
         LayoutError::DuplicateName { name } | LayoutError::BadName { name } => name,

@@ -253,7 +253,7 @@ fn propose(
         Role::Other => {}
     }
     if let Some(fine) = &decision.fine {
-        propose_fine(builder, analysis, fine, options.steps);
+        propose_fine(builder, analysis, fine, options);
     }
     if decision.invariant {
         propose_invariant(builder, analysis, options.steps);
@@ -320,7 +320,17 @@ fn propose_control(builder: &mut Builder<'_, '_>, analysis: &Analysis<'_>, decis
     });
 }
 
-fn propose_fine(builder: &mut Builder<'_, '_>, analysis: &Analysis<'_>, fine: &Fine, steps: usize) {
+fn propose_fine(
+    builder: &mut Builder<'_, '_>,
+    analysis: &Analysis<'_>,
+    fine: &Fine,
+    options: &Options,
+) {
+    // Control changes what the decoder's attentions see.
+    let switches = match analysis.role {
+        Role::Controlnet => Vec::new(),
+        _ => options.switches(),
+    };
     for (block, output) in candidates::cross_attention(analysis) {
         if analysis.graph.producer(output).is_none() {
             builder.refuse(
@@ -345,7 +355,7 @@ fn propose_fine(builder: &mut Builder<'_, '_>, analysis: &Analysis<'_>, fine: &F
         builder.add(Proposal {
             name: format!("cross.{block}"),
             gate,
-            schedule: Schedule::at(steps, &refresh),
+            schedule: Schedule::at(options.steps, &refresh).restarting(&switches),
             reuse,
             mean,
             tensors: vec![output],

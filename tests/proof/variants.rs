@@ -1,0 +1,121 @@
+//! What exports and callers do beyond the fixtures.
+
+use std::path::{Path, PathBuf};
+
+use hgc::compile::{Inputs, Session};
+use hgc::engine::{CachedSession, ModelSource, SessionOptions, Tensor};
+use hgc::measure::Feeds;
+use hgc::onnx::proto::{GraphProto, ModelProto};
+use hgc::onnx::{Model, Transaction, attr_int, folder_of, make_node, tensor_f32};
+use hgc::plan::Prompted;
+use hgc::plan::policy::{Options, Policy};
+
+use crate::fixtures::fixture;
+use crate::support::{SIZES, compile, engine, prove};
+
+/// A pipeline folder with the fixture's UNet, changed.
+fn varied(source: &str, folder: &Path, change: impl Fn(&mut GraphProto)) -> PathBuf {
+    let original = fixture(source).join("unet/model.onnx");
+    let mut proto: ModelProto = Model::read(&original).unwrap().proto;
+    change(proto.graph.as_mut().unwrap());
+    let pipeline = folder.join("varied");
+    let file = pipeline.join("unet/model.onnx");
+    let mut transaction = Transaction::new(false);
+    transaction
+        .add_model(proto, &folder_of(&original), &file, &mut |_, _| {})
+        .unwrap();
+    transaction.commit().unwrap();
+    pipeline
+}
+
+/// A node that nobody needs, and a chain that is needed for its shape alone, both begin in
+/// the middle of what is cached.
+#[test]
+fn idle_nodes_are_no_obstacle() {
+    let add_idle = |graph: &mut GraphProto| {
+        let middle = graph.node.len() / 2;
+        let convolutions = graph.node[..middle].iter().rev();
+        let mut convolutions = convolutions.filter(|n| n.op_type() == "Conv");
+        let inside = convolutions.next().unwrap().output[0].clone();
+        let last = graph.output[0].name().to_owned();
+        for node in &mut graph.node {
+            for output in node.output.iter_mut().filter(|o| **o == last) {
+                "before_idle".clone_into(output);
+            }
+        }
+        graph.initializer.push(tensor_f32("idle_zero", &[], &[0.0]));
+        let inside = inside.as_str();
+        graph.node.extend([
+            make_node("Relu", "idle", [inside], ["idle_out"]),
+            make_node("Neg", "idle_2", [inside], ["idle_same"]),
+            make_node("Shape", "idle_3", ["idle_same"], ["idle_shape"]),
+            make_node("Cast", "idle_4", ["idle_shape"], ["idle_float"])
+                .with_attr(attr_int("to", 1)),
+            make_node("ReduceSum", "idle_5", ["idle_float"], ["idle_sum"])
+                .with_attr(attr_int("keepdims", 0)),
+            make_node("Mul", "idle_6", ["idle_sum", "idle_zero"], ["idle_none"]),
+            make_node(
+                "Add",
+                "idle_7",
+                ["before_idle", "idle_none"],
+                [last.as_str()],
+            ),
+        ]);
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let pipeline = varied("sd15-unet-only", folder.path(), add_idle);
+    for policy in [Policy::DeepCache, Policy::FasterDiffusion] {
+        let out = folder.path().join(policy.name());
+        for (original, rewritten) in compile(&pipeline, policy, &Options::new(4), &out) {
+            let verdict = prove(&original, &rewritten);
+            assert!(verdict.pass, "{policy}: {verdict:#?}");
+        }
+    }
+}
+
+/// Callers of an export with a vector of timesteps feed one for all rows, or one a row.
+#[test]
+fn one_timestep_does_for_all_rows() {
+    for prompted in [Prompted::Last, Prompted::First] {
+        let folder = tempfile::tempdir().unwrap();
+        let source = fixture("sd15-ts14");
+        let mut options = Options::new(5);
+        options.prompted = Some(prompted);
+        let files = compile(&source, Policy::Hgc, &options, folder.path());
+        let inputs = Inputs::read(&source, &[]).unwrap();
+        let session = Session::new(&inputs, SIZES).unwrap();
+        let analysis = &session.analyses()[0];
+        let feeds = Feeds::new(analysis, 3, options.steps);
+        let open = || {
+            let model = ModelSource::from(&files[0].1);
+            CachedSession::open(engine(), model, &SessionOptions::default()).unwrap()
+        };
+        let (mut each, mut one) = (open(), open());
+        let mut vectors = 0;
+        for step in 0..options.steps {
+            let whole = feeds.step(step).unwrap();
+            let single: Vec<(String, Tensor)> = whole
+                .iter()
+                .map(|(name, tensor)| {
+                    if name != "timestep" {
+                        return (name.clone(), tensor.clone());
+                    }
+                    vectors += usize::from(tensor.shape() == [2]);
+                    let first = tensor.to_f32()[0];
+                    let first = Tensor::from_f32_as(tensor.dtype(), &[1], &[first]);
+                    (name.clone(), first.unwrap())
+                })
+                .collect();
+            let run = |session: &mut CachedSession, feeds: &[(String, Tensor)]| {
+                let feeds: Vec<_> = feeds.iter().map(|(n, t)| (n.as_str(), t)).collect();
+                session.run(&feeds).unwrap()[0].1.to_f32()
+            };
+            let (a, b) = (run(&mut each, &whole), run(&mut one, &single));
+            assert!(
+                a.iter().zip(&b).all(|(a, b)| (a - b).abs() < 1e-5),
+                "{step}"
+            );
+        }
+        assert_eq!(vectors, options.steps);
+    }
+}
