@@ -161,7 +161,7 @@ impl<'m> Analysis<'m> {
     }
 
     /// Whether half of the batch can run alone: it is symbolic through the whole graph
-    /// and every input tells on which axis it is.
+    /// and every input and output tells on which axis it is.
     #[must_use]
     pub fn can_halve(&self) -> bool {
         let known = |v: &ValueId| {
@@ -169,7 +169,13 @@ impl<'m> Analysis<'m> {
                 s.batch_axis().is_some() || s.dims.iter().all(|d| !d.follows_batch())
             })
         };
-        self.shapes.symbolic_batch && self.graph.inputs().iter().all(known)
+        let told = |v: &ValueId| {
+            let shape = self.shapes.get(*v);
+            shape.is_some_and(|s| s.batch_axis().is_some())
+        };
+        self.shapes.symbolic_batch
+            && self.graph.inputs().iter().all(known)
+            && self.graph.outputs().iter().all(told)
     }
 
     /// All inputs of a kind.

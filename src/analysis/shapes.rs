@@ -99,7 +99,8 @@ pub fn infer(
         && graph.outputs().iter().all(|o| {
             found[o.index()]
                 .as_ref()
-                .is_none_or(|s| s.dims.iter().any(|d| d.follows_batch()))
+                // What inference lost may be tied to a number that is baked in.
+                .is_some_and(|s| s.dims.iter().any(|d| d.follows_batch()))
         });
     Ok(Shapes {
         by_value: found,

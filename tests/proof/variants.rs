@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use hgc::compile::{Inputs, Session};
 use hgc::engine::{CachedSession, ModelSource, SessionOptions, Tensor};
 use hgc::measure::Feeds;
-use hgc::onnx::proto::{GraphProto, ModelProto};
+use hgc::onnx::proto::tensor_shape_proto::dimension;
+use hgc::onnx::proto::{GraphProto, ModelProto, type_proto};
 use hgc::onnx::{Model, Transaction, attr_int, folder_of, make_node, tensor_f32};
 use hgc::plan::Prompted;
 use hgc::plan::policy::{Options, Policy};
@@ -118,4 +119,32 @@ fn one_timestep_does_for_all_rows() {
         }
         assert_eq!(vectors, options.steps);
     }
+}
+
+/// A batch that is declared open but written into the graph as a number cannot be halved.
+#[test]
+fn a_baked_in_batch_is_found_whatever_is_declared() {
+    let open = |graph: &mut GraphProto| {
+        for info in graph.input.iter_mut().chain(&mut graph.output) {
+            let kind = info.r#type.as_mut().and_then(|t| t.value.as_mut());
+            let Some(type_proto::Value::TensorType(tensor)) = kind else {
+                continue;
+            };
+            let dims = tensor.shape.as_mut().map(|s| &mut s.dim);
+            if let Some(first) = dims.and_then(|d| d.first_mut()) {
+                let name = "batch".to_owned();
+                first.value = Some(dimension::Value::DimParam(name));
+            }
+        }
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let pipeline = varied("sd15-static", folder.path(), open);
+    let inputs = Inputs::read(&pipeline, &[]).unwrap();
+    let session = Session::new(&inputs, SIZES).unwrap();
+    let planned = session.plan(Policy::Hgc, &Options::new(4)).unwrap();
+    let model = &planned.plan.models[0];
+    assert!(!model.halves && !planned.plan.guidance.schedule.has_half());
+    let told = model.refusals.iter().any(|r| r.reason.contains("batch"));
+    assert!(told, "{:#?}", model.refusals);
+    assert!(!model.sites.is_empty());
 }

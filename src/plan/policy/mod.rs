@@ -104,7 +104,9 @@ pub fn unhalved(unet: &Analysis<'_>, options: &Options) -> Option<&'static str> 
     } else if unet.inputs(InputKind::GuidanceEmbedding).next().is_some() {
         Some("this UNet takes the guidance scale as an input; it runs one half alone")
     } else if !unet.can_halve() {
-        Some("the batch is fixed in this UNet; export it with a dynamic batch")
+        Some(
+            "the batch is fixed in this UNet, or is lost on the way to its output; export it with a dynamic batch",
+        )
     } else {
         None
     }
