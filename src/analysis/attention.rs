@@ -132,7 +132,9 @@ impl Finder<'_, '_> {
         let mut value = self.graph.output_of(softmax)?;
         let sum = loop {
             let consumers = self.graph.consumers(value);
-            let node = *consumers.iter().find(|n| self.graph.op(**n) != "Shape")?;
+            // TorchScript asks whether rows are masked whole: Where(IsNaN(p), 0, p).
+            let aside = |n: &&NodeId| !matches!(self.graph.op(**n), "Shape" | "IsNaN");
+            let node = *consumers.iter().find(aside)?;
             core.push(node);
             match self.graph.op(node) {
                 "MatMul" | "FusedMatMul" | "Einsum" | "Gemm" => break node,

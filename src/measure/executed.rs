@@ -60,7 +60,11 @@ impl Proof<'_> {
                 } else {
                     "UNet"
                 };
-                format!("{kind}: on every step just the planned nodes and MACs ran")
+                let told = match ledger.anonymous {
+                    0 => String::new(),
+                    n => format!(" ({n} nodes that share their names are not told apart)"),
+                };
+                format!("{kind}: on every step just the planned nodes and MACs ran{told}")
             }
         };
         Ok(Check {

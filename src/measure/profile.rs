@@ -9,6 +9,7 @@ use super::MeasureError;
 use crate::analysis::Analysis;
 use crate::analysis::macs::Macs;
 use crate::graph::{Graph, NodeId};
+use crate::rewrite::names::of_node;
 
 /// One kernel execution.
 #[derive(Clone, Debug)]
@@ -91,9 +92,14 @@ fn dims(shape: &HashMap<String, Vec<i64>>) -> Vec<u64> {
 /// Turns executions of original nodes into MACs and node counts.
 pub struct Ledger<'a, 'm> {
     analysis: &'a Analysis<'m>,
-    by_name: HashMap<&'m str, NodeId>,
-    /// Original nodes whose name is empty or shared cannot be told apart in a profile.
+    by_name: HashMap<String, NodeId>,
+    /// Original nodes whose name is shared cannot be told apart in a profile.
     pub anonymous: usize,
+}
+
+/// What an original node is called in the rewritten model.
+fn name_in(graph: &Graph<'_>, node: NodeId) -> String {
+    of_node(graph.node(node), node.index())
 }
 
 impl<'a, 'm> Ledger<'a, 'm> {
@@ -101,18 +107,13 @@ impl<'a, 'm> Ledger<'a, 'm> {
     #[must_use]
     pub fn new(analysis: &'a Analysis<'m>) -> Self {
         let graph: &Graph<'m> = &analysis.graph;
-        let mut counts: HashMap<&str, usize> = HashMap::new();
+        let mut counts: HashMap<String, usize> = HashMap::new();
         for node in graph.nodes() {
-            *counts.entry(graph.node(node).name()).or_default() += 1;
+            *counts.entry(name_in(graph, node)).or_default() += 1;
         }
-        let unique = |n: &NodeId| {
-            let name = graph.node(*n).name();
-            !name.is_empty() && counts.get(name) == Some(&1)
-        };
-        let by_name: HashMap<&'m str, NodeId> = graph
-            .nodes()
-            .filter(unique)
-            .map(|n| (graph.node(n).name(), n))
+        let named = graph.nodes().map(|n| (name_in(graph, n), n));
+        let by_name: HashMap<String, NodeId> = named
+            .filter(|(name, _)| counts.get(name) == Some(&1))
             .collect();
         let anonymous = graph.node_count() - by_name.len();
         Self {
@@ -139,7 +140,7 @@ impl<'a, 'm> Ledger<'a, 'm> {
     #[must_use]
     pub fn is_visible(&self, node: NodeId) -> bool {
         let graph = &self.analysis.graph;
-        graph.op(node) != "Constant" && self.by_name.contains_key(graph.node(node).name())
+        graph.op(node) != "Constant" && self.by_name.contains_key(&name_in(graph, node))
     }
 
     /// MACs of one run, from the shapes that the profile recorded.

@@ -7,6 +7,7 @@ use crate::graph::ValueId;
 use crate::onnx::proto::{GraphProto, NodeProto};
 use crate::plan::layout::{Item, Layout, LayoutError};
 
+use super::names::of_node;
 use super::record::{Positions, Record, ScopeRecord};
 use super::rename::{self, Renames};
 use super::rows::RowMaker;
@@ -155,6 +156,7 @@ impl<'a, 'm> Emitter<'a, 'm> {
                 Item::Node(id) => {
                     let mut node = self.analysis.graph.node(id).clone();
                     rename::node(&mut node, renames);
+                    node.name = Some(of_node(&node, id.index()));
                     nodes.push(node);
                     moved.push(id.index());
                 }

@@ -1,5 +1,7 @@
 //! Names that a rewritten model shows to its callers.
 
+use crate::onnx::proto::NodeProto;
+
 /// Prefix of everything the compiler inserts.
 pub const PREFIX: &str = "hgc.";
 /// Input: number of evaluations since the generation began, int64 scalar.
@@ -23,6 +25,27 @@ pub fn present(name: &str) -> String {
 #[must_use]
 pub fn slope(name: &str) -> String {
     format!("{name}.slope")
+}
+
+/// Prefix of the names that original nodes without one get, so that a profile can tell them
+/// apart.
+const GIVEN: &str = "hgc.node.";
+
+/// The name of the original node at `index`; one is given where it has none.
+#[must_use]
+pub fn of_node(node: &NodeProto, index: usize) -> String {
+    match node.name.as_deref() {
+        None => format!("{GIVEN}{index}"),
+        Some("") => format!("{GIVEN}{index}.empty"),
+        Some(name) => name.to_owned(),
+    }
+}
+
+/// Takes back a name that [`of_node`] gave.
+pub fn take_back(node: &mut NodeProto) {
+    if let Some(rest) = node.name().strip_prefix(GIVEN) {
+        node.name = rest.ends_with(".empty").then(String::new);
+    }
 }
 
 /// Keys of `ModelProto.metadata_props`.

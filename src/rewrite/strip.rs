@@ -7,7 +7,7 @@ use crate::onnx::proto::{GraphProto, ModelProto, NodeProto, TensorProto, ValueIn
 use crate::plan::Plan;
 
 use super::emit::then_branch;
-use super::names::{PREFIX, STEP, key};
+use super::names::{PREFIX, STEP, key, take_back};
 use super::record::{Positions, Record, ScopeRecord};
 use super::rename::{self, Renames};
 
@@ -120,6 +120,7 @@ impl Collected {
         for mut node in std::mem::take(&mut graph.node) {
             if !is_inserted(&node) {
                 rename::node(&mut node, renames);
+                take_back(&mut node);
                 own.push(node);
             } else if let Some(inner) = record.scopes.get(node.name())
                 && let Some(branch) = then_branch(&mut node)

@@ -148,3 +148,42 @@ fn a_baked_in_batch_is_found_whatever_is_declared() {
     assert!(told, "{:#?}", model.refusals);
     assert!(!model.sites.is_empty());
 }
+
+/// Names of nodes are optional: without them the proofs see as much, and `strip` gives back
+/// nodes without names.
+#[test]
+fn nodes_without_names_are_proved_too() {
+    let unname = |graph: &mut GraphProto| {
+        for (index, node) in graph.node.iter_mut().enumerate() {
+            node.name = (index % 3 == 0).then(String::new);
+        }
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let pipeline = varied("sd15-unet-only", folder.path(), unname);
+    let out = folder.path().join("out");
+    for (original, rewritten) in compile(&pipeline, Policy::Hgc, &Options::new(4), &out) {
+        let verdict = prove(&original, &rewritten);
+        assert!(verdict.pass, "{verdict:#?}");
+        let strip = hgc::rewrite::strip(&Model::read(&rewritten).unwrap().proto).unwrap();
+        let before = Model::read(&original).unwrap().proto;
+        assert_eq!(strip.graph.unwrap().node, before.graph.unwrap().node);
+        // A profile of a model that lost its gates must not pass for want of names.
+        let mut broken = Model::read(&rewritten).unwrap().proto;
+        for table in &mut broken.graph.as_mut().unwrap().initializer {
+            if table.name().starts_with("hgc.refresh.") {
+                let all = vec![1; table.raw_data.as_ref().map_or(0, |d| d.len())];
+                table.raw_data = Some(all.into());
+            }
+        }
+        let file = rewritten.with_file_name("broken.onnx");
+        let mut transaction = Transaction::new(false);
+        let source = folder_of(&rewritten);
+        transaction
+            .add_model(broken, &source, &file, &mut |_, _| {})
+            .unwrap();
+        transaction.commit().unwrap();
+        let verdict = prove(&original, &file);
+        let executed = verdict.checks.iter().find(|c| c.name == "executed");
+        assert!(executed.is_none_or(|c| !c.pass), "{verdict:#?}");
+    }
+}
