@@ -1,15 +1,20 @@
-//! Shows hgc at work on a small UNet and its ControlNet.
+//! Shows hgc at work on a small trained pipeline.
 
 use std::env::consts::EXE_SUFFIX;
-use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use crate::{cargo, setup};
 
-/// The stored pipeline that the demo rewrites, with `unet/` and `controlnet/`.
-const FIXTURE: &str = "tests/fixtures/sd15-ts17";
+/// The trained pipeline.
+const PIPELINE: &str = "models/shapes/pipeline";
+/// A control image of a scene it was not trained on, and the prompt of that scene.
+const CONTROL: &str = "models/shapes/heldout/000.png";
+const PROMPT: &str = "a plain orange cross , a dotted cyan triangle , a checkered yellow circle and a \
+                      plain pink ring on striped red";
+/// Latents are an eighth of the pictures' 128 pixels; prompts have 24 tokens.
+const SIZES: [&str; 4] = ["--height", "16", "--width", "16"];
 
 /// Options of `cargo xtask demo`.
 #[derive(clap::Args)]
@@ -33,35 +38,36 @@ pub fn run(args: &Args) -> Result<()> {
         }
     };
     let mut build = cargo::cargo();
-    // One build for both: cargo then builds the dependencies once, with the same features.
-    build.args(["build", "--release", "--bins", "--example", "restore"]);
+    build.args(["build", "--release", "--bins"]);
     cargo::run(build.current_dir(cargo::root()))?;
     let target = cargo::target_dir()?;
-    let release = target.join("release");
     let demo = target.join("demo");
-    let (original, compiled) = (demo.join("original"), demo.join("compiled"));
-    // Fixtures are kept without their weights; the example makes these up again.
-    let mut restore = Command::new(release.join(format!("examples/restore{EXE_SUFFIX}")));
-    restore.arg(FIXTURE).arg(&original);
-    cargo::run(restore.current_dir(cargo::root())).context("cannot restore the demo's models")?;
-
-    let hgc = release.join(format!("hgc{EXE_SUFFIX}"));
-    let steps = args.steps.to_string();
-    let call = |task: &str, folders: &[&Path], options: &[&str]| -> Result<()> {
+    let compiled = demo.join("compiled").display().to_string();
+    let picture = demo.join("compare.png").display().to_string();
+    let hgc = target.join("release").join(format!("hgc{EXE_SUFFIX}"));
+    let call = |arguments: &[&str]| -> Result<()> {
         let mut command = Command::new(&hgc);
-        command.arg(task).args(folders).args(options);
-        command.args(["--height", "16", "--width", "16"]);
-        if task == "compile" {
-            command.arg("--force").arg("-o").arg(&compiled);
-        }
+        command.current_dir(cargo::root()).args(arguments);
         if let Some(library) = &library {
             command.env("ORT_DYLIB_PATH", library);
         }
         println!("\n$ {}", cargo::shown(&command));
         cargo::run(&mut command)
     };
-    let compile = ["--policy", &args.policy, "--steps", &steps];
-    call("compile", &[&original], &compile)?;
-    call("verify", &[&original, &compiled], &[])?;
-    call("bench", &[&original, &compiled], &["--steps", &steps])
+    let sized = |arguments: &[&'static str]| [arguments, &SIZES].concat();
+    let steps = args.steps.to_string();
+    let options = ["--policy", &args.policy, "--steps", &steps];
+    let output = ["--tokens", "24", "-o", &compiled, "--force"];
+    call(&[&sized(&["compile", PIPELINE])[..], &options, &output].concat())?;
+    call(&[&["verify", PIPELINE, &compiled][..], &SIZES].concat())?;
+    call(
+        &[
+            &["bench", PIPELINE, &compiled, "--steps", &steps][..],
+            &SIZES,
+        ]
+        .concat(),
+    )?;
+    let scene = ["--prompt", PROMPT, "--control", CONTROL, "--guidance", "5"];
+    let shown = ["--compare", "-o", &picture, "--force"];
+    call(&[&["run", &compiled][..], &scene, &shown].concat())
 }

@@ -2,6 +2,7 @@
 
 mod builder;
 mod candidates;
+mod decision;
 mod options;
 pub mod shares;
 
@@ -10,10 +11,11 @@ use std::collections::BTreeMap;
 pub use options::{Options, Policy, control_is_on};
 
 use super::data::{FORMAT, Guidance, Plan, Reuse};
-use super::schedule::{GuidanceSchedule, GuidanceStep, Schedule};
+use super::schedule::Schedule;
 use crate::analysis::inputs::InputKind;
 use crate::analysis::{Analysis, Role};
 use builder::{Builder, Proposal};
+use decision::{Coarse, Decision, Fine, decide};
 
 /// One file to plan for.
 pub struct Target<'a, 'm> {
@@ -23,34 +25,6 @@ pub struct Target<'a, 'm> {
     pub name: String,
     /// Hash of its graph.
     pub hash: String,
-}
-
-/// What each policy decides before it looks at the graphs.
-struct Decision {
-    guidance: GuidanceSchedule,
-    guidance_reuse: Reuse,
-    /// Coarse cache of the UNet, and how it is reused.
-    coarse: Option<(Coarse, Schedule, Reuse)>,
-    /// ControlNet residuals.
-    control: Option<(Schedule, Reuse)>,
-    fine: Option<Fine>,
-    invariant: bool,
-}
-
-#[derive(Clone, Copy)]
-enum Coarse {
-    /// Everything deeper than the outermost `run` skips.
-    Deep { run: usize },
-    /// Encoder and mid block.
-    Encoder,
-}
-
-/// When cross-attention refreshes.
-enum Fine {
-    /// On a share of the steps on which the block around it refreshes.
-    Share { lambda: f64, reuse: Reuse },
-    /// On every step before the gate; after it on a share.
-    AfterGate { gate: usize, lambda: f64 },
 }
 
 /// Makes a plan for `targets`: a UNet or merged graph first, then its ControlNets.
@@ -135,112 +109,6 @@ fn default_cut(targets: &[Target<'_, '_>]) -> usize {
     unets
         .first()
         .map_or(1, |unet| candidates::cut(unet, &others, shares::SHALLOW))
-}
-
-fn decide(policy: Policy, options: &Options, halves: bool, cut: usize) -> Decision {
-    let steps = options.steps;
-    let full = GuidanceSchedule::full(steps);
-    let nothing = || Decision {
-        guidance: GuidanceSchedule::full(steps),
-        guidance_reuse: Reuse::Hold,
-        coarse: None,
-        control: None,
-        fine: None,
-        invariant: false,
-    };
-    let fused_from = |gate: usize| {
-        let mode = |s| {
-            if s >= gate {
-                GuidanceStep::Fused
-            } else {
-                GuidanceStep::Full
-            }
-        };
-        if halves {
-            GuidanceSchedule::new(steps, mode)
-        } else {
-            full.clone()
-        }
-    };
-    let switches = options.switches();
-    let refresh = |at: &[usize]| Schedule::at(steps, at).restarting(&switches);
-    let control = |at: &[usize]| refresh(&shares::every(at, options.control_interval));
-    match policy {
-        Policy::None => nothing(),
-        Policy::Lossless => Decision {
-            invariant: true,
-            ..nothing()
-        },
-        Policy::DeepCache => {
-            let at: Vec<usize> = (0..steps).step_by(options.interval).collect();
-            let deep = Coarse::Deep { run: cut };
-            Decision {
-                coarse: Some((deep, refresh(&at), Reuse::Hold)),
-                control: Some((control(&at), Reuse::Hold)),
-                ..nothing()
-            }
-        }
-        Policy::FasterDiffusion => {
-            let at = options.key_steps();
-            Decision {
-                coarse: Some((Coarse::Encoder, refresh(&at), Reuse::Hold)),
-                control: Some((control(&at), Reuse::Hold)),
-                ..nothing()
-            }
-        }
-        Policy::TGate => {
-            let gate = options.gate_or_middle();
-            let fine = Some(Fine::AfterGate { gate, lambda: 0.0 });
-            Decision {
-                guidance: fused_from(gate),
-                fine,
-                ..nothing()
-            }
-        }
-        Policy::HgcPaper => {
-            let gate = options.gate_or_middle();
-            let count = shares::inter(steps, options.lambda_inter).len();
-            let at: Vec<usize> = (0..count).map(|k| k * steps / count).collect();
-            let deep = Coarse::Deep { run: cut };
-            Decision {
-                guidance: fused_from(gate),
-                coarse: Some((deep, refresh(&at), Reuse::Hold)),
-                control: Some((control(&at), Reuse::Hold)),
-                fine: Some(Fine::AfterGate {
-                    gate,
-                    lambda: options.lambda_intra,
-                }),
-                invariant: true,
-                ..nothing()
-            }
-        }
-        Policy::Hgc => {
-            let at = shares::inter(steps, options.lambda_inter);
-            let deep = refresh(&at);
-            let gate = options.gate_step.unwrap_or(steps);
-            let mode = |s: usize| match (deep.refreshes(s), s >= gate) {
-                (_, true) => GuidanceStep::Fused,
-                (true, _) if switches.contains(&s) => GuidanceStep::Restart,
-                (true, _) => GuidanceStep::Full,
-                (false, _) => GuidanceStep::Held,
-            };
-            Decision {
-                guidance: if halves {
-                    GuidanceSchedule::new(steps, mode)
-                } else {
-                    full.clone()
-                },
-                guidance_reuse: Reuse::Linear,
-                coarse: Some((Coarse::Deep { run: cut }, deep.clone(), Reuse::Linear)),
-                control: Some((control(&at), Reuse::Linear)),
-                fine: Some(Fine::Share {
-                    lambda: options.lambda_intra,
-                    reuse: Reuse::Linear,
-                }),
-                invariant: true,
-            }
-        }
-    }
 }
 
 fn propose(
