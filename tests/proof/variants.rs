@@ -2,14 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use hgc::compile::{Inputs, Session};
+use hgc::compile::{Inputs, Session, output};
 use hgc::engine::{CachedSession, ModelSource, SessionOptions, Tensor};
 use hgc::measure::Feeds;
 use hgc::onnx::proto::tensor_shape_proto::dimension;
 use hgc::onnx::proto::{GraphProto, ModelProto, type_proto};
 use hgc::onnx::{Model, Transaction, attr_int, folder_of, make_node, tensor_f32};
-use hgc::plan::Prompted;
 use hgc::plan::policy::{Options, Policy};
+use hgc::plan::{Prompted, Reuse};
 
 use crate::fixtures::fixture;
 use crate::support::{SIZES, compile, engine, prove};
@@ -186,4 +186,28 @@ fn nodes_without_names_are_proved_too() {
         let executed = verdict.checks.iter().find(|c| c.name == "executed");
         assert!(executed.is_none_or(|c| !c.pass), "{verdict:#?}");
     }
+}
+
+/// A plan may forecast the guidance difference, which no policy does.
+#[test]
+fn a_forecast_of_guidance_is_proved() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = fixture("sd15-unet-only");
+    let inputs = Inputs::read(&source, &[]).unwrap();
+    let session = Session::new(&inputs, SIZES).unwrap();
+    let mut plan = session.plan(Policy::Hgc, &Options::new(6)).unwrap().plan;
+    plan.guidance.reuse = Reuse::Linear;
+    let planned = session.adopt(plan).unwrap();
+    output::write(
+        &inputs,
+        &session,
+        &planned,
+        folder.path(),
+        false,
+        &mut |_, _| {},
+    )
+    .unwrap();
+    let part = Path::new("unet/model.onnx");
+    let verdict = prove(&source.join(part), &folder.path().join(part));
+    assert!(verdict.pass, "{verdict:#?}");
 }

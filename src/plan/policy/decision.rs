@@ -133,7 +133,8 @@ pub fn decide(policy: Policy, options: &Options, halves: bool, cut: usize) -> De
                 } else {
                     full.clone()
                 },
-                guidance_reuse: Reuse::Linear,
+                // Guidance multiplies what a forecast of the difference is wrong by.
+                guidance_reuse: Reuse::Hold,
                 coarse: Some((Coarse::Deep { run: cut }, deep.clone(), Reuse::Linear)),
                 control: Some((control(&at), Reuse::Linear)),
                 fine: Some(Fine::Share {
