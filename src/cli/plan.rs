@@ -8,7 +8,7 @@ use anyhow::Context;
 use hgc::compile::{Inputs, Planned, Session};
 use hgc::plan::policy::{Options, Policy};
 use hgc::plan::schedule::GuidanceStep;
-use hgc::plan::{Plan, Prompted};
+use hgc::plan::{Plan, Prompted, Reuse};
 use serde::Serialize;
 
 use super::Outcome;
@@ -66,7 +66,8 @@ pub struct PolicyArgs {
     /// faster-diffusion: steps on which the encoder runs
     #[arg(long, value_delimiter = ',')]
     key_steps: Option<Vec<usize>>,
-    /// Step from which guidance is fused
+    /// Step from which guidance is fused; the number of steps for never [default: nine tenths
+    /// of the steps with hgc, half with tgate and hgc-paper]
     #[arg(long)]
     gate_step: Option<usize>,
     /// Share of steps on which deeper blocks refresh
@@ -75,6 +76,12 @@ pub struct PolicyArgs {
     /// Share of refreshed steps on which the modules inside a block do
     #[arg(long, default_value_t = Options::new(1).lambda_intra)]
     lambda_intra: f64,
+    /// hgc: share of refreshed steps before the gate step on which both halves run
+    #[arg(long, default_value_t = Options::new(1).lambda_guidance)]
+    lambda_guidance: f64,
+    /// hgc: what is read on a reuse step, hold (the last value) or linear (a forecast)
+    #[arg(long, default_value_t)]
+    reuse: Reuse,
     /// The ControlNet refreshes on every n-th refresh of the UNet
     #[arg(long, default_value_t = 1)]
     control_interval: usize,
@@ -122,6 +129,8 @@ impl PolicyArgs {
         options.gate_step = self.gate_step;
         options.lambda_inter = self.lambda_inter;
         options.lambda_intra = self.lambda_intra;
+        options.lambda_guidance = self.lambda_guidance;
+        options.reuse = self.reuse;
         options.control_interval = self.control_interval;
         options.control_start = self.control_start;
         options.control_end = self.control_end;

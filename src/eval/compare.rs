@@ -58,7 +58,8 @@ pub fn furthest<'m>(
 }
 
 /// Compares every other point from [`LEAST_REDUCTION`] up with our best one that has at
-/// least its reduction: by PSNR among those.
+/// least its reduction: the highest PSNR among those that are not behind in mIoU, or among
+/// all of those where there is none.
 #[must_use]
 pub fn compare(ours: &[&Measured], others: &[&Measured]) -> Vec<Comparison> {
     let compared = others.iter().filter(|o| o.reduction() >= LEAST_REDUCTION);
@@ -68,8 +69,20 @@ pub fn compare(ours: &[&Measured], others: &[&Measured]) -> Vec<Comparison> {
 fn one(ours: &[&Measured], other: &Measured) -> Comparison {
     let cheap = ours
         .iter()
-        .filter(|o| o.after.weights <= other.after.weights);
-    let best = cheap.max_by(|a, b| mean(&a.quality.psnr).total_cmp(&mean(&b.quality.psnr)));
+        .filter(|o| o.after.weights <= other.after.weights)
+        .map(|o| (*o, differences(&o.quality.miou, &other.quality.miou)))
+        .map(|(o, miou)| {
+            (
+                o,
+                (!miou.is_empty()).then(|| (mean(&miou), interval(&miou))),
+            )
+        });
+    // Behind only if the whole interval is below zero.
+    let holds = |miou: &Option<(f64, [f64; 2])>| miou.is_none_or(|(_, [_, high])| high >= 0.0);
+    let best = cheap.max_by(|(a, x), (b, y)| {
+        let psnr = mean(&a.quality.psnr).total_cmp(&mean(&b.quality.psnr));
+        holds(x).cmp(&holds(y)).then(psnr)
+    });
     let mut result = Comparison {
         other: other.point.label.clone(),
         reduction: other.reduction(),
@@ -80,17 +93,16 @@ fn one(ours: &[&Measured], other: &Measured) -> Comparison {
         psnr: None,
         ahead: false,
     };
-    let Some(best) = best else { return result };
+    let Some((best, miou)) = best else {
+        return result;
+    };
     let psnr = mean(&differences(&best.quality.psnr, &other.quality.psnr));
-    let miou = differences(&best.quality.miou, &other.quality.miou);
-    let bounds = (!miou.is_empty()).then(|| interval(&miou));
     result.ours = Some(best.point.label.clone());
     result.our_reduction = Some(best.reduction());
-    result.miou = (!miou.is_empty()).then(|| mean(&miou));
-    result.miou_interval = bounds;
+    result.miou = miou.map(|(mean, _)| mean);
+    result.miou_interval = miou.map(|(_, bounds)| bounds);
     result.psnr = Some(psnr);
-    // Behind only if the whole interval is below zero.
-    result.ahead = psnr > 0.0 && bounds.is_none_or(|[_, high]| high >= 0.0);
+    result.ahead = psnr > 0.0 && holds(&miou);
     result
 }
 

@@ -59,6 +59,8 @@ fn set(options: &mut Options, key: &str, value: &str) -> Result<(), String> {
         "gate-step" => options.gate_step = Some(count()?),
         "lambda-inter" => options.lambda_inter = share()?,
         "lambda-intra" => options.lambda_intra = share()?,
+        "lambda-guidance" => options.lambda_guidance = share()?,
+        "reuse" => options.reuse = value.parse()?,
         "control-interval" => options.control_interval = count()?,
         "key-steps" => {
             let steps: Result<Vec<usize>, _> = value.split('+').map(str::parse).collect();
@@ -67,7 +69,7 @@ fn set(options: &mut Options, key: &str, value: &str) -> Result<(), String> {
         _ => {
             return Err(format!(
                 "no parameter {key:?}; there are cut, interval, key-steps, gate-step, \
-                 lambda-inter, lambda-intra and control-interval"
+                 lambda-inter, lambda-intra, lambda-guidance, reuse and control-interval"
             ));
         }
     }
@@ -119,9 +121,12 @@ pub fn grid(policy: Policy, base: &Options, skips: usize) -> Vec<Point> {
             "hgc-paper:gate-step={},lambda-inter=0.1|0.2|0.3|0.5,lambda-intra=0|0.5",
             joined(gates(steps, &[5, 10, 15]))
         )],
-        Policy::Hgc => vec![
-            "hgc:lambda-inter=0.1|0.15|0.2|0.25|0.3|0.35|0.4|0.5|0.6,lambda-intra=0.5|1".to_owned(),
-        ],
+        Policy::Hgc => {
+            let gates = joined(gates(steps, &[5, 10, 18, 20]));
+            vec![format!(
+                "hgc:gate-step={gates},lambda-inter=0.15|0.2|0.25|0.3|0.35|0.4|0.45|0.5|0.6"
+            )]
+        }
     };
     let parsed = texts.iter().map(|t| parse(t, base).unwrap_or_default());
     parsed.flatten().collect()

@@ -1,6 +1,8 @@
 //! A plan as data: what is cached where, and what runs on which step.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +19,27 @@ pub enum Reuse {
     /// The value of the last refresh, moved on by the slope between the last two:
     /// `value + slope * steps_since`.
     Linear,
+}
+
+impl fmt::Display for Reuse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Hold => "hold",
+            Self::Linear => "linear",
+        })
+    }
+}
+
+impl FromStr for Reuse {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "hold" => Ok(Self::Hold),
+            "linear" => Ok(Self::Linear),
+            _ => Err(format!("{text:?} is neither hold nor linear")),
+        }
+    }
 }
 
 /// Rows of the batch that a cache keeps.

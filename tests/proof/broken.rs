@@ -5,6 +5,7 @@ use std::path::Path;
 use hgc::measure::verify::Verdict;
 use hgc::onnx::proto::{GraphProto, ModelProto, NodeProto};
 use hgc::onnx::{Model, Transaction, folder_of};
+use hgc::plan::Reuse;
 use hgc::plan::policy::{Options, Policy};
 
 use crate::fixtures::fixture;
@@ -24,6 +25,7 @@ fn verify_broken(policy: Policy, break_it: impl Fn(&mut ModelProto)) -> Verdict 
     let folder = tempfile::tempdir().unwrap();
     let source = fixture("sd15-unet-only");
     let mut options = Options::new(6);
+    (options.lambda_inter, options.reuse) = (0.5, Reuse::Linear);
     // Where a level begins, so that the region begins with a convolution.
     options.cut = Some(3);
     let files = compile(&source, policy, &options, folder.path());

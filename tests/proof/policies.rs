@@ -46,10 +46,9 @@ fn check(name: &str, half_precision: bool) {
                 continue;
             }
             assert_eq!(verdict.refresh_bitwise, Some(true), "{name} {policy}");
-            // Fused and held guidance, and forecasts, are compared within a tolerance.
+            // Fused and held guidance are compared within a tolerance.
             let held = match policy {
-                Policy::Hgc => false,
-                Policy::TGate | Policy::HgcPaper => whole_batch,
+                Policy::TGate | Policy::HgcPaper | Policy::Hgc => whole_batch,
                 _ => true,
             };
             assert_eq!(
@@ -113,21 +112,32 @@ fn gpu_operators_compile_and_strip() {
 /// What a variant changes.
 type Change = fn(&mut Options);
 
-/// Control that switches off mid-generation, the other order of halves, a gate step, a
-/// sparser ControlNet: each changes what the graph must do.
+/// Control that switches off mid-generation, the other order of halves, no gate step, a
+/// refresh of half the batch, a sparser ControlNet, forecasts: each changes what the graph
+/// must do.
 #[test]
 fn options_of_hgc() {
-    let variants: [(&str, Change); 5] = [
+    let variants: [(&str, Change); 7] = [
         ("control", |o| {
-            (o.control_start, o.control_end) = (0.25, 0.7)
+            (o.control_start, o.control_end) = (0.25, 0.7);
+            o.reuse = Reuse::Linear;
         }),
         ("first", |o| o.prompted = Some(hgc::plan::Prompted::First)),
-        ("gate", |o| o.gate_step = Some(4)),
+        ("no gate", |o| o.gate_step = Some(o.steps)),
+        ("half", |o| {
+            (o.steps, o.lambda_inter, o.lambda_guidance) = (8, 0.6, 0.5)
+        }),
         ("interval", |o| {
             (o.control_interval, o.lambda_inter) = (2, 0.6)
         }),
+        ("linear", |o| {
+            (o.steps, o.lambda_inter, o.reuse) = (8, 0.5, Reuse::Linear)
+        }),
         // A whole-batch refresh of a cross-attention follows one that ran half.
-        ("slopes", |o| (o.steps, o.lambda_inter) = (8, 0.4)),
+        ("slopes", |o| {
+            (o.steps, o.gate_step, o.reuse) = (8, Some(8), Reuse::Linear);
+            (o.lambda_inter, o.lambda_guidance) = (0.7, 0.6);
+        }),
     ];
     for (name, change) in variants {
         for source in ["sd15-ts17", "sd15-merged"] {
@@ -162,6 +172,7 @@ fn slopes_are_of_the_same_rows() {
                 let mut options = Options::new(steps);
                 (options.lambda_inter, options.lambda_intra) = (inter, intra);
                 options.gate_step = gate;
+                options.reuse = Reuse::Linear;
                 let planned = session.plan(Policy::Hgc, &options).unwrap();
                 let guidance = &planned.plan.guidance.schedule;
                 for model in &planned.plan.models {

@@ -59,7 +59,7 @@ pub struct Args {
     #[arg(long, conflicts_with_all = ["policy", "grid", "output"])]
     sensitivity: bool,
     /// How a site is reused with --sensitivity: hold or linear
-    #[arg(long, default_value = "hold", requires = "sensitivity", value_parser = parse_reuse)]
+    #[arg(long, default_value = "hold", requires = "sensitivity")]
     reuse: Reuse,
     /// Denoising steps
     #[arg(long, default_value_t = 20)]
@@ -97,14 +97,6 @@ pub struct Args {
     /// How to print the result
     #[arg(long, value_enum, default_value_t)]
     format: Format,
-}
-
-fn parse_reuse(text: &str) -> Result<Reuse, String> {
-    match text {
-        "hold" => Ok(Reuse::Hold),
-        "linear" => Ok(Reuse::Linear),
-        _ => Err(format!("{text:?} is neither hold nor linear")),
-    }
 }
 
 /// Runs `hgc eval`.

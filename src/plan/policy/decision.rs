@@ -120,10 +120,13 @@ pub fn decide(policy: Policy, options: &Options, halves: bool, cut: usize) -> De
         Policy::Hgc => {
             let at = shares::inter(steps, options.lambda_inter);
             let deep = refresh(&at);
-            let gate = options.gate_step.unwrap_or(steps);
-            let mode = |s: usize| match (deep.refreshes(s), s >= gate) {
+            let gate = options.gate_or_late();
+            let mut before = deep.refresh_steps();
+            before.retain(|s| *s < gate);
+            let full_at = shares::guided(&before, steps, options.lambda_guidance);
+            let mode = |s: usize| match (full_at.contains(&s), s >= gate) {
                 (_, true) => GuidanceStep::Fused,
-                (true, _) if switches.contains(&s) => GuidanceStep::Restart,
+                _ if switches.contains(&s) => GuidanceStep::Restart,
                 (true, _) => GuidanceStep::Full,
                 (false, _) => GuidanceStep::Held,
             };
@@ -135,11 +138,11 @@ pub fn decide(policy: Policy, options: &Options, halves: bool, cut: usize) -> De
                 },
                 // Guidance multiplies what a forecast of the difference is wrong by.
                 guidance_reuse: Reuse::Hold,
-                coarse: Some((Coarse::Deep { run: cut }, deep.clone(), Reuse::Linear)),
-                control: Some((control(&at), Reuse::Linear)),
+                coarse: Some((Coarse::Deep { run: cut }, deep.clone(), options.reuse)),
+                control: Some((control(&at), options.reuse)),
                 fine: Some(Fine::Share {
                     lambda: options.lambda_intra,
-                    reuse: Reuse::Linear,
+                    reuse: options.reuse,
                 }),
                 invariant: true,
             }

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 pub use options::{Options, Policy, control_is_on};
 
 use super::data::{FORMAT, Guidance, Plan, Reuse};
-use super::schedule::Schedule;
+use super::schedule::{GuidanceSchedule, GuidanceStep, Schedule};
 use crate::analysis::inputs::InputKind;
 use crate::analysis::{Analysis, Role};
 use builder::{Builder, Proposal};
@@ -123,7 +123,7 @@ fn propose(
         Role::Other => {}
     }
     if let Some(fine) = &decision.fine {
-        propose_fine(builder, analysis, fine, options);
+        propose_fine(builder, analysis, (fine, &decision.guidance), options);
     }
     if decision.invariant {
         propose_invariant(builder, analysis, options.steps);
@@ -193,7 +193,7 @@ fn propose_control(builder: &mut Builder<'_, '_>, analysis: &Analysis<'_>, decis
 fn propose_fine(
     builder: &mut Builder<'_, '_>,
     analysis: &Analysis<'_>,
-    fine: &Fine,
+    (fine, guidance): (&Fine, &GuidanceSchedule),
     options: &Options,
 ) {
     // Control changes what the decoder's attentions see.
@@ -210,9 +210,13 @@ fn propose_fine(
             continue;
         }
         let (reached, around) = builder.enclosing(output);
+        let nested = around.is_some();
         let gate = around.map_or_else(|| "cross".to_owned(), |a| format!("cross.{a}"));
         let (refresh, reuse, mean) = match fine {
-            Fine::Share { lambda, reuse } => (shares::intra(&reached, *lambda), *reuse, false),
+            Fine::Share { lambda, reuse } => {
+                let refresh = share_of_whole(&reached, nested, guidance, *lambda);
+                (refresh, *reuse, false)
+            }
             Fine::AfterGate { gate, lambda } => {
                 let (mut before, after): (Vec<usize>, Vec<usize>) =
                     reached.iter().partition(|s| *s < gate);
@@ -232,6 +236,23 @@ fn propose_fine(
             why: "cross-attention output".to_owned(),
         });
     }
+}
+
+/// A share of the steps on which a module is reached. Inside a site, a refresh that runs
+/// half of the batch would serve no full step after it, so it does not count.
+fn share_of_whole(
+    reached: &[usize],
+    nested: bool,
+    guidance: &GuidanceSchedule,
+    lambda: f64,
+) -> Vec<usize> {
+    let mut whole = reached.to_vec();
+    whole.retain(|s| !nested || guidance.at(*s) != GuidanceStep::Held);
+    let refresh = shares::intra(&whole, lambda);
+    if refresh.len() == whole.len() {
+        return reached.to_vec();
+    }
+    refresh
 }
 
 /// One site for the invariant values inside each site that refreshes more than once.
@@ -294,8 +315,10 @@ fn parameters(policy: Policy, options: &Options, cut: Option<usize>) -> BTreeMap
             put("control-interval", options.control_interval.to_string());
             if policy == Policy::HgcPaper {
                 put("gate-step", options.gate_or_middle().to_string());
-            } else if let Some(gate) = options.gate_step {
-                put("gate-step", gate.to_string());
+            } else {
+                put("gate-step", options.gate_or_late().to_string());
+                put("lambda-guidance", options.lambda_guidance.to_string());
+                put("reuse", options.reuse.to_string());
             }
         }
     }

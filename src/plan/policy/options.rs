@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::plan::data::Prompted;
+use crate::plan::data::{Prompted, Reuse};
 
 /// A named way to make a plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -20,8 +20,8 @@ pub enum Policy {
     TGate,
     /// Coarse and fine caches with held values and fused guidance (arXiv 2511.11031).
     HgcPaper,
-    /// Coarse and fine caches as they measure best: forecast values, held guidance
-    /// difference, refreshes dense at the start.
+    /// Coarse and fine caches as they measure best: refreshes dense at the start and the
+    /// end, held guidance difference, fused guidance at the very end.
     Hgc,
 }
 
@@ -83,12 +83,16 @@ pub struct Options {
     pub interval: usize,
     /// Steps on which the encoder runs (`faster-diffusion`).
     pub key_steps: Option<Vec<usize>>,
-    /// Step from which guidance is fused.
+    /// Step from which guidance is fused; the number of steps for never.
     pub gate_step: Option<usize>,
     /// Share of steps on which deeper blocks refresh.
     pub lambda_inter: f64,
     /// Share of refreshed steps on which the modules inside a block do.
     pub lambda_intra: f64,
+    /// Share of refreshed steps before the gate step on which both halves run (`hgc`).
+    pub lambda_guidance: f64,
+    /// What the sites of `hgc` give on a step that reuses them.
+    pub reuse: Reuse,
     /// The ControlNet refreshes on every n-th refresh of the UNet.
     pub control_interval: usize,
     /// Share of the steps after which control switches on.
@@ -119,8 +123,10 @@ impl Options {
             interval: 3,
             key_steps: None,
             gate_step: None,
-            lambda_inter: 0.3,
+            lambda_inter: 0.4,
             lambda_intra: 0.5,
+            lambda_guidance: 0.9,
+            reuse: Reuse::Hold,
             control_interval: 1,
             control_start: 0.0,
             control_end: 1.0,
@@ -132,6 +138,13 @@ impl Options {
     #[must_use]
     pub fn gate_or_middle(&self) -> usize {
         self.gate_step.unwrap_or(self.steps / 2).max(1)
+    }
+
+    /// The gate step, or where nine tenths of the generation are over: guidance adds little
+    /// at low noise (arXiv 2404.07724).
+    #[must_use]
+    pub fn gate_or_late(&self) -> usize {
+        self.gate_step.unwrap_or((9 * self.steps + 5) / 10).max(1)
     }
 
     /// Steps on which control switches on or off, without step 0.
@@ -156,6 +169,7 @@ impl Options {
         };
         share("--lambda-inter", self.lambda_inter)?;
         share("--lambda-intra", self.lambda_intra)?;
+        share("--lambda-guidance", self.lambda_guidance)?;
         share("--control-start", self.control_start)?;
         share("--control-end", self.control_end)?;
         let below = |name: &str, step: Option<usize>| match step {

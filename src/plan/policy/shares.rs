@@ -1,24 +1,29 @@
 //! From shares to refresh steps.
 //!
 //! With `N` steps, `lambda_inter` gives `n = max(1, round(lambda_inter * N))` refresh
-//! steps of the deeper blocks, dense at the start and sparse at the end:
+//! steps of the deeper blocks, dense at the start and at the end, sparse between:
 //!
-//! `r_0 = 0`, `r_k = max(r_{k-1} + 1, floor(N * (k / n)^1.5))`.
+//! `r_0 = 0`, `r_k = round((N - 1) * (3u^2 - 2u^3))` with `u = k / n`, and at least
+//! `r_{k-1} + 1`, at most `N - n + k`.
 //!
 //! `lambda_intra` picks `m = max(1, round(lambda_intra * L))` of the `L` steps on which
 //! the enclosing block refreshes, evenly: positions `floor(j * L / m)`.
 //!
-//! Worked example, `N = 20`, `lambda_inter = 0.3`, `lambda_intra = 0.5`: `n = 6`, so
-//! `N * (k/6)^1.5` is 0, 1.36, 3.85, 7.07, 10.89, 15.21 and the blocks refresh on
-//! steps 0, 1, 3, 7, 10, 15. Of these 6, `m = 3` at positions 0, 2, 4: the modules
-//! inside refresh on steps 0, 3, 10.
-
-/// Exponent of the refresh spacing: 1 is even, larger is denser at the start.
-pub const SPACING: f64 = 1.5;
+//! `lambda_guidance` picks `g = max(1, round(lambda_guidance * R))` of the `R` refreshes
+//! before the gate step to run both halves of a guided batch; the others, those nearest
+//! the middle of the generation, where the guidance difference changes least, run the
+//! prompted half alone.
+//!
+//! Worked example, `N = 20`, `lambda_inter = 0.4`, `lambda_intra = 0.5`,
+//! `lambda_guidance = 0.9`, gate step 18: `n = 8`, so
+//! `19 * (3u^2 - 2u^3)` is 0, 0.82, 2.97, 6.01, 9.50, 12.99, 16.03, 18.18 and the blocks
+//! refresh on steps 0, 1, 3, 6, 10, 13, 16, 18. Seven of these lie before the gate, and
+//! `g = 6`: step 10 runs the prompted half. Of the other 7 (with step 18), `m = 4` at
+//! positions 0, 1, 3, 5: the modules inside refresh on steps 0, 1, 6, 16.
 
 /// Share of the weight-operator MACs of UNet and ControlNets together that runs on a reuse
 /// step where no cut is given: the outermost level of SD1.5 with one ControlNet.
-pub const SHALLOW: f64 = 0.14;
+pub const SHALLOW: f64 = 0.05;
 
 #[allow(
     clippy::cast_possible_truncation,
@@ -39,12 +44,11 @@ fn share_of(share: f64, count: usize) -> usize {
 pub fn inter(steps: usize, lambda: f64) -> Vec<usize> {
     let count = share_of(lambda, steps);
     let mut refresh = vec![0];
-    for k in 1..count {
-        let spread = (steps as f64 * (k as f64 / count as f64).powf(SPACING)).floor() as usize;
+    for k in 1..count.min(steps) {
+        let u = k as f64 / count as f64;
+        let eased = ((steps - 1) as f64 * u * u * (3.0 - 2.0 * u)).round() as usize;
         let after = refresh.last().map_or(0, |r| r + 1);
-        if after < steps {
-            refresh.push(spread.max(after));
-        }
+        refresh.push(eased.max(after).min(steps - count + k));
     }
     refresh
 }
@@ -59,6 +63,18 @@ pub fn intra(enclosing: &[usize], lambda: f64) -> Vec<usize> {
         .collect()
 }
 
+/// Those of `refreshes` that run both halves of a guided batch, of `steps` steps in all.
+#[must_use]
+pub fn guided(refreshes: &[usize], steps: usize, lambda: f64) -> Vec<usize> {
+    let count = share_of(lambda, refreshes.len());
+    let mut kept = refreshes.to_vec();
+    // Twice the distance to the middle; step 0 stays, it has nothing to hold.
+    kept.sort_by_key(|s| std::cmp::Reverse((*s == 0, (2 * s + 1).abs_diff(steps))));
+    kept.truncate(count);
+    kept.sort_unstable();
+    kept
+}
+
 /// Every `interval`-th of the given steps.
 #[must_use]
 pub fn every(steps: &[usize], interval: usize) -> Vec<usize> {
@@ -71,8 +87,23 @@ mod tests {
 
     #[test]
     fn worked_example() {
-        assert_eq!(inter(20, 0.3), [0, 1, 3, 7, 10, 15]);
-        assert_eq!(intra(&inter(20, 0.3), 0.5), [0, 3, 10]);
+        assert_eq!(inter(20, 0.4), [0, 1, 3, 6, 10, 13, 16, 18]);
+        assert_eq!(guided(&inter(20, 0.4)[..7], 20, 0.9), [0, 1, 3, 6, 13, 16]);
+        assert_eq!(intra(&[0, 1, 3, 6, 13, 16, 18], 0.5), [0, 1, 6, 16]);
+    }
+
+    #[test]
+    fn refreshes_rise_and_stay_inside() {
+        for steps in 1..60 {
+            for tenths in 0..=10 {
+                let at = inter(steps, f64::from(tenths) / 10.0);
+                assert!(at.is_sorted_by(|a, b| a < b), "{steps} {tenths}: {at:?}");
+                assert!(
+                    at[0] == 0 && at[at.len() - 1] < steps,
+                    "{steps} {tenths}: {at:?}"
+                );
+            }
+        }
     }
 
     #[test]
@@ -81,5 +112,7 @@ mod tests {
         assert_eq!(inter(5, 1.0), [0, 1, 2, 3, 4]);
         assert_eq!(intra(&[0, 4, 9], 1.0), [0, 4, 9]);
         assert_eq!(every(&[0, 1, 3, 7], 2), [0, 3]);
+        assert_eq!(guided(&[0, 4, 9], 20, 0.0), [0]);
+        assert_eq!(guided(&[], 20, 0.9), [0; 0]);
     }
 }
