@@ -21,7 +21,7 @@ fn the_grid_shows_steps_and_gates() {
     let options = format!("--steps 6 --policy deepcache --interval 3 {SMALL}");
     let text = hgc("plan", &pair(&unet, &controlnet), &options).ok();
     for part in [
-        "policy deepcache, 6 steps, cut 3, interval 3",
+        "policy deepcache, 6 steps, cut 1, interval 3",
         "012345",
         "guidance            FFFFFF",
         "unet deep           R..R..  1 sites",
