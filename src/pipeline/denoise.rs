@@ -9,28 +9,12 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 
 use super::feeds::Step;
-use super::{Folder, Network, PipelineError, Version, picture};
+use super::{Folder, Network, PipelineError, Settings, Version, picture};
 use crate::analysis::inputs::InputKind;
 use crate::compile::{self, Inputs};
 use crate::engine::{Dim, Engine, SessionOptions, Tensor};
-use crate::plan::policy::control_is_on;
 use crate::plan::{Plan, Prompted};
 use crate::sampler::{Config, Sampler};
-
-/// How to generate.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Denoising steps.
-    pub steps: usize,
-    /// Guidance scale; 1 or less runs the prompted half alone.
-    pub guidance: f64,
-    /// Strength of all ControlNets.
-    pub control_scale: f32,
-    /// Shares of the generation between which ControlNets work.
-    pub control_window: (f64, f64),
-    /// Width and height of the pictures in pixels.
-    pub size: (u32, u32),
-}
 
 /// One picture to draw.
 #[derive(Clone, Debug)]
@@ -198,9 +182,9 @@ impl Loop {
     }
 
     /// Whether guidance takes two halves: a model distilled with guidance takes its scale.
-    fn has_halves(&self, guidance: f64) -> bool {
+    fn has_halves(&self, settings: &Settings) -> bool {
         let distilled = self.unet.of_kind(InputKind::GuidanceEmbedding).next();
-        guidance > 1.0 && distilled.is_none()
+        settings.rows() > 1 && distilled.is_none()
     }
 
     fn check(&self, batch: &Batch, settings: &Settings) -> Result<(), PipelineError> {
@@ -219,7 +203,7 @@ impl Loop {
                     asked: settings.steps,
                 });
             }
-            if plan.guidance.schedule.has_half() && !self.has_halves(settings.guidance) {
+            if plan.guidance.schedule.has_half() && !self.has_halves(settings) {
                 let what = "the pipeline was compiled for guidance by two halves; give a \
                             --guidance above 1, or compile with --prompted none";
                 return Err(PipelineError::Refused {
@@ -279,7 +263,7 @@ impl Loop {
         let mut random: Vec<ChaCha8Rng> = seeds.map(ChaCha8Rng::seed_from_u64).collect();
         let sigma = sampler.initial_sigma() as f32;
         let mut latent: Vec<f32> = normal(&mut random, row).iter().map(|v| v * sigma).collect();
-        let halves = self.has_halves(settings.guidance);
+        let halves = self.has_halves(settings);
         let prompted_first =
             self.plan.as_ref().map(|p| p.guidance.prompted) == Some(Prompted::First);
         // The prompted rows and the others, in the order of the plan.
@@ -398,17 +382,6 @@ impl Loop {
             }
         }
         Ok(total)
-    }
-}
-
-impl Settings {
-    /// Strength of the ControlNets on a step.
-    fn scale_at(&self, step: usize) -> f32 {
-        if control_is_on(step, self.steps, self.control_window) {
-            self.control_scale
-        } else {
-            0.0
-        }
     }
 }
 

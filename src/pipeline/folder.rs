@@ -144,15 +144,26 @@ impl Folder {
     /// take, or what the model was trained at.
     #[must_use]
     pub fn size_for(&self, control: Option<&RgbImage>) -> (u32, u32) {
-        let step = u32::try_from(self.down_sampling).unwrap_or(8);
         if let Some((width, height)) = control.map(RgbImage::dimensions) {
-            let whole = step << (USUAL_LEVELS - 1);
+            let whole = self.multiple();
             let round = |side: u32| (side / whole * whole).max(whole);
             return (round(width), round(height));
         }
         let trained = self.sample_size.and_then(|s| u32::try_from(s).ok());
-        let side = trained.map_or(512, |s| s.saturating_mul(step));
+        let side = trained.map_or(512, |s| s.saturating_mul(self.pixels()));
         (side, side)
+    }
+
+    /// Pixels that a value covers at the lowest level of a UNet of four levels: sides of
+    /// pictures are multiples of it.
+    #[must_use]
+    pub fn multiple(&self) -> u32 {
+        self.pixels() << (USUAL_LEVELS - 1)
+    }
+
+    /// Pixels that a value of the latent covers.
+    fn pixels(&self) -> u32 {
+        u32::try_from(self.down_sampling).unwrap_or(8)
     }
 
     /// Tokens of an encoded prompt.

@@ -5,14 +5,16 @@ mod feeds;
 pub mod folder;
 pub mod network;
 pub mod picture;
+mod settings;
 mod text;
 pub mod tokenizer;
 
 use std::path::PathBuf;
 
-pub use denoise::{Batch, Denoised, Loop, Row, Settings};
+pub use denoise::{Batch, Denoised, Loop, Row};
 pub use folder::Folder;
 pub use network::{Network, Version};
+pub use settings::Settings;
 pub use text::{Encoded, encode};
 
 use crate::compile::InputError;

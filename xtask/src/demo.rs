@@ -45,29 +45,29 @@ pub fn run(args: &Args) -> Result<()> {
     let compiled = demo.join("compiled").display().to_string();
     let picture = demo.join("compare.png").display().to_string();
     let hgc = target.join("release").join(format!("hgc{EXE_SUFFIX}"));
-    let call = |arguments: &[&str]| -> Result<()> {
+    let call = |arguments: &[&[&str]]| -> Result<()> {
         let mut command = Command::new(&hgc);
-        command.current_dir(cargo::root()).args(arguments);
+        command.current_dir(cargo::root()).args(arguments.concat());
         if let Some(library) = &library {
             command.env("ORT_DYLIB_PATH", library);
         }
         println!("\n$ {}", cargo::shown(&command));
         cargo::run(&mut command)
     };
-    let sized = |arguments: &[&'static str]| [arguments, &SIZES].concat();
     let steps = args.steps.to_string();
-    let options = ["--policy", &args.policy, "--steps", &steps];
-    let output = ["--tokens", "24", "-o", &compiled, "--force"];
-    call(&[&sized(&["compile", PIPELINE])[..], &options, &output].concat())?;
-    call(&[&["verify", PIPELINE, &compiled][..], &SIZES].concat())?;
-    call(
-        &[
-            &["bench", PIPELINE, &compiled, "--steps", &steps][..],
-            &SIZES,
-        ]
-        .concat(),
-    )?;
+    let options = [
+        "--policy",
+        &args.policy,
+        "--steps",
+        &steps,
+        "--tokens",
+        "24",
+    ];
+    let output = ["-o", &compiled, "--force"];
+    call(&[&["compile", PIPELINE], &SIZES, &options, &output])?;
+    call(&[&["verify", PIPELINE, &compiled], &SIZES])?;
+    call(&[&["bench", PIPELINE, &compiled, "--steps", &steps], &SIZES])?;
     let scene = ["--prompt", PROMPT, "--control", CONTROL, "--guidance", "5"];
     let shown = ["--compare", "-o", &picture, "--force"];
-    call(&[&["run", &compiled][..], &scene, &shown].concat())
+    call(&[&["run", &compiled], &scene, &shown])
 }

@@ -12,7 +12,7 @@ use anyhow::bail;
 use hgc::compile::{Inputs, Session};
 use hgc::engine::{Engine, SessionOptions};
 use hgc::eval::points::{self, Point};
-use hgc::eval::{Evaluation, Scene, Set, Settings, sensitivity};
+use hgc::eval::{Evaluation, Measured, Scene, Set, Settings, sensitivity};
 use hgc::pipeline::{self, Folder, picture};
 use hgc::plan::Reuse;
 use hgc::plan::policy::{Options, Policy};
@@ -110,28 +110,23 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         )
     }
     let set = args.read_set()?;
-    let mut base = Options::new(args.steps);
-    let halves = if args.guidance > 1.0 { 2 } else { 1 };
-    if halves == 1 {
-        base.prompted = None;
-    }
+    let drawing = pipeline::Settings {
+        steps: args.steps,
+        guidance: args.guidance,
+        control_scale: args.control_scale,
+        control_window: (0.0, 1.0),
+        size: folder.size_for(set.scenes[0].controls.first()),
+    };
+    let base = drawing.plan_options();
     base.check().map_err(anyhow::Error::msg)?;
-    let size = folder.size_for(set.scenes[0].controls.first());
     let inputs = Inputs::read(&folder.path, &[])?;
-    let tokens = folder.tokens()?;
-    let sizes = folder.sizes(size, halves, tokens);
+    let sizes = folder.sizes(drawing.size, drawing.rows(), folder.tokens()?);
     let session = Session::new(&inputs, sizes)?;
     let points = args.points(&base, session.skips())?;
     let engine = args.engine.start()?;
     let options = SessionOptions::on(args.engine.ep, &args.engine.ep_option);
     let settings = Settings {
-        run: pipeline::Settings {
-            steps: args.steps,
-            guidance: args.guidance,
-            control_scale: args.control_scale,
-            control_window: (0.0, 1.0),
-            size,
-        },
+        run: drawing,
         batch: usize::try_from(args.batch)?,
         timed: if args.sensitivity { 0 } else { args.timed },
     };
@@ -170,38 +165,24 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     )];
     for (index, point) in points.iter().enumerate() {
         bar.set_message(point.label.clone());
-        let planned = match evaluation.plan(point) {
-            Ok(planned) => planned,
-            Err(e) => {
-                failed.push(Failed::new(point, e));
-                continue;
+        let scored = score(
+            &mut evaluation,
+            point,
+            index < asked,
+            (&originals, &mut progress),
+            &bar,
+        );
+        match scored? {
+            Scored::Measured(found, strip) => {
+                measured.push(*found);
+                strips.push(strip);
             }
-        };
-        if let Some((found, strip)) = progress.take(point, &planned.plan) {
-            bar.inc(evaluation.batches() as u64);
-            measured.push(found);
-            strips.push(strip);
-            continue;
+            Scored::Failed(reason) => failed.push(reason),
+            Scored::Changed => eprintln!(
+                "hgc: warning: {} was planned otherwise before; it is left out",
+                point.label
+            ),
         }
-        if index >= asked {
-            let label = &point.label;
-            eprintln!("hgc: warning: {label} was planned otherwise before; it is left out");
-            continue;
-        }
-        let drawn = evaluation.point((point, &planned), &originals, &mut || bar.inc(1));
-        let mut found = match drawn {
-            Ok(found) => found,
-            Err(e) => {
-                failed.push(Failed::new(point, e));
-                continue;
-            }
-        };
-        found.pictures.truncate(SHOWN);
-        let strip = Strip::new(&point.label, &found.pictures);
-        found.pictures.clear();
-        progress.put(&found, &planned.plan, &strip)?;
-        measured.push(found);
-        strips.push(strip);
     }
     bar.finish_and_clear();
     let baseline = evaluation.quality(&originals, &originals);
@@ -227,6 +208,45 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         }
     }
     Ok(Outcome::Done)
+}
+
+/// What became of a point.
+enum Scored {
+    Measured(Box<Measured>, Strip),
+    /// The models or the engine refuse it.
+    Failed(Failed),
+    /// Not asked for; an earlier evaluation measured it, with another plan.
+    Changed,
+}
+
+/// Takes a point from an earlier evaluation, or draws it if it is asked for and keeps it.
+fn score(
+    evaluation: &mut Evaluation<'_>,
+    point: &Point,
+    asked: bool,
+    (originals, progress): (&[RgbImage], &mut Progress),
+    bar: &indicatif::ProgressBar,
+) -> anyhow::Result<Scored> {
+    let planned = match evaluation.plan(point) {
+        Ok(planned) => planned,
+        Err(e) => return Ok(Scored::Failed(Failed::new(point, e))),
+    };
+    if let Some((found, strip)) = progress.take(point, &planned.plan) {
+        bar.inc(evaluation.batches() as u64);
+        return Ok(Scored::Measured(Box::new(found), strip));
+    }
+    if !asked {
+        return Ok(Scored::Changed);
+    }
+    let mut found = match evaluation.point((point, &planned), originals, &mut || bar.inc(1)) {
+        Ok(found) => found,
+        Err(e) => return Ok(Scored::Failed(Failed::new(point, e))),
+    };
+    found.pictures.truncate(SHOWN);
+    let strip = Strip::new(&point.label, &found.pictures);
+    found.pictures.clear();
+    progress.put(&found, &planned.plan, &strip)?;
+    Ok(Scored::Measured(Box::new(found), strip))
 }
 
 impl Args {

@@ -13,10 +13,6 @@ use super::Args;
 
 /// Steps where neither the command line nor a plan says how many.
 const DEFAULT_STEPS: usize = 20;
-/// Pixels that one value covers at the lowest level of a UNet of four levels: graphs with
-/// skip connections want whole ones.
-const USUAL_MULTIPLE: u32 = 64;
-
 impl Args {
     pub(super) fn read_prompts(&self) -> anyhow::Result<Vec<String>> {
         let mut prompts = self.prompt.clone();
@@ -86,9 +82,10 @@ impl Args {
             (None, Some(h)) => (h, h),
             (None, None) => folder.size_for(controls.first()),
         };
-        if width % USUAL_MULTIPLE != 0 || height % USUAL_MULTIPLE != 0 {
+        let multiple = folder.multiple();
+        if width % multiple != 0 || height % multiple != 0 {
             eprintln!(
-                "hgc: warning: {width}x{height} is no multiple of {USUAL_MULTIPLE}, which most \
+                "hgc: warning: {width}x{height} is no multiple of {multiple}, which most \
                  exported UNets need"
             );
         }

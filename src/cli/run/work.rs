@@ -4,7 +4,7 @@ use hgc::compile::{Inputs, Session};
 use hgc::engine::{Engine, SessionOptions};
 use hgc::pipeline::{Batch, Denoised, Folder, Loop, Settings, Version, decode};
 use hgc::plan::Plan;
-use hgc::plan::policy::{Options, Policy};
+use hgc::plan::policy::Policy;
 use hgc::sampler::Config;
 use image::RgbImage;
 
@@ -47,15 +47,11 @@ impl Work<'_> {
         }
         let inputs = Inputs::read(&self.folder.path, &[])?;
         let batch = &self.batches[0];
-        let halves = if self.settings.guidance > 1.0 { 2 } else { 1 };
-        let (rows, tokens) = (halves * batch.rows.len(), batch.text_shape[0]);
+        let rows = self.settings.rows() * batch.rows.len();
+        let tokens = batch.text_shape[0];
         let sizes = self.folder.sizes(self.settings.size, rows, tokens);
         let session = Session::new(&inputs, sizes)?;
-        let mut options = Options::new(self.settings.steps);
-        if self.settings.guidance <= 1.0 {
-            options.prompted = None;
-        }
-        (options.control_start, options.control_end) = self.settings.control_window;
+        let options = self.settings.plan_options();
         let planned = session.plan(policy, &options)?;
         let made = (&inputs, &session, &planned);
         let networks = Loop::compiled(self.engine, self.folder, sampler, made, self.options)?;
