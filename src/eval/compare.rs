@@ -109,3 +109,65 @@ fn one(ours: &[&Measured], other: &Measured) -> Comparison {
 fn differences(ours: &[f64], others: &[f64]) -> Vec<f64> {
     ours.iter().zip(others).map(|(a, b)| a - b).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::analysis::macs::Macs;
+    use crate::eval::points;
+    use crate::plan::policy::Options;
+
+    /// A point that leaves `weights` of 100 MACs, with these scores on two scenes.
+    fn point(label: &str, weights: u64, psnr: f64, miou: [f64; 2]) -> Option<Measured> {
+        let point = points::parse(label, &Options::new(20)).ok()?.pop()?;
+        let macs = |weights| Macs { weights, all: 0 };
+        Some(Measured {
+            point,
+            cache_bytes: 0,
+            before: macs(100),
+            after: macs(weights),
+            seconds: None,
+            quality: Quality {
+                psnr: vec![psnr; 2],
+                miou: miou.to_vec(),
+                ..Quality::default()
+            },
+            pictures: Vec::new(),
+        })
+    }
+
+    #[test]
+    fn the_best_point_computes_no_more_and_keeps_miou() -> Result<(), &'static str> {
+        let ours = [
+            point("hgc:cut=1", 39, 20.0, [0.8, 0.8]),
+            point("hgc:cut=2", 40, 30.0, [0.5, 0.5]),
+            point("hgc:cut=3", 41, 40.0, [0.9, 0.9]),
+        ];
+        let ours: Vec<&Measured> = ours.iter().flatten().collect();
+        let other = |psnr, miou| point("deepcache", 40, psnr, miou).ok_or("a policy");
+        let label = |c: &Comparison| c.ours.clone();
+
+        let worse = other(19.0, [0.8, 0.8])?;
+        let found = compare(&ours, &[&worse]);
+        assert_eq!(label(&found[0]).as_deref(), Some("hgc:cut=1"));
+        assert!(found[0].ahead);
+
+        // Behind in PSNR, though not in mIoU.
+        let closer = other(25.0, [0.8, 0.8])?;
+        assert!(!compare(&ours, &[&closer])[0].ahead);
+
+        // None of ours keeps mIoU: the one with the highest PSNR is named, and is behind.
+        let truer = other(19.0, [0.95, 0.95])?;
+        let found = compare(&ours, &[&truer]);
+        assert_eq!(label(&found[0]).as_deref(), Some("hgc:cut=2"));
+        assert!(!found[0].ahead);
+
+        // Too little saved to be compared, and too much for any of ours.
+        let dear = point("deepcache", 61, 9.0, [0.1, 0.1]).ok_or("a policy")?;
+        let cheap = point("deepcache", 10, 9.0, [0.1, 0.1]).ok_or("a policy")?;
+        let found = compare(&ours, &[&dear, &cheap]);
+        assert_eq!(found.len(), 1);
+        assert!(!found[0].ahead && found[0].ours.is_none());
+        Ok(())
+    }
+}

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod compile;
+mod eval;
 #[path = "../common/fixtures.rs"]
 mod fixtures;
 mod hostile;

@@ -1,0 +1,75 @@
+//! `hgc eval` with the trained pipeline: reports, interrupted and continued.
+
+use std::fs;
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use crate::{BAD, hgc, to};
+
+fn shapes(name: &str) -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/models/shapes")).join(name)
+}
+
+/// Few steps and one scene; scores mean nothing then.
+const QUICK: &str = "--scenes 1 --steps 4 --guidance 5 --timed 0";
+
+fn row<'r>(report: &'r Value, label: &str) -> &'r Value {
+    let rows = report["points"].as_array().unwrap();
+    let found = rows.iter().find(|r| r["label"] == label);
+    found.unwrap_or_else(|| panic!("no {label} in {report:#}"))
+}
+
+#[test]
+fn a_report_is_written_kept_and_added_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("report");
+    let set = shapes("choice/scenes.json");
+    let mut words = vec![shapes("pipeline").into_os_string(), "--set".into()];
+    words.push(set.into_os_string());
+    words.extend(to(&out).map(ToOwned::to_owned));
+
+    let options = format!("{QUICK} --format json --policy lossless --policy deepcache:interval=2");
+    let first = hgc("eval", &words, &options).json();
+    assert_eq!(first["about"]["scenes"], 1);
+    assert!(first["baseline"]["miou"].is_number());
+    let lossless = row(&first, "lossless");
+    assert!(lossless["psnr"].as_f64().unwrap() > 60.0, "{lossless:#}");
+    let cached = row(&first, "deepcache:interval=2");
+    assert!(cached["psnr"].as_f64().unwrap() < 60.0, "{cached:#}");
+    assert!(cached["reduction"].as_f64().unwrap() > 0.4);
+    assert_eq!(first["comparisons"], serde_json::json!([]));
+    let page = fs::read_to_string(out.join("report.html")).unwrap();
+    assert!(page.contains("deepcache:interval=2") && page.contains("data:image/"));
+    assert!(!page.contains("src=\"http") && !page.contains("<link"));
+
+    hgc("eval", &words, QUICK).fails(BAD, &["report.html", "--force", "--resume"]);
+
+    // What was drawn is kept, and the new point joins it.
+    let options = format!("{QUICK} --format json --policy hgc --resume");
+    let second = hgc("eval", &words, &options).json();
+    assert_eq!(row(&second, "deepcache:interval=2"), cached);
+    assert!(row(&second, "hgc")["reduction"].as_f64().unwrap() > 0.3);
+    let compared = second["comparisons"].as_array().unwrap();
+    assert_eq!(compared.len(), 1, "{compared:#?}");
+
+    // Other settings are other pictures.
+    let other = QUICK.replace("guidance 5", "guidance 3");
+    let options = format!("{other} --policy hgc --resume");
+    hgc("eval", &words, &options).fails(BAD, &["points.json"]);
+}
+
+#[test]
+fn mistakes_are_named_before_drawing() {
+    let pipeline = [shapes("pipeline")];
+    for (options, text) in [
+        ("--prompt a --policy best", "no policy \"best\""),
+        ("--prompt a --policy hgc:gate-step=30", "1 to 20"),
+        ("--prompt a --scenes 0", "nothing to draw"),
+        ("--prompt a --steps 0", "--steps is 0"),
+        ("--set none.json", "none.json"),
+        ("--prompt a --resume", "--output"),
+    ] {
+        hgc("eval", &pipeline, options).fails(BAD, &[text]);
+    }
+}
