@@ -122,9 +122,9 @@ pub fn grid(policy: Policy, base: &Options, skips: usize) -> Vec<Point> {
             joined(gates(steps, &[5, 10, 15]))
         )],
         Policy::Hgc => {
-            let gates = joined(gates(steps, &[5, 10, 18, 20]));
+            let gates = joined(gates(steps, &[2, 5, 10, 18, 20]));
             vec![format!(
-                "hgc:gate-step={gates},lambda-inter=0.15|0.2|0.25|0.3|0.35|0.4|0.45|0.5|0.6"
+                "hgc:gate-step={gates},lambda-inter=0.1|0.15|0.2|0.25|0.3|0.35|0.4|0.45|0.5|0.6"
             )]
         }
     };
