@@ -7,24 +7,17 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use super::MeasureError;
+use super::kept::{Kept, forecast, slope};
+use super::part::cut;
 use super::rows::Rows;
 use crate::analysis::{Analysis, Role};
 use crate::engine::{Engine, ModelSource, Session, SessionOptions, Tensor};
-use crate::graph::{BitSet, NodeId, ValueId};
-use crate::onnx::proto::{GraphProto, ModelProto, TensorShapeProto, tensor_shape_proto};
+use crate::graph::{BitSet, ValueId};
+use crate::onnx::proto::ModelProto;
 use crate::onnx::{Transaction, encode_model, folder_of};
 use crate::plan::layout::Layout;
-use crate::plan::schedule::{GuidanceStep, Schedule};
+use crate::plan::schedule::GuidanceStep;
 use crate::plan::{ModelPlan, Plan, Reuse, Rows as KeptRows};
-
-/// A kept value and how it moves.
-struct Kept {
-    value: Rows,
-    slope: Option<Rows>,
-    /// Whether it holds the prompted half (or the mean) alone.
-    half: bool,
-    like: Tensor,
-}
 
 /// The original model, run step by step as a plan prescribes.
 pub struct Oracle<'a, 'm> {
@@ -372,106 +365,5 @@ impl<'a, 'm> Oracle<'a, 'm> {
         transaction.add_model(part, &folder_of(self.path), &file, &mut |_, _| {})?;
         transaction.commit()?;
         Ok(ModelSource::File(file))
-    }
-}
-
-/// `value + slope * steps since the last refresh`, or the value.
-fn forecast(kept: &Kept, schedule: &Schedule, step: usize) -> Rows {
-    let since = schedule.last_refresh(step).map_or(0, |last| step - last);
-    let since = f32::from(u16::try_from(since).unwrap_or(u16::MAX));
-    match &kept.slope {
-        Some(slope) => kept.value.zip(slope, |v, s| v + s * since),
-        None => kept.value.clone(),
-    }
-}
-
-/// Change per step since the last refresh; zero on the first.
-fn slope(
-    value: &Rows,
-    before: Option<&Kept>,
-    gap: Option<usize>,
-    prompted: crate::plan::Prompted,
-) -> Rows {
-    let (Some(before), Some(gap)) = (before, gap) else {
-        return value.zip(value, |_, _| 0.0);
-    };
-    let gap = f32::from(u16::try_from(gap).unwrap_or(u16::MAX));
-    let old = if before.value.shape == value.shape {
-        before.value.clone()
-    } else {
-        before.value.halves(prompted).0
-    };
-    value.zip(&old, |new, old| (new - old) / gap)
-}
-
-/// The nodes of `needed` with `given` values as inputs and `probes` as outputs.
-fn cut(
-    model: &ModelProto,
-    analysis: &Analysis<'_>,
-    needed: &BitSet,
-    given: &[ValueId],
-    probes: &[ValueId],
-) -> ModelProto {
-    let graph = &analysis.graph;
-    let source = graph.proto();
-    let nodes: Vec<_> = needed
-        .iter()
-        .map(|n| graph.node(NodeId::new(n)).clone())
-        .collect();
-    let mut used: HashSet<ValueId> = needed
-        .iter()
-        .flat_map(|n| graph.inputs_of(NodeId::new(n)))
-        .copied()
-        .collect();
-    used.extend(graph.outputs());
-    let is_used = |name: &str| graph.value(name).is_some_and(|v| used.contains(&v));
-    let declare = |value: &ValueId| {
-        let shape = analysis.shapes.get(*value);
-        let dim = vec![tensor_shape_proto::Dimension::default(); shape.map_or(0, |s| s.dims.len())];
-        let elem_type = shape.map_or(7, |s| s.elem_type);
-        crate::analysis::shapes::declare(graph.name(*value), elem_type, TensorShapeProto { dim })
-    };
-    let mut part = GraphProto {
-        name: source.name.clone(),
-        node: nodes,
-        input: source
-            .input
-            .iter()
-            .filter(|i| is_used(i.name()))
-            .cloned()
-            .collect(),
-        initializer: source
-            .initializer
-            .iter()
-            .filter(|t| is_used(t.name()))
-            .cloned()
-            .collect(),
-        sparse_initializer: source.sparse_initializer.clone(),
-        ..GraphProto::default()
-    };
-    part.input
-        .extend(given.iter().filter(|v| used.contains(v)).map(declare));
-    let is_made = |v: &ValueId| {
-        graph
-            .producer(*v)
-            .is_some_and(|n| needed.contains(n.index()))
-    };
-    part.output = source
-        .output
-        .iter()
-        .filter(|o| {
-            graph
-                .value(o.name())
-                .is_some_and(|v| is_made(&v) && !given.contains(&v))
-        })
-        .cloned()
-        .collect();
-    part.output.extend(probes.iter().map(declare));
-    ModelProto {
-        ir_version: model.ir_version,
-        opset_import: model.opset_import.clone(),
-        functions: model.functions.clone(),
-        graph: Some(part),
-        ..ModelProto::default()
     }
 }

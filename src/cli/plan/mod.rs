@@ -1,0 +1,96 @@
+//! `hgc plan`: choose what to cache and print it.
+
+mod options;
+mod table;
+mod totals;
+
+use std::io::Write as _;
+use std::path::PathBuf;
+
+use hgc::compile::{Inputs, Planned, Session};
+use hgc::plan::Plan;
+use serde::Serialize;
+
+use super::Outcome;
+use super::args::{Format, SizeArgs};
+pub use options::{ModelArgs, PolicyArgs};
+pub use totals::{GateReport, Totals, found_nothing, gates, summary};
+
+/// Options of `hgc plan`.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    pub models: ModelArgs,
+    #[command(flatten)]
+    pub policy: PolicyArgs,
+    #[command(flatten)]
+    pub sizes: SizeArgs,
+    /// How to print it
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+    /// Write the plan to this TOML file as well, to edit it
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Replace an existing file
+    #[arg(long)]
+    force: bool,
+}
+
+/// Runs `hgc plan`.
+pub fn run(args: &Args) -> anyhow::Result<Outcome> {
+    let inputs = Inputs::read(&args.models.model, &args.models.controlnet)?;
+    let session = Session::new(&inputs, args.sizes.into())?;
+    let planned = args.policy.plan(&session)?;
+    let nothing = found_nothing(&planned.plan);
+    if let Some(path) = args.output.as_ref().filter(|_| !nothing) {
+        let mut transaction = hgc::onnx::Transaction::new(args.force);
+        inputs
+            .sources
+            .iter()
+            .flat_map(|s| s.model.files())
+            .for_each(|f| transaction.protect(&f));
+        transaction.add_bytes(path, toml::to_string(&planned.plan)?.as_bytes())?;
+        transaction.commit()?;
+    }
+    let text = match args.format {
+        Format::Table => table::render(&planned),
+        Format::Json => json(&planned)?,
+    };
+    writeln!(std::io::stdout(), "{}", text.trim_end())?;
+    if nothing {
+        eprintln!("hgc: the policy found no site to cache; nothing was written");
+        return Ok(Outcome::No);
+    }
+    Ok(Outcome::Done)
+}
+
+#[derive(Serialize)]
+struct PlanReport<'p> {
+    plan: &'p Plan,
+    totals: Totals,
+    gates: Vec<GateReport>,
+    macs_weights_by_step: Vec<u64>,
+    macs_by_step: Vec<u64>,
+}
+
+fn json(planned: &Planned) -> anyhow::Result<String> {
+    let by_step = |pick: &dyn Fn(&hgc::analysis::macs::Macs) -> u64| -> Vec<u64> {
+        let at = |s: usize| {
+            planned
+                .costs
+                .iter()
+                .filter_map(|c| c.steps.get(s))
+                .map(pick)
+                .sum()
+        };
+        (0..planned.plan.steps).map(at).collect()
+    };
+    let report = PlanReport {
+        plan: &planned.plan,
+        totals: Totals::of(planned),
+        gates: gates(&planned.plan),
+        macs_weights_by_step: by_step(&|m| m.weights),
+        macs_by_step: by_step(&|m| m.all),
+    };
+    Ok(serde_json::to_string_pretty(&report)?)
+}
