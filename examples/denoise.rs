@@ -20,6 +20,7 @@ use hgc::engine::{
 use hgc::plan::{ModelPlan, Plan};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution, StandardNormal};
 
 const SIDE: usize = 16;
 const TOKENS: usize = 77;
@@ -202,12 +203,7 @@ fn what_ran(plan: &Plan, step: usize) -> String {
     format!("refreshed: {}", models.join("; "))
 }
 
-/// Standard normal numbers (Box-Muller).
+/// Standard normal numbers.
 fn normal(random: &mut ChaCha8Rng, count: usize) -> Vec<f32> {
-    let mut draw = |_| {
-        let radius: f32 = 1.0 - random.random::<f32>();
-        let angle = std::f32::consts::TAU * random.random::<f32>();
-        (-2.0 * radius.ln()).sqrt() * angle.cos()
-    };
-    (0..count).map(&mut draw).collect()
+    StandardNormal.sample_iter(random).take(count).collect()
 }

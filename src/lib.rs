@@ -81,6 +81,7 @@
 
 pub mod analysis;
 pub mod compile;
+pub mod contained;
 pub mod engine;
 pub mod eval;
 pub mod graph;

@@ -1,14 +1,18 @@
 //! Pipeline folders, tokenizers and pictures; what is wrong is named.
 #![allow(clippy::unwrap_used)]
 
+#[path = "common/empty.rs"]
+mod empty;
+
 use std::fs;
 use std::path::Path;
 
+use hgc::engine::Tensor;
 use hgc::pipeline::tokenizer::Tokenizer;
 use hgc::pipeline::{Folder, picture};
 use image::{Rgb, RgbImage};
 
-fn put(folder: &Path, name: &str, text: &str) {
+fn put(folder: &Path, name: &str, text: impl AsRef<[u8]>) {
     let path = folder.join(name);
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     fs::write(path, text).unwrap();
@@ -17,7 +21,7 @@ fn put(folder: &Path, name: &str, text: &str) {
 /// CLIP's files with a handful of words: `<w>` ends a word, pairs join from the left.
 fn clip(folder: &Path) {
     let vocab = r#"{"a": 0, "b": 1, "c</w>": 2, "b</w>": 3, "ab": 4, "abc</w>": 5, "ab</w>": 6,
-        "!</w>": 7, "<|startoftext|>": 8, "<|endoftext|>": 9}"#;
+        "!</w>": 7, "<|startoftext|>": 8, "<|endoftext|>": 9, "!": 10}"#;
     put(folder, "vocab.json", vocab);
     put(
         folder,
@@ -54,6 +58,42 @@ fn long_prompts_keep_their_end_token() {
     assert_eq!(short.ids, [8, 9, 7, 7]);
 }
 
+/// As SD2's files have it: the map pads with `!`, which is padding then wherever it stands.
+#[test]
+fn the_map_of_special_tokens_goes_before_an_older_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    clip(folder.path());
+    let ids = |configuration: &str| {
+        put(folder.path(), "tokenizer_config.json", configuration);
+        let tokenizer = Tokenizer::read(folder.path()).unwrap();
+        tokenizer.encode("ab!").unwrap().ids
+    };
+    let older = r#"{"model_max_length": 6, "pad_token": "<|endoftext|>"}"#;
+    assert_eq!(ids(older), [8, 6, 7, 9, 9, 9]);
+    put(
+        folder.path(),
+        "special_tokens_map.json",
+        r#"{"pad_token": {"content": "!"}}"#,
+    );
+    assert_eq!(ids(older), [8, 6, 10, 9, 10, 10]);
+    let newer =
+        r#"{"model_max_length": 6, "pad_token": "<|endoftext|>", "added_tokens_decoder": {}}"#;
+    assert_eq!(ids(newer), [8, 6, 7, 9, 9, 9]);
+}
+
+#[test]
+fn pictures_that_are_not_finite_are_refused() {
+    let shape = [1, 3, 1, 1];
+    let whole = Tensor::from_f32(&shape, &[0.0, 1.0, -1.0]).unwrap();
+    let drawn = picture::from_tensor(&whole, Path::new("vae.onnx")).unwrap();
+    assert_eq!(*drawn[0].get_pixel(0, 0), Rgb([128, 255, 0]));
+    for bad in [f32::NAN, f32::INFINITY] {
+        let broken = Tensor::from_f32(&shape, &[0.0, bad, 0.0]).unwrap();
+        let error = picture::from_tensor(&broken, Path::new("vae.onnx")).unwrap_err();
+        assert!(error.to_string().contains("vae.onnx"), "{error}");
+    }
+}
+
 #[test]
 fn missing_and_broken_parts_are_named() {
     let folder = tempfile::tempdir().unwrap();
@@ -70,6 +110,8 @@ fn missing_and_broken_parts_are_named() {
     put(path, "vae_decoder/model.onnx", "");
     says("unet/model.onnx");
     put(path, "unet/model.onnx", "");
+    says("unet/model.onnx");
+    put(path, "unet/model.onnx", empty::model());
     put(path, "vae_decoder/config.json", "{");
     says("vae_decoder/config.json");
     put(
@@ -77,9 +119,19 @@ fn missing_and_broken_parts_are_named() {
         "vae_decoder/config.json",
         r#"{"scaling_factor": 0.5}"#,
     );
+    put(
+        path,
+        "model_index.json",
+        r#"{"text_encoder_2": ["transformers", "CLIPTextModelWithProjection"]}"#,
+    );
+    says("text_encoder_2/model.onnx");
+    put(
+        path,
+        "model_index.json",
+        r#"{"text_encoder_2": [null, null]}"#,
+    );
+    // A plan that lies there, as `hgc plan -o` may leave it, compiles nothing.
     put(path, "plan.toml", "policy = 1");
-    says("plan.toml");
-    fs::remove_file(path.join("plan.toml")).unwrap();
     put(path, "controlnet/other.onnx", "");
     put(path, "controlnet_1/model.onnx", "");
     for name in ["controlnet_10", "controlnet_2", "controlnet_depth"] {
@@ -96,6 +148,7 @@ fn missing_and_broken_parts_are_named() {
     let expected: Vec<_> = names.map(|n| path.join(format!("controlnet{n}"))).collect();
     assert_eq!(found.controlnets, expected);
     assert_eq!((found.scaling_factor, found.down_sampling), (0.5, 8));
+    assert!(found.plan.is_none());
     let error = Tokenizer::read(&found.tokenizers[0]).err().unwrap();
     assert!(error.to_string().contains("tokenizer.json"), "{error}");
     let nowhere = Folder::read(&path.join("nowhere")).unwrap_err();
@@ -111,7 +164,10 @@ fn equal_pictures_are_equal_and_others_are_not() {
         })
     };
     let (a, b) = (shaded(0), shaded(4));
-    assert!(picture::psnr(&a, &a).is_infinite());
+    assert_eq!(
+        picture::psnr(&a, &a).to_bits(),
+        picture::HIGHEST_PSNR.to_bits()
+    );
     assert!((picture::ssim(&a, &a) - 1.0).abs() < 1e-12);
     // A third of the values is off by 4.
     let expected = 10.0 * (255.0f64 * 255.0 / (16.0 / 3.0)).log10();

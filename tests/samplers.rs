@@ -89,13 +89,43 @@ fn an_unset_bound_is_read() {
     assert_eq!(Config::parse(text, None).unwrap().method, Method::DpmSolver);
 }
 
+/// The scheduler of the stock SD1.5 checkpoint: DDIM draws for it, with its timesteps.
+#[test]
+fn ddim_stands_for_classes_of_the_same_training() {
+    let text = r#"{"_class_name": "PNDMScheduler", "beta_start": 0.00085, "beta_end": 0.012,
+        "beta_schedule": "scaled_linear", "skip_prk_steps": true, "set_alpha_to_one": false,
+        "steps_offset": 1, "clip_sample": true}"#;
+    let config = Config::parse(text, None).unwrap();
+    assert_eq!(config.method, Method::Ddim);
+    assert_eq!(config.stands_for.as_deref(), Some("PNDMScheduler"));
+    // Another class means other pictures by it.
+    assert_eq!(config.clip, None);
+    let sampler = Sampler::new(&config, 20).unwrap();
+    assert_eq!(
+        (sampler.timesteps()[0], sampler.timesteps()[19]),
+        (951.0, 1.0)
+    );
+    let chosen = Config::parse(text, Some(Method::Euler)).unwrap();
+    assert_eq!((chosen.method, chosen.stands_for), (Method::Euler, None));
+}
+
+/// Latents go beyond the bound that the class has by itself.
+#[test]
+fn latents_are_clipped_only_where_ddim_says_so() {
+    let clip = |text: &str| Config::parse(text, Some(Method::Ddim)).unwrap().clip;
+    assert_eq!(clip(r#"{"_class_name": "DDIMScheduler"}"#), None);
+    assert_eq!(clip(r#"{"_class_name": "EulerDiscreteScheduler"}"#), None);
+    let asked = clip(r#"{"_class_name": "DDIMScheduler", "clip_sample": true}"#);
+    assert_eq!(asked, Some(1.0));
+}
+
 #[test]
 fn what_is_not_supported_is_refused_by_name() {
     let of = |text: &str| Config::parse(text, None).unwrap_err().to_string();
-    let pndm = of(r#"{"_class_name": "PNDMScheduler"}"#);
+    let lcm = of(r#"{"_class_name": "LCMScheduler"}"#);
     assert!(
-        pndm.contains("PNDMScheduler") && pndm.contains("--sampler"),
-        "{pndm}"
+        lcm.contains("LCMScheduler") && lcm.contains("--sampler"),
+        "{lcm}"
     );
     let sde = of(
         r#"{"_class_name": "DPMSolverMultistepScheduler", "algorithm_type": "sde-dpmsolver++"}"#,
@@ -120,13 +150,16 @@ fn numbers_that_make_no_sense_are_refused() {
     ));
     for betas in [
         r#"{"beta_end": 7.0}"#,
-        r#"{"num_train_timesteps": 0}"#,
+        r#"{"beta_start": 0.0}"#,
         r#"{"trained_betas": [0.1]}"#,
     ] {
         let error = Sampler::new(&config(betas), 1).unwrap_err();
-        assert!(
-            matches!(error, SamplerError::Betas | SamplerError::Steps { .. }),
-            "{betas}"
-        );
+        assert!(matches!(error, SamplerError::Betas), "{betas}: {error}");
+    }
+    for count in ["0", "1", "1000000000000"] {
+        let text = format!(r#"{{"num_train_timesteps": {count}, "use_karras_sigmas": true}}"#);
+        let config = Config::parse(&text, Some(Method::Euler)).unwrap();
+        let error = Sampler::new(&config, 1).unwrap_err();
+        assert!(error.to_string().contains(count), "{error}");
     }
 }

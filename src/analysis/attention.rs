@@ -117,7 +117,7 @@ impl Finder<'_, '_> {
             match self.graph.op(node) {
                 "MatMul" | "FusedMatMul" | "Einsum" | "Gemm" => break node,
                 "Mul" | "Div" | "Add" | "Sub" | "Cast" | "Reshape" | "Identity" | "Where"
-                | "Transpose" | "Unsqueeze" | "Squeeze" => {
+                | "Transpose" | "Unsqueeze" | "Squeeze" | "QuantizeLinear" | "DequantizeLinear" => {
                     let before = self.graph.inputs_of(node).iter().copied();
                     value = before
                         .into_iter()
@@ -138,7 +138,8 @@ impl Finder<'_, '_> {
             core.push(node);
             match self.graph.op(node) {
                 "MatMul" | "FusedMatMul" | "Einsum" | "Gemm" => break node,
-                "Cast" | "Reshape" | "Identity" | "Dropout" | "Transpose" | "Where" | "Mul" => {
+                "Cast" | "Reshape" | "Identity" | "Dropout" | "Transpose" | "Where" | "Mul"
+                | "QuantizeLinear" | "DequantizeLinear" => {
                     value = self.graph.output_of(node)?;
                 }
                 _ => return None,
@@ -189,6 +190,8 @@ impl Finder<'_, '_> {
                     | "MatMulNBits"
                     | "MatMulInteger"
                     | "DynamicQuantizeMatMul"
+                    | "QuantizeLinear"
+                    | "DequantizeLinear"
             );
             // The residual add is the first that joins another latent value.
             let joins = self

@@ -5,6 +5,7 @@
 //! of ai.onnx, whose output shape tract leaves open. Rules state shapes only: tract
 //! never runs these.
 
+use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
 use tract_onnx::model::{Onnx, ParsingContext};
@@ -12,6 +13,8 @@ use tract_onnx::pb;
 use tract_onnx::tract_hir::internal::*;
 use tract_onnx::tract_hir::ops::expandable::{Expansion, expand};
 use tract_onnx::tract_hir::tract_core::broadcast::multi_broadcast;
+
+use super::guarded::guard;
 
 type Dims = TVec<TDim>;
 type Built = TractResult<(Box<dyn InferenceOp>, Vec<String>)>;
@@ -45,11 +48,14 @@ const OPERATORS: [&str; 23] = [
     "BiasSoftmax",
 ];
 
-/// tract's ONNX reader with the contrib operators.
+/// tract's ONNX reader with the contrib operators, all of them guarded.
 #[must_use]
 pub fn reader() -> Onnx {
     let mut onnx = TRACT.clone();
-    for name in OPERATORS {
+    let own = TRACT.op_register.0.keys().map(String::as_str);
+    // The reader itself looks at constants.
+    let names: BTreeSet<&str> = own.chain(OPERATORS).filter(|n| *n != "Constant").collect();
+    for name in names {
         onnx.op_register.insert(name, build);
     }
     onnx
@@ -58,12 +64,13 @@ pub fn reader() -> Onnx {
 fn build(context: &ParsingContext<'_>, node: &pb::NodeProto) -> Built {
     // ONNX Runtime keeps some of its own operators in the default domain.
     let known = TRACT.op_register.0.get(&node.op_type);
-    match known {
-        Some(builder) if node.domain != "com.microsoft" && node.op_type != "Attention" => {
-            builder(context, node)
-        }
-        _ => Ok((expand(ShapeOnly::new(node)?), Vec::new())),
-    }
+    let contrib = OPERATORS.contains(&node.op_type.as_str());
+    let ours = contrib && (node.domain == "com.microsoft" || node.op_type == "Attention");
+    let (op, closures) = match known {
+        Some(builder) if !ours => builder(context, node)?,
+        _ => (expand(ShapeOnly::new(node)?), Vec::new()),
+    };
+    Ok((guard(op), closures))
 }
 
 /// An operator that is known by the shapes it makes.

@@ -163,6 +163,9 @@ impl Flow<'_, '_> {
                 | "Flatten"
                 | "Transpose"
                 | "Dropout"
+                | "QuantizeLinear"
+                | "DequantizeLinear"
+                | "DynamicQuantizeLinear"
         )
     }
 

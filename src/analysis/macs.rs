@@ -120,7 +120,15 @@ impl<'a, 'm> Counter<'a, 'm> {
     /// `q k^T` and `p v` of `com.microsoft.MultiHeadAttention` and `ai.onnx`
     /// `Attention`, from the shapes of query, key and value.
     fn attention<'s>(&self, node: NodeId, shape: &impl Fn(usize) -> Option<At<'s>>) -> Option<u64> {
-        let (query, key) = (shape(0)?, shape(1)?);
+        let query = shape(0)?;
+        // With five, query, key and value are packed as [B, L, heads, 3, d].
+        if query.rank() == 5 {
+            let (rows, length) = (query.dim(0)?, query.dim(1)?);
+            let width = query.dim(2)?.checked_mul(query.dim(4)?)?;
+            let pairs = rows.checked_mul(length)?.checked_mul(length)?;
+            return pairs.checked_mul(width.checked_mul(2)?);
+        }
+        let key = shape(1)?;
         let value = shape(2).unwrap_or(key);
         let sequence = |s: At<'_>| if s.rank() == 4 { s.dim(2) } else { s.dim(1) };
         // With four dimensions heads are an axis of their own: [B, heads, L, d].

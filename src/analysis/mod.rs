@@ -9,11 +9,13 @@ pub mod blocks;
 mod contrib;
 pub mod depends;
 pub mod dims;
+mod guarded;
 pub mod inputs;
 pub mod invariant;
 pub mod macs;
 pub mod shapes;
 pub mod sizes;
+mod stand_in;
 mod strides;
 pub mod trunk;
 
@@ -61,9 +63,6 @@ pub enum AnalysisError {
     /// The model has no graph.
     #[error("the model has no graph")]
     NoGraph,
-    /// Shapes could not be inferred.
-    #[error(transparent)]
-    Shapes(#[from] shapes::ShapeError),
 }
 
 /// Everything known of one graph.
@@ -108,7 +107,7 @@ impl<'m> Analysis<'m> {
             let other = scope.spawn(|| shapes::at_other_sizes(model, sizes));
             let mut analysis = Self::of(model, sizes)?;
             // A second inference that fails tells nothing more than the first.
-            analysis.elsewhere = other.join().ok().and_then(Result::ok).flatten();
+            analysis.elsewhere = other.join().ok().flatten();
             Ok(analysis)
         })
     }
@@ -116,12 +115,12 @@ impl<'m> Analysis<'m> {
     /// Analyses the main graph of `model`.
     ///
     /// # Errors
-    /// [`AnalysisError`] if there is no graph or shape inference refuses it whole.
+    /// [`AnalysisError`] if there is no graph.
     pub fn of(model: &'m ModelProto, sizes: Sizes) -> Result<Self, AnalysisError> {
         let proto: &'m GraphProto = model.graph.as_ref().ok_or(AnalysisError::NoGraph)?;
         let graph = Graph::new(proto);
         let mut kinds = inputs::classify(&graph);
-        let shapes = shapes::infer(model, &graph, &kinds, sizes)?;
+        let shapes = shapes::infer(model, &graph, &kinds, sizes);
         let mut depends = depends::depends(&graph, &kinds);
         let mut attention = attention::find(&graph, &depends);
         if attention::refute_text(&graph, &mut kinds, &depends, &attention) {
@@ -129,6 +128,9 @@ impl<'m> Analysis<'m> {
             attention = attention::find(&graph, &depends);
         }
         let skips = trunk::find_skips(&graph, &shapes, &depends);
+        if trunk::refute_residuals(&graph, &mut kinds, &skips) {
+            depends = depends::depends(&graph, &kinds);
+        }
         let mid_residuals = trunk::mid_residuals(&graph, &skips, &depends);
         let control = trunk::control_nodes(&graph, &skips, &mid_residuals);
         let mut analysis = Self {

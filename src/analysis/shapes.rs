@@ -7,27 +7,22 @@
 use std::collections::HashSet;
 
 use prost::Message;
+use tract_onnx::model::ParseResult;
 use tract_onnx::pb;
 use tract_onnx::prelude::SymbolValues;
 use tract_onnx::tract_hir::internal::*;
 
 use super::dims::{Dim, Shape};
+use super::guarded;
 use super::inputs::InputKind;
 use super::sizes::InputDims;
 pub use super::sizes::{Sizes, has_open_sizes};
+use super::stand_in::StandIns;
 use crate::graph::{Graph, ValueId};
 use crate::onnx::proto::{
-    GraphProto, ModelProto, TensorProto, TensorShapeProto, TypeProto, ValueInfoProto,
+    GraphProto, ModelProto, NodeProto, TensorProto, TensorShapeProto, TypeProto, ValueInfoProto,
     tensor_shape_proto, type_proto,
 };
-
-/// Why shapes could not be inferred at all.
-#[derive(Debug, thiserror::Error)]
-pub enum ShapeError {
-    /// tract refused the whole graph.
-    #[error("shape inference refused the graph: {0}")]
-    Refused(String),
-}
 
 /// Shapes by value, and what could not be inferred.
 #[derive(Debug)]
@@ -37,6 +32,8 @@ pub struct Shapes {
     pub symbolic_batch: bool,
     /// Names of values without a shape.
     pub unknown: Vec<String>,
+    /// Why the graph as a whole could not be inferred, if so: then no shape is known.
+    pub refused: Option<String>,
 }
 
 impl Shapes {
@@ -48,20 +45,16 @@ impl Shapes {
 }
 
 /// Elements from which an initializer's content cannot be a shape or an axis list.
-const SMALL: i64 = 64;
+const SMALL: u64 = 64;
 
 /// Shapes with every open size doubled; none where the export leaves none open.
-///
-/// # Errors
-/// As [`infer`].
-pub fn at_other_sizes(model: &ModelProto, sizes: Sizes) -> Result<Option<Shapes>, ShapeError> {
-    let Some(proto) = model.graph.as_ref() else {
-        return Ok(None);
-    };
+#[must_use]
+pub fn at_other_sizes(model: &ModelProto, sizes: Sizes) -> Option<Shapes> {
+    let proto = model.graph.as_ref()?;
     let graph = Graph::new(proto);
     let kinds = super::inputs::classify(&graph);
     if !super::sizes::has_open_sizes(&graph, &kinds) {
-        return Ok(None);
+        return None;
     }
     let other = Sizes {
         batch: sizes.batch,
@@ -69,25 +62,22 @@ pub fn at_other_sizes(model: &ModelProto, sizes: Sizes) -> Result<Option<Shapes>
         width: sizes.width.saturating_mul(2),
         tokens: sizes.tokens.saturating_mul(2),
     };
-    infer(model, &graph, &kinds, other).map(Some)
+    Some(infer(model, &graph, &kinds, other))
 }
 
 /// Infers all shapes.
-///
-/// # Errors
-/// [`ShapeError::Refused`] if tract cannot build its model of the graph.
-pub fn infer(
-    model: &ModelProto,
-    graph: &Graph<'_>,
-    kinds: &[InputKind],
-    sizes: Sizes,
-) -> Result<Shapes, ShapeError> {
+#[must_use]
+pub fn infer(model: &ModelProto, graph: &Graph<'_>, kinds: &[InputKind], sizes: Sizes) -> Shapes {
     let mut plan = InputDims::new(graph, kinds, sizes);
-    let first = run(model, graph, &plan)?;
-    let found = if plan.correct_residuals(graph, kinds, &first) {
-        run(model, graph, &plan)?
-    } else {
-        first
+    let mut inferred = run(model, graph, &plan);
+    if let Ok(first) = &inferred
+        && plan.correct_residuals(graph, kinds, first)
+    {
+        inferred = run(model, graph, &plan);
+    }
+    let (found, refused) = match inferred {
+        Ok(found) => (found, None),
+        Err(error) => (vec![None; graph.value_count()], Some(format!("{error:#}"))),
     };
     let unknown = graph
         .nodes()
@@ -102,46 +92,47 @@ pub fn infer(
                 // What inference lost may be tied to a number that is baked in.
                 .is_some_and(|s| s.dims.iter().any(|d| d.follows_batch()))
         });
-    Ok(Shapes {
+    Shapes {
         by_value: found,
         symbolic_batch,
         unknown,
-    })
+        refused,
+    }
 }
 
 const BATCH: &str = "hgc_batch";
 
-fn run(
-    model: &ModelProto,
-    graph: &Graph<'_>,
-    plan: &InputDims,
-) -> Result<Vec<Option<Shape>>, ShapeError> {
-    let bytes = without_weights(model, graph, plan).encode_to_vec();
-    let proto =
-        pb::ModelProto::decode(bytes.as_slice()).map_err(|e| ShapeError::Refused(e.to_string()))?;
+fn run(model: &ModelProto, graph: &Graph<'_>, plan: &InputDims) -> TractResult<Vec<Option<Shape>>> {
+    let stand_ins = StandIns::of(graph.proto());
+    let bytes = without_weights(model, graph, plan, stand_ins).encode_to_vec();
+    let proto = pb::ModelProto::decode(bytes.as_slice())?;
     drop(bytes);
-    let mut parsed = parse(proto)?;
-    let symbol = parsed.model.symbols.sym(BATCH);
-    // Obstinate: go on past nodes that fail; they keep an unknown shape.
-    if let Err(error) = parsed.model.analyse(true) {
-        tracing::debug!("shape inference: {error:#}");
-    }
     let mut found = vec![None; graph.value_count()];
-    for (name, outlet) in &parsed.outlets_by_name {
-        if let (Some(value), Ok(fact)) = (graph.value(name), parsed.model.outlet_fact(*outlet)) {
-            found[value.index()] = read_fact(fact, &symbol);
+    guarded::inference(|| {
+        let mut parsed = parse(proto)?;
+        let symbol = parsed.model.symbols.sym(BATCH);
+        // Obstinate: go on past nodes that fail; they keep an unknown shape.
+        let analysed = guarded::contained(|| parsed.model.analyse(true));
+        if let Err(error) = analysed {
+            tracing::debug!("shape inference: {error:#}");
         }
-    }
+        for (name, outlet) in &parsed.outlets_by_name {
+            let fact = parsed.model.outlet_fact(*outlet);
+            if let (Some(value), Ok(fact)) = (graph.value(name), fact) {
+                found[value.index()] = read_fact(fact, &symbol, stand_ins);
+            }
+        }
+        Ok(())
+    })?;
     Ok(found)
 }
 
 /// Parses, replacing nodes that tract cannot build by unknown operators.
-fn parse(mut proto: pb::ModelProto) -> Result<tract_onnx::model::ParseResult, ShapeError> {
+fn parse(mut proto: pb::ModelProto) -> TractResult<ParseResult> {
     let onnx = super::contrib::reader()
         .with_ignore_output_shapes(true)
         .with_ignore_value_info(true);
-    let refused = |e: TractError| ShapeError::Refused(format!("{e:#}"));
-    let error = match onnx.parse(&proto, None) {
+    let error = match guarded::contained(|| onnx.parse(&proto, None)) {
         Ok(parsed) => return Ok(parsed),
         Err(error) => error,
     };
@@ -151,7 +142,7 @@ fn parse(mut proto: pb::ModelProto) -> Result<tract_onnx::model::ParseResult, Sh
         .find(|o| o.domain.is_empty() || o.domain == "ai.onnx");
     let version = opset.map_or(0, |o| o.version);
     let Some(graph) = proto.graph.clone() else {
-        return Err(refused(error));
+        return Err(error);
     };
     let broken: HashSet<usize> = {
         let context = tract_onnx::model::ParsingContext {
@@ -164,7 +155,9 @@ fn parse(mut proto: pb::ModelProto) -> Result<tract_onnx::model::ParseResult, Sh
         };
         let fails = |node: &pb::NodeProto| {
             let builder = onnx.op_register.0.get(&node.op_type);
-            builder.is_some_and(|build| build(&context, node).is_err())
+            builder.is_some_and(|build| {
+                guarded::contained(|| build(&context, node).map(drop)).is_err()
+            })
         };
         (0..graph.node.len())
             .filter(|&i| fails(&graph.node[i]))
@@ -176,10 +169,10 @@ fn parse(mut proto: pb::ModelProto) -> Result<tract_onnx::model::ParseResult, Sh
             graph.node[index].attribute.clear();
         }
     }
-    onnx.parse(&proto, None).map_err(refused)
+    onnx.parse(&proto, None)
 }
 
-fn read_fact(fact: &InferenceFact, batch: &Symbol) -> Option<Shape> {
+fn read_fact(fact: &InferenceFact, batch: &Symbol, stand_ins: StandIns) -> Option<Shape> {
     let dims = fact.shape.concretize()?;
     let at = |dim: &TDim, n: i64| {
         let values = SymbolValues::default().with(batch, n);
@@ -197,7 +190,8 @@ fn read_fact(fact: &InferenceFact, batch: &Symbol) -> Option<Shape> {
             (per_batch * 10 + fixed == ten).then_some(Dim { per_batch, fixed })
         })
         .collect::<Option<Vec<_>>>()?;
-    let elem_type = fact.datum_type.concretize().map_or(0, elem_type_of);
+    let inferred = fact.datum_type.concretize().map_or(0, elem_type_of);
+    let elem_type = stand_ins.meant(inferred);
     Some(Shape { elem_type, dims })
 }
 
@@ -206,17 +200,26 @@ fn elem_type_of(datum: DatumType) -> i32 {
         DatumType::F32 => 1,
         DatumType::U8 => 2,
         DatumType::I8 => 3,
+        DatumType::U16 => 4,
+        DatumType::I16 => 5,
         DatumType::I32 => 6,
         DatumType::I64 | DatumType::TDim => 7,
         DatumType::Bool => 9,
         DatumType::F16 => 10,
         DatumType::F64 => 11,
+        DatumType::U32 => 12,
+        DatumType::U64 => 13,
         _ => 0,
     }
 }
 
 /// The model with typed inputs in place of weights and open sizes set.
-fn without_weights(model: &ModelProto, graph: &Graph<'_>, plan: &InputDims) -> ModelProto {
+fn without_weights(
+    model: &ModelProto,
+    graph: &Graph<'_>,
+    plan: &InputDims,
+    stand_ins: StandIns,
+) -> ModelProto {
     let source = graph.proto();
     let mut slim = GraphProto {
         name: source.name.clone(),
@@ -229,13 +232,28 @@ fn without_weights(model: &ModelProto, graph: &Graph<'_>, plan: &InputDims) -> M
     }
     for tensor in &source.initializer {
         if is_small(tensor) {
-            slim.initializer.push(tensor.clone());
+            slim.initializer.push(stand_ins.tensor(tensor.clone()));
         } else {
-            slim.input.push(weight_input(tensor));
+            slim.input.push(weight_input(tensor.name(), tensor));
         }
     }
-    slim.node = source.node.iter().map(without_notes).collect();
+    for node in &source.node {
+        match constant(node).filter(|t| !is_small(t)) {
+            Some(tensor) => {
+                let name = node.output.first().map_or("", String::as_str);
+                slim.input.push(weight_input(name, tensor));
+            }
+            None => slim.node.push(plain(node, stand_ins)),
+        }
+    }
     slim.output.clone_from(&source.output);
+    for info in slim.input.iter_mut().chain(&mut slim.output) {
+        if let Some(type_proto::Value::TensorType(tensor)) =
+            info.r#type.as_mut().and_then(|t| t.value.as_mut())
+        {
+            tensor.elem_type = tensor.elem_type.map(|t| stand_ins.told(t));
+        }
+    }
     ModelProto {
         ir_version: model.ir_version,
         opset_import: model.opset_import.clone(),
@@ -244,23 +262,31 @@ fn without_weights(model: &ModelProto, graph: &Graph<'_>, plan: &InputDims) -> M
     }
 }
 
-/// The node without metadata and without the payload of large constants.
-fn without_notes(node: &crate::onnx::proto::NodeProto) -> crate::onnx::proto::NodeProto {
+/// The tensor of a `Constant` node.
+fn constant(node: &NodeProto) -> Option<&TensorProto> {
+    let value = node.attribute.iter().find(|a| a.name() == "value");
+    value.filter(|_| node.op_type() == "Constant")?.t.as_ref()
+}
+
+/// The node without metadata, in types that tract knows.
+fn plain(node: &NodeProto, stand_ins: StandIns) -> NodeProto {
     let mut node = node.clone();
     node.metadata_props.clear();
     node.doc_string = None;
+    stand_ins.node(&mut node);
     node
 }
 
 fn is_small(tensor: &TensorProto) -> bool {
-    tensor.external_data.is_empty() && tensor.dims.iter().product::<i64>() <= SMALL
+    let elements = tensor.elem_count().unwrap_or(u64::MAX);
+    !tensor.is_external() && elements <= SMALL && StandIns::reads(tensor)
 }
 
-fn weight_input(tensor: &TensorProto) -> ValueInfoProto {
+fn weight_input(name: &str, tensor: &TensorProto) -> ValueInfoProto {
     let shape = TensorShapeProto {
         dim: tensor.dims.iter().map(|d| fixed(*d)).collect(),
     };
-    declare(tensor.name(), tensor.data_type(), shape)
+    declare(name, tensor.data_type(), shape)
 }
 
 fn with_dims(info: &ValueInfoProto, dims: Option<&[Option<Dim>]>) -> ValueInfoProto {

@@ -145,7 +145,7 @@ impl<'m> Latent<'m> {
                 .unwrap_or(limited(asked))
         };
         Self {
-            batch_name: shape.and_then(|s| dim_param(s, 0)),
+            batch_name: shape.and_then(own_name),
             symbolic: shape.is_some_and(|s| fixed_dim(s, 0).is_none()),
             height: spatial(2, sizes.height),
             width: spatial(3, sizes.width),
@@ -192,6 +192,14 @@ impl<'m> Latent<'m> {
         };
         (0..rank).map(dim).collect()
     }
+}
+
+/// The name of the first dimension, if no other one bears it: a name that stands for any
+/// size tells nothing.
+fn own_name(shape: &TensorShapeProto) -> Option<&str> {
+    let name = dim_param(shape, 0).filter(|n| !n.is_empty())?;
+    let mut others = (1..shape.dim.len()).map(|axis| dim_param(shape, axis));
+    (!others.any(|o| o == Some(name))).then_some(name)
 }
 
 /// Stride of the place that a residual is added to.

@@ -3,7 +3,10 @@
 use crate::graph::{BitSet, Graph, NodeId, ValueId};
 
 pub(super) fn is_conv(graph: &Graph<'_>, node: NodeId) -> bool {
-    matches!(graph.op(node), "Conv" | "FusedConv" | "NhwcConv")
+    matches!(
+        graph.op(node),
+        "Conv" | "FusedConv" | "NhwcConv" | "NhwcFusedConv" | "ConvInteger" | "QLinearConv"
+    )
 }
 
 /// Smallest product of convolution strides from `input` to a node that also

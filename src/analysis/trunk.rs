@@ -138,7 +138,8 @@ fn skip_of(
                 return true;
             }
             match (graph.op(node), graph.inputs_of(node)) {
-                ("Transpose" | "Cast" | "Identity", &[before]) => value = before,
+                ("Transpose" | "Cast" | "Identity", &[before])
+                | ("QuantizeLinear" | "DequantizeLinear", &[before, ..]) => value = before,
                 _ => return false,
             }
         }
@@ -162,9 +163,40 @@ fn skip_of(
         let inputs = graph.inputs_of(node);
         let deeper = |v: &ValueId| sum_reaches(graph, *v, &reaches_main);
         let next = inputs.iter().copied().find(deeper)?;
-        residuals.extend(inputs.iter().copied().filter(|v| *v != next));
+        residuals.extend(others(graph, inputs, next));
         value = next;
     }
+}
+
+/// What is added to `next`; not the scales of a quantisation.
+fn others<'a>(
+    graph: &'a Graph<'_>,
+    inputs: &'a [ValueId],
+    next: ValueId,
+) -> impl Iterator<Item = ValueId> + 'a {
+    let added = move |v: &ValueId| *v != next && !graph.is_constant(*v);
+    inputs.iter().copied().filter(added)
+}
+
+/// A residual that reaches the encoder value of a skip is no ControlNet's, which are added on
+/// the way to the decoder: adapters add to the encoder itself. True if one changed.
+pub(super) fn refute_residuals(graph: &Graph<'_>, kinds: &mut [InputKind], skips: &[Skip]) -> bool {
+    let sources: BitSet = skips.iter().map(|s| s.source.index()).collect();
+    let mut changed = false;
+    for (&value, kind) in graph.inputs().iter().zip(kinds.iter_mut()) {
+        if *kind != InputKind::Residual {
+            continue;
+        }
+        let reached = graph.descendants(&[value]);
+        let mut made = reached
+            .iter()
+            .flat_map(|n| graph.outputs_of(NodeId::new(n)));
+        if made.any(|v| sources.contains(v.index())) {
+            *kind = InputKind::Other;
+            changed = true;
+        }
+    }
+    changed
 }
 
 /// Whether `value`, or something it is summed from, reaches the main operand.
@@ -206,7 +238,7 @@ pub fn mid_residuals(graph: &Graph<'_>, skips: &[Skip], depends: &[Kinds]) -> Ve
         let towards = |v: &ValueId| sum_reaches(graph, *v, &own);
         match inputs.iter().copied().find(towards) {
             Some(next) if is_sum(graph, node) => {
-                found.extend(inputs.iter().copied().filter(|v| *v != next));
+                found.extend(others(graph, inputs, next));
                 value = next;
             }
             _ => return Vec::new(),
@@ -218,7 +250,7 @@ pub fn mid_residuals(graph: &Graph<'_>, skips: &[Skip], depends: &[Kinds]) -> Ve
 fn is_sum(graph: &Graph<'_>, node: NodeId) -> bool {
     matches!(
         graph.op(node),
-        "Add" | "Sum" | "Cast" | "Identity" | "Transpose"
+        "Add" | "Sum" | "Cast" | "Identity" | "Transpose" | "QuantizeLinear" | "DequantizeLinear"
     )
 }
 

@@ -1,11 +1,12 @@
 //! Options that several subcommands share.
 
-use std::io::IsTerminal;
+use std::io::{ErrorKind, IsTerminal, Write as _};
 use std::path::Path;
 
 use anyhow::Context;
 use clap::ValueEnum;
 use hgc::analysis::shapes::Sizes;
+use hgc::sampler::Method;
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// How results are printed.
@@ -82,6 +83,25 @@ pub fn table(header: &[&str], right: &[usize]) -> comfy_table::Table {
         }
     }
     table
+}
+
+/// Writes a result to stdout. A reader that has gone (`hgc verify ... | head`) changes nothing
+/// about the result, nor about the exit code that tells it.
+pub fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    let end = if text.ends_with('\n') { "" } else { "\n" };
+    match write!(out, "{text}{end}").and_then(|()| out.flush()) {
+        Err(e) if e.kind() == ErrorKind::BrokenPipe => Ok(()),
+        written => Ok(written?),
+    }
+}
+
+/// That a scheduler of another class than the file's draws.
+pub fn stands_for(class: &str, method: Method) -> String {
+    format!(
+        "scheduler class {class} is not implemented; {method} draws in its place \
+         (choose with --sampler)"
+    )
 }
 
 /// The prompts of a file, one a line; none where there is no file.

@@ -1,13 +1,12 @@
 //! `hgc bench`: time the denoising loop of original and compiled models.
 
-use std::io::Write as _;
 use std::path::PathBuf;
 
 use anyhow::bail;
 use hgc::measure::bench::{Report, Settings, bench};
 
 use super::Outcome;
-use super::args::{Format, SizeArgs, macs, progress_bar, table};
+use super::args::{Format, SizeArgs, macs, print, progress_bar, table};
 use super::engine::EngineArgs;
 
 /// Options of `hgc bench`.
@@ -63,11 +62,10 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         },
     )?;
     bar.finish_and_clear();
-    let mut out = std::io::stdout().lock();
-    match args.format {
-        Format::Json => writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?,
-        Format::Table => write!(out, "{}", render(&report))?,
-    }
+    print(&match args.format {
+        Format::Json => serde_json::to_string_pretty(&report)?,
+        Format::Table => render(&report),
+    })?;
     Ok(if report.macs_match == Some(false) {
         Outcome::No
     } else {

@@ -1,13 +1,12 @@
 //! `hgc compile`: rewrite a UNet and its ControlNets.
 
-use std::io::Write as _;
 use std::path::PathBuf;
 
-use hgc::compile::{Inputs, Session, output};
+use hgc::compile::{Inputs, Planned, Session, output};
 use serde::Serialize;
 
 use super::Outcome;
-use super::args::{Format, SizeArgs, progress_bar};
+use super::args::{Format, SizeArgs, print, progress_bar};
 use super::plan::{GateReport, ModelArgs, PolicyArgs, Totals, found_nothing, gates, summary};
 
 /// Options of `hgc compile`.
@@ -94,25 +93,21 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         refused: refused.collect(),
         files,
     };
-    let mut out = std::io::stdout().lock();
-    match args.format {
-        Format::Json => writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?,
-        Format::Table => {
-            for refusal in &report.refused {
-                writeln!(
-                    out,
-                    "{}: refused {}: {}",
-                    refusal.model, refusal.candidate, refusal.reason
-                )?;
-            }
-            for gate in &report.gates {
-                writeln!(out, "{gate}")?;
-            }
-            write!(out, "{}", summary(&planned))?;
-            for file in &report.files {
-                writeln!(out, "wrote {file}")?;
-            }
-        }
-    }
+    print(&match args.format {
+        Format::Json => serde_json::to_string_pretty(&report)?,
+        Format::Table => render(&report, &planned),
+    })?;
     Ok(Outcome::Done)
+}
+
+fn render(report: &Report, planned: &Planned) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    lines.extend(report.refused.iter().map(|r| {
+        let (model, candidate, reason) = (&r.model, &r.candidate, &r.reason);
+        format!("{model}: refused {candidate}: {reason}")
+    }));
+    lines.extend(report.gates.iter().map(ToString::to_string));
+    lines.push(summary(planned).trim_end().to_owned());
+    lines.extend(report.files.iter().map(|file| format!("wrote {file}")));
+    lines.join("\n")
 }

@@ -8,7 +8,7 @@ use serde::Serialize;
 use hgc::engine::library::Place;
 use hgc::engine::{Engine, EngineInfo, EngineKind, EngineRequest, Outcome, Provider};
 
-use super::args::Format;
+use super::args::{Format, print};
 
 /// Options of `hgc doctor`.
 #[derive(Debug, clap::Args)]
@@ -60,11 +60,10 @@ struct Cpu {
 pub fn run(args: Args) -> Result<()> {
     let engine = Engine::start(&EngineRequest::from_env(args.ort_lib)?)?;
     let report = Report::of(engine.info());
-    match args.format {
-        Format::Table => print!("{}", report.text()),
-        Format::Json => println!("{}", serde_json::to_string_pretty(&report)?),
-    }
-    Ok(())
+    print(&match args.format {
+        Format::Table => report.text(),
+        Format::Json => serde_json::to_string_pretty(&report)?,
+    })
 }
 
 impl Report {

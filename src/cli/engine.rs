@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use anyhow::bail;
 use hgc::engine::{Engine, EngineRequest, Provider, parse_option};
 
 /// Engine, provider and their options.
@@ -21,6 +22,9 @@ pub struct EngineArgs {
 impl EngineArgs {
     /// Starts the engine and says so where it is not ONNX Runtime.
     pub fn start(&self) -> anyhow::Result<&'static Engine> {
+        if let (Provider::Cpu, Some((key, _))) = (self.ep, self.ep_option.first()) {
+            bail!("--ep-option {key}: the CPU provider takes no options; choose one with --ep")
+        }
         let engine = Engine::start(&EngineRequest::from_env(self.ort_lib.clone())?)?;
         if let Some(notice) = engine.info().notice() {
             eprintln!("hgc: {notice}");

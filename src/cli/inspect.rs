@@ -1,7 +1,6 @@
 //! `hgc inspect`: what a model is made of.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::path::PathBuf;
 
 use anyhow::Context;
@@ -16,7 +15,7 @@ use hgc::rewrite;
 use serde::Serialize;
 
 use super::Outcome;
-use super::args::{SizeArgs, macs, table};
+use super::args::{SizeArgs, macs, print, table};
 
 /// Output formats of `inspect`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -56,6 +55,9 @@ struct Report {
     invariant: InvariantReport,
     totals: TotalReport,
     symbolic_batch: bool,
+    /// Why no shape at all could be inferred.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refused: Option<String>,
     unknown_shapes: Vec<String>,
     uncounted: Vec<String>,
 }
@@ -136,7 +138,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         InspectFormat::Table => reports.iter().map(|r| render(r, args)).collect::<String>(),
         InspectFormat::Dot => reports.iter().map(dot).collect::<String>(),
     };
-    writeln!(std::io::stdout(), "{}", text.trim_end())?;
+    print(text.trim_end())?;
     Ok(Outcome::Done)
 }
 
@@ -184,6 +186,7 @@ fn report(file: &str, analysis: &Analysis<'_>) -> Report {
             macs_weights: total.weights,
         },
         symbolic_batch: analysis.shapes.symbolic_batch,
+        refused: analysis.shapes.refused.clone(),
         unknown_shapes: analysis.shapes.unknown.clone(),
         uncounted: analysis
             .uncounted()
@@ -349,7 +352,10 @@ fn render(report: &Report, args: &Args) -> String {
         macs(fixed.macs),
         macs(fixed.macs_weights)
     );
-    if !report.unknown_shapes.is_empty() {
+    if let Some(reason) = &report.refused {
+        let _ = writeln!(text, "shapes could not be inferred: {reason}");
+    }
+    if !(report.unknown_shapes.is_empty() && report.uncounted.is_empty()) {
         let _ = writeln!(
             text,
             "{} values without a shape, {} multiplying nodes not counted (see --format json)",

@@ -59,6 +59,13 @@ enum Outcome {
 /// Exit codes: 0 done, 1 the answer is no, 2 bad input or usage.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    // A panic that becomes an error of a model is told as that.
+    let tell = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        if !hgc::contained::is_contained() {
+            tell(info);
+        }
+    }));
     tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::from_env("HGC_LOG"))
         .with_writer(std::io::stderr)
@@ -77,8 +84,6 @@ pub fn main() -> ExitCode {
     match result {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::No) => ExitCode::from(1),
-        // A closed pipe (`hgc inspect ... | head`) is not a failure of ours.
-        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("hgc: error: {error}");
             for cause in error.chain().skip(1) {
@@ -87,12 +92,4 @@ pub fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
-}
-
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| {
-        cause
-            .downcast_ref::<std::io::Error>()
-            .is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
-    })
 }

@@ -1,6 +1,5 @@
 //! `hgc strip`: the original from a compiled model.
 
-use std::io::Write as _;
 use std::path::PathBuf;
 
 use anyhow::Context;
@@ -8,6 +7,7 @@ use hgc::onnx::{Model, Transaction, folder_of};
 use hgc::rewrite;
 
 use super::Outcome;
+use super::args::print;
 
 /// Options of `hgc strip`.
 #[derive(clap::Args)]
@@ -35,8 +35,8 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         &args.output,
         &mut |_, _| {},
     )?;
-    for file in transaction.commit()? {
-        writeln!(std::io::stdout(), "wrote {}", file.display())?;
-    }
+    let written = transaction.commit()?;
+    let lines = written.iter().map(|f| format!("wrote {}\n", f.display()));
+    print(&lines.collect::<String>())?;
     Ok(Outcome::Done)
 }

@@ -1,6 +1,5 @@
 //! `hgc verify`: prove that a compiled model computes what its plan says.
 
-use std::io::Write as _;
 use std::path::PathBuf;
 
 use hgc::analysis::shapes::Sizes;
@@ -8,7 +7,7 @@ use hgc::measure::pairs::find_pairs;
 use hgc::measure::verify::{Settings, Verdict, verify};
 
 use super::Outcome;
-use super::args::Format;
+use super::args::{Format, print};
 use super::engine::EngineArgs;
 
 /// Options of `hgc verify`.
@@ -60,13 +59,10 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         verdicts.push(verify(engine, &original, &rewritten, &settings)?);
     }
     let pass = verdicts.iter().all(|v| v.pass);
-    let mut out = std::io::stdout().lock();
-    match args.format {
-        Format::Json => writeln!(out, "{}", json(&verdicts, pass)?)?,
-        Format::Table => verdicts
-            .iter()
-            .try_for_each(|v| write!(out, "{}", render(v)))?,
-    }
+    print(&match args.format {
+        Format::Json => json(&verdicts, pass)?,
+        Format::Table => verdicts.iter().map(render).collect(),
+    })?;
     Ok(if pass { Outcome::Done } else { Outcome::No })
 }
 
@@ -105,6 +101,7 @@ fn json(verdicts: &[Verdict], pass: bool) -> anyhow::Result<String> {
         "pass": pass,
         "refresh_bitwise": all(&|v| v.refresh_bitwise),
         "reuse_bitwise": all(&|v| v.reuse_bitwise),
+        "executed": all(&|v| v.executed),
         "max_abs_diff": largest,
         "files": verdicts,
     }))?)
@@ -115,6 +112,11 @@ fn render(verdict: &Verdict) -> String {
     for check in &verdict.checks {
         let mark = if check.pass { "ok  " } else { "FAIL" };
         text.push_str(&format!("{mark} {:10} {}\n", check.name, check.detail));
+    }
+    if verdict.executed.is_none() && verdict.pass {
+        text.push_str(
+            "     executed   not proved: only ONNX Runtime's CPU provider tells which nodes ran\n",
+        );
     }
     let word = if verdict.pass {
         "verified"

@@ -42,6 +42,12 @@ pub enum CompileError {
              graph: make a new plan with `hgc plan`"
     )]
     Hash { file: String, hash: String },
+    #[error(
+        "the plan lets {controlnet} run half of the batch on H and U steps, but {unet}, which \
+             reads its residuals, runs whole: set halves = true for both, or false for the \
+             ControlNet"
+    )]
+    Halves { unet: String, controlnet: String },
     #[error("the plan is for {planned} models, {given} were given")]
     Count { planned: usize, given: usize },
     #[error("plan format {found} is not known; this version reads format {known}")]
@@ -245,7 +251,30 @@ impl<'m> Session<'m> {
         self.place(plan)
     }
 
+    /// Residuals of the prompted half alone would go to both halves of a UNet that runs whole.
+    fn check_halves(&self, plan: &Plan) -> Result<(), CompileError> {
+        let (mut unet, mut halving) = (None, None);
+        for (i, analysis) in self.analyses.iter().enumerate() {
+            let halves = self.model_plan(plan, i)?.halves;
+            match analysis.role {
+                Role::Controlnet if halves => halving = Some(i),
+                Role::Unet if !halves => unet = Some(i),
+                _ => {}
+            }
+        }
+        match (unet, halving) {
+            (Some(unet), Some(controlnet)) if plan.guidance.schedule.has_half() => {
+                Err(CompileError::Halves {
+                    unet: self.inputs.sources[unet].file(),
+                    controlnet: self.inputs.sources[controlnet].file(),
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn place(&self, plan: Plan) -> Result<Planned, CompileError> {
+        self.check_halves(&plan)?;
         let (mut layouts, mut costs) = (Vec::new(), Vec::new());
         for (i, analysis) in self.analyses.iter().enumerate() {
             let model = self.model_plan(&plan, i)?;

@@ -64,7 +64,9 @@ pub fn write(
     Ok(transaction.commit()?)
 }
 
-/// Copies the rest of a pipeline folder: tokenizer, text encoder, VAE, scheduler.
+/// Copies the rest of a pipeline folder: tokenizer, text encoder, VAE, scheduler. Left out are
+/// hidden files, linked folders, results of earlier runs, and a plan, which makes way for the
+/// one that is followed.
 fn mirror(
     inputs: &Inputs,
     pipeline: &Path,
@@ -93,9 +95,16 @@ fn mirror(
         for name in names {
             let path = here.join(&name);
             let inside = relative.join(&name);
-            let is_output = target.is_some() && path.canonicalize().ok() == target;
-            if path.is_dir() && !is_output {
-                todo.push(inside);
+            if name.as_encoded_bytes().starts_with(b".") || inside == Path::new(PLAN_FILE) {
+                continue;
+            }
+            if path.is_dir() {
+                // Links may lead anywhere, also back here; a folder with a plan is a result.
+                let is_link = path.is_symlink();
+                let is_output = target.is_some() && path.canonicalize().ok() == target;
+                if !is_link && !is_output && !path.join(PLAN_FILE).exists() {
+                    todo.push(inside);
+                }
             } else if path.is_file() && !compiled.contains(&path) {
                 transaction.copy_file(&path, &folder.join(inside), progress)?;
             }

@@ -95,19 +95,6 @@ impl ValueInfo {
                 .all(|(d, n)| !matches!(d, Dim::Fixed(m) if m != n))
     }
 
-    /// The shape, where every dimension is fixed.
-    #[must_use]
-    pub fn fixed_shape(&self) -> Option<Vec<usize>> {
-        let size = |d: &Dim| {
-            if let Dim::Fixed(n) = d {
-                Some(*n)
-            } else {
-                None
-            }
-        };
-        self.dims.iter().map(size).collect()
-    }
-
     /// The dimensions, for messages.
     pub(super) fn dims_text(&self) -> String {
         let dims: Vec<String> = self.dims.iter().map(Dim::to_string).collect();

@@ -20,8 +20,6 @@ pub mod keys {
     pub const IN_PLACE: &str = "hgc.in_place";
     /// Inputs that must not change within a generation, one name a line.
     pub const CONSTANT_INPUTS: &str = "hgc.constant_inputs";
-    /// The part of the pipeline: `unet`, `controlnet` or `merged`.
-    pub const ROLE: &str = "hgc.role";
 }
 
 /// A cached value: an input and the output that feeds it.

@@ -224,11 +224,6 @@ impl Tensor {
         self.data.is_empty()
     }
 
-    /// The same elements under another shape; the data is shared.
-    pub fn reshaped(&self, shape: &[usize]) -> Result<Self, TensorError> {
-        Self::from_bytes(self.dtype, shape, self.data.clone())
-    }
-
     /// The elements as float32; wider types are rounded.
     #[must_use]
     #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation)]

@@ -14,9 +14,6 @@ use crate::pipeline::{
 };
 use crate::sampler::Config;
 
-/// What equal pictures count in a mean, in dB.
-pub const HIGHEST_PSNR: f64 = 100.0;
-
 /// How to draw.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -304,9 +301,7 @@ impl<'e> Evaluation<'e> {
         let mut quality = Quality::default();
         let pairs = pictures.iter().zip(originals).zip(&self.set.scenes);
         for ((own, original), scene) in pairs {
-            quality
-                .psnr
-                .push(picture::psnr(own, original).min(HIGHEST_PSNR));
+            quality.psnr.push(picture::psnr(own, original));
             quality.ssim.push(picture::ssim(own, original));
             if let (Some(truth), Some(appearance)) = (&scene.truth, &self.set.appearance) {
                 quality.miou.push(score::mean_iou(own, truth, appearance));

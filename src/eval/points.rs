@@ -30,6 +30,9 @@ pub fn parse(text: &str, base: &Options) -> Result<Vec<Point>, String> {
         let Some((key, values)) = pair.split_once('=') else {
             return Err(format!("{text:?}: {pair:?} is not key=value"));
         };
+        if KEYS.contains(&key) && !policy.parameters().contains(&key) {
+            return Err(format!("{text:?}: {policy} has no parameter {key:?}"));
+        }
         let mut next = Vec::new();
         for point in &points {
             for value in values.split('|') {
@@ -49,6 +52,19 @@ pub fn parse(text: &str, base: &Options) -> Result<Vec<Point>, String> {
     Ok(points)
 }
 
+/// Parameters of points; those that all points share are settings of the drawing.
+const KEYS: [&str; 9] = [
+    "cut",
+    "interval",
+    "key-steps",
+    "gate-step",
+    "lambda-inter",
+    "lambda-intra",
+    "lambda-guidance",
+    "reuse",
+    "control-interval",
+];
+
 fn set(options: &mut Options, key: &str, value: &str) -> Result<(), String> {
     let wrong = || format!("{value:?} is no value of {key}");
     let count = || value.parse::<usize>().map_err(|_| wrong());
@@ -67,10 +83,8 @@ fn set(options: &mut Options, key: &str, value: &str) -> Result<(), String> {
             options.key_steps = Some(steps.map_err(|_| wrong())?);
         }
         _ => {
-            return Err(format!(
-                "no parameter {key:?}; there are cut, interval, key-steps, gate-step, \
-                 lambda-inter, lambda-intra, lambda-guidance, reuse and control-interval"
-            ));
+            let known = KEYS.join(", ");
+            return Err(format!("no parameter {key:?}; there are {known}"));
         }
     }
     Ok(())
@@ -178,6 +192,7 @@ mod tests {
         for (text, part) in [
             ("nothing", "no policy"),
             ("hgc:lambda=3", "no parameter"),
+            ("deepcache:lambda-inter=0.3", "deepcache has no parameter"),
             ("hgc:lambda-inter=x", "no value"),
             ("hgc:lambda-inter=3", "from 0 to 1"),
             ("tgate:gate-step", "not key=value"),

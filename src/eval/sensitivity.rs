@@ -5,7 +5,7 @@ use image::RgbImage;
 use serde::Serialize;
 
 use super::EvalError;
-use super::draw::{Evaluation, HIGHEST_PSNR, Progress};
+use super::draw::{Evaluation, Progress};
 use super::statistics::mean;
 use crate::compile::{CompileError, Session};
 use crate::pipeline::picture;
@@ -157,7 +157,7 @@ pub fn measure(
         let planned = evaluation.session().adopt(plan)?;
         let (pictures, _) = evaluation.pictures(&planned, progress)?;
         let pairs = pictures.iter().zip(originals);
-        let each = pairs.map(|(a, b)| picture::psnr(a, b).min(HIGHEST_PSNR));
+        let each = pairs.map(|(a, b)| picture::psnr(a, b));
         psnr.push(mean(&each.collect::<Vec<_>>()));
     }
     Ok(Sensitivity {

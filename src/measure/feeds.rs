@@ -2,6 +2,7 @@
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution, StandardNormal};
 
 use super::MeasureError;
 use crate::analysis::Analysis;
@@ -82,7 +83,9 @@ impl<'a, 'm> Feeds<'a, 'm> {
                 .map(|_| random.random_range(0..=1024) as f32)
                 .collect(),
             InputKind::ControlImage => (0..count).map(|_| random.random::<f32>()).collect(),
-            _ => (0..count).map(|_| normal(&mut random)).collect(),
+            _ => (0..count)
+                .map(|_| StandardNormal.sample(&mut random))
+                .collect(),
         };
         Ok(Tensor::from_f32_as(dtype, &dims, &values)?)
     }
@@ -96,11 +99,4 @@ impl<'a, 'm> Feeds<'a, 'm> {
 
 fn small(n: usize) -> f32 {
     f32::from(u16::try_from(n).unwrap_or(u16::MAX))
-}
-
-/// A standard normal number (Box-Muller).
-fn normal(random: &mut ChaCha8Rng) -> f32 {
-    let u: f32 = random.random::<f32>().max(1e-7);
-    let v: f32 = random.random();
-    (-2.0 * u.ln()).sqrt() * (std::f32::consts::TAU * v).cos()
 }

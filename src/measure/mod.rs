@@ -71,6 +71,11 @@ pub enum MeasureError {
     InputType { name: String, elem_type: i32 },
     #[error("output {name:?} is missing from a run")]
     MissingOutput { name: String },
+    #[error(
+        "{file}: output {name:?} has values that are not finite on made-up inputs, so nothing can \
+         be proved; try another --seed, or the fp32 export"
+    )]
+    NotFinite { file: String, name: String },
     #[error("the profile {file} could not be read: {reason}")]
     Profile { file: String, reason: String },
     #[error("{what}")]

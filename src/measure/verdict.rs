@@ -40,7 +40,11 @@ pub struct Verdict {
     pub refresh_bitwise: Option<bool>,
     /// Reuse on unchanged inputs gives the original's bits; none where a tolerance applies.
     pub reuse_bitwise: Option<bool>,
-    /// Largest difference to the expected outputs over a generation.
+    /// Just the planned nodes run, by the runtime's profile; none where the engine gives no
+    /// profile of nodes, and so no proof.
+    pub executed: Option<bool>,
+    /// Largest difference to the expected outputs over a generation; infinite (null in JSON)
+    /// where the rewritten model does not run.
     pub max_abs_diff: f64,
     /// Allowed difference.
     pub tolerance: f64,

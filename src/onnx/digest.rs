@@ -10,7 +10,8 @@ use super::proto::{
 };
 
 /// Payloads above this size are weights; smaller ones (shapes, axes, scales) are structure.
-const WEIGHT_BYTES: u64 = 1024;
+/// They stay inline as well: engines read them while they load the graph.
+pub(super) const WEIGHT_BYTES: u64 = 1024;
 
 /// SHA-256, in hexadecimal, over the structure of `model`.
 ///

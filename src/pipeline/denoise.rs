@@ -9,7 +9,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 
 use super::feeds::Step;
-use super::{Folder, Network, PipelineError, Settings, Version, picture};
+use super::{Folder, Network, PipelineError, Settings, Version, check_finite, picture};
 use crate::analysis::inputs::InputKind;
 use crate::compile::{self, Inputs};
 use crate::engine::{Dim, Engine, SessionOptions, Tensor};
@@ -82,7 +82,7 @@ impl Loop {
                 .map(|file| Ok((open(file)?, file.clone())))
                 .collect::<Result<_, PipelineError>>()?,
             sampler,
-            down_sampling: u32::try_from(folder.down_sampling).unwrap_or(8),
+            down_sampling: folder.pixels(),
             plan,
         }
         .checked()
@@ -121,7 +121,7 @@ impl Loop {
             unet_file,
             controlnets: networks.collect(),
             sampler,
-            down_sampling: u32::try_from(folder.down_sampling).unwrap_or(8),
+            down_sampling: folder.pixels(),
             plan: Some(planned.plan.clone()),
         }
         .checked()
@@ -197,19 +197,7 @@ impl Loop {
             });
         }
         if let Some(plan) = &self.plan {
-            if plan.steps != settings.steps {
-                return Err(PipelineError::Steps {
-                    planned: plan.steps,
-                    asked: settings.steps,
-                });
-            }
-            if plan.guidance.schedule.has_half() && !self.has_halves(settings) {
-                let what = "the pipeline was compiled for guidance by two halves; give a \
-                            --guidance above 1, or compile with --prompted none";
-                return Err(PipelineError::Refused {
-                    what: what.to_owned(),
-                });
-            }
+            settings.check_plan(plan, self.has_halves(settings))?;
         }
         let merged = self.unet.of_kind(InputKind::ControlImage).next().is_some();
         let scalable = self.unet.of_kind(InputKind::ControlScale).next().is_some();
@@ -220,19 +208,7 @@ impl Loop {
                 what: what.to_owned(),
             });
         }
-        let (width, height) = settings.size;
-        if width == 0
-            || height == 0
-            || width % self.down_sampling != 0
-            || height % self.down_sampling != 0
-        {
-            let what = format!(
-                "{width}x{height} pixels: give multiples of {}",
-                self.down_sampling
-            );
-            return Err(PipelineError::Refused { what });
-        }
-        Ok(())
+        settings.check_size(self.down_sampling)
     }
 
     /// Runs a generation; `progress` is told of every step and its seconds.
@@ -330,6 +306,8 @@ impl Loop {
                     role: "UNet",
                 });
             }
+            let place = || format!(" on step {index}");
+            check_finite(&guided, &self.unet_file, place)?;
             let mut fresh = |_: usize| normal(&mut random, row);
             latent = sampler.next(index, &latent, &guided, &mut fresh);
             seconds.push(start.elapsed().as_secs_f64());

@@ -41,10 +41,15 @@ impl Step<'_> {
             let tensor = match kind {
                 InputKind::Residual => {
                     let next = residuals.next();
-                    next.cloned().ok_or(PipelineError::Residuals {
+                    let residual = next.ok_or(PipelineError::Residuals {
                         unet: network.of_kind(InputKind::Residual).count(),
                         found: self.residuals.len(),
-                    })?
+                    })?;
+                    if residual.dtype() == info.dtype {
+                        residual.clone()
+                    } else {
+                        Tensor::from_f32_as(info.dtype, residual.shape(), &residual.to_f32())?
+                    }
                 }
                 _ => self.one(info, *kind, file)?,
             };

@@ -9,7 +9,9 @@ use super::PipelineError;
 use super::tokenizer::Tokenizer;
 use crate::analysis::shapes::Sizes;
 use crate::compile;
+use crate::onnx::Model;
 use crate::plan::Plan;
+use crate::rewrite::{compiled_plan, is_compiled};
 use crate::sampler::{Config, Method};
 
 /// Levels of most UNets; each halves the latent, and skip connections want whole values.
@@ -50,6 +52,8 @@ pub struct Folder {
 #[serde(default)]
 struct Index {
     force_zeros_for_empty_prompt: Option<bool>,
+    /// Library and class; nulls where the pipeline goes without.
+    text_encoder_2: Option<[Option<String>; 2]>,
 }
 
 #[derive(Deserialize, Default)]
@@ -84,8 +88,12 @@ impl Folder {
                 part: format!("{part}/model.onnx"),
             })
         };
+        let index: Index = config(&[path.join("model_index.json")])?;
         let mut text_encoders = vec![model("text_encoder")?];
-        text_encoders.extend(optional("text_encoder_2"));
+        match &index.text_encoder_2 {
+            Some([Some(_), Some(_)]) => text_encoders.push(model("text_encoder_2")?),
+            _ => text_encoders.extend(optional("text_encoder_2")),
+        }
         let mut tokenizers = vec![path.join("tokenizer")];
         if text_encoders.len() == 2 {
             tokenizers.push(path.join("tokenizer_2"));
@@ -101,25 +109,29 @@ impl Folder {
         let beside = vae_decoder.with_file_name("config.json");
         let vae: Vae = config(&[beside, path.join("vae").join("config.json")])?;
         let unet: Unet = config(&[path.join("unet").join("config.json")])?;
-        let index: Index = config(&[path.join("model_index.json")])?;
+        let unet_file = model("unet")?;
+        let is_xl = text_encoders.len() == 2;
         let levels = vae.block_out_channels.map_or(4, |c| c.len().clamp(1, 16));
         let controlnets = compile::controlnets_of(path).map_err(Box::new)?;
-        let size = unet.sample_size.as_ref();
+        let trained = unet.sample_size.as_ref();
         Ok(Self {
             path: path.to_owned(),
-            unet: model("unet")?,
+            plan: plan(&unet_file)?,
+            unet: unet_file,
             controlnets: controlnets.iter().map(|m| path.join(m)).collect(),
             text_encoders,
             tokenizers,
             vae_decoder,
             scheduler,
-            plan: plan(path)?,
-            scaling_factor: vae.scaling_factor.unwrap_or(0.18215),
+            scaling_factor: vae
+                .scaling_factor
+                .unwrap_or(if is_xl { 0.13025 } else { 0.18215 }),
             shift_factor: vae.shift_factor.unwrap_or(0.0),
             down_sampling: 1 << (levels - 1),
-            sample_size: size
+            sample_size: trained
                 .and_then(serde_json::Value::as_u64)
-                .and_then(|s| usize::try_from(s).ok()),
+                .and_then(|s| usize::try_from(s).ok())
+                .or(is_xl.then_some(128)),
             zeros_for_empty: index.force_zeros_for_empty_prompt.unwrap_or(true),
         })
     }
@@ -161,8 +173,9 @@ impl Folder {
         self.pixels() << (USUAL_LEVELS - 1)
     }
 
-    /// Pixels that a value of the latent covers.
-    fn pixels(&self) -> u32 {
+    /// Pixels that the side of a value of the latent covers.
+    #[must_use]
+    pub fn pixels(&self) -> u32 {
         u32::try_from(self.down_sampling).unwrap_or(8)
     }
 
@@ -201,13 +214,14 @@ fn config<T: Default + for<'de> Deserialize<'de>>(files: &[PathBuf]) -> Result<T
     Ok(T::default())
 }
 
-fn plan(folder: &Path) -> Result<Option<Plan>, PipelineError> {
-    let file = folder.join(crate::compile::output::PLAN_FILE);
-    let Ok(text) = std::fs::read_to_string(&file) else {
+/// The plan that a compiled UNet carries: a `plan.toml` beside it may be of anything.
+fn plan(unet: &Path) -> Result<Option<Plan>, PipelineError> {
+    let model = Model::read(unet)?;
+    if !is_compiled(&model.proto) {
         return Ok(None);
-    };
-    let plan = toml::from_str(&text).map_err(|source| PipelineError::Plan {
-        file,
+    }
+    let plan = compiled_plan(&model.proto).map_err(|source| PipelineError::Compiled {
+        file: unet.to_owned(),
         source: Box::new(source),
     })?;
     Ok(Some(plan))

@@ -9,7 +9,7 @@ mod settings;
 mod text;
 pub mod tokenizer;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub use denoise::{Batch, Denoised, Loop, Row};
 pub use folder::Folder;
@@ -20,6 +20,7 @@ pub use text::{Encoded, encode};
 use crate::compile::InputError;
 use crate::engine::{Engine, EngineError, Session, SessionOptions, Tensor, TensorError};
 use crate::onnx::{ReadError, WriteError};
+use crate::rewrite::StripError;
 use crate::sampler::SamplerError;
 
 /// Why a pipeline cannot be read or run.
@@ -45,10 +46,10 @@ pub enum PipelineError {
         file: PathBuf,
         source: serde_json::Error,
     },
-    #[error("{file}: not a plan", file = file.display())]
-    Plan {
+    #[error("{file}", file = file.display())]
+    Compiled {
         file: PathBuf,
-        source: Box<toml::de::Error>,
+        source: Box<StripError>,
     },
     #[error("{folder} has neither tokenizer.json nor vocab.json and merges.txt", folder = folder.display())]
     NoTokenizer { folder: PathBuf },
@@ -77,6 +78,11 @@ pub enum PipelineError {
     },
     #[error("the VAE gave a tensor of shape {shape:?}, not pictures [B, 3, H, W]")]
     NotAPicture { shape: Vec<usize> },
+    #[error(
+        "{file} gave values that are not finite{place}; half precision may have overflowed: try the \
+         fp32 export", file = file.display()
+    )]
+    NotFinite { file: PathBuf, place: String },
     #[error("{file}: the graph could not be written", file = file.display())]
     Encode {
         file: PathBuf,
@@ -145,8 +151,23 @@ pub fn decode(
             let tensor = Tensor::from_f32_as(input.dtype, &shape, &one)?;
             let results = session.run(&[(&input.name, &tensor)], None)?;
             let (_, decoded) = results.first().ok_or_else(missing)?;
-            pictures.extend(picture::from_tensor(decoded)?);
+            pictures.extend(picture::from_tensor(decoded, &folder.vae_decoder)?);
         }
     }
     Ok(pictures)
+}
+
+/// Not-a-number would become black, and black pictures are all alike.
+fn check_finite(
+    values: &[f32],
+    file: &Path,
+    place: impl FnOnce() -> String,
+) -> Result<(), PipelineError> {
+    if values.iter().all(|v| v.is_finite()) {
+        return Ok(());
+    }
+    Err(PipelineError::NotFinite {
+        file: file.to_owned(),
+        place: place(),
+    })
 }

@@ -5,12 +5,14 @@ use std::path::Path;
 use image::imageops::FilterType;
 use image::{DynamicImage, ImageFormat, Rgb, RgbImage};
 
-use super::PipelineError;
+use super::{PipelineError, check_finite};
 use crate::engine::Tensor;
 use crate::onnx::Transaction;
 
 /// Differences are shown this many times larger.
 const SHOWN_DIFFERENCE: i32 = 4;
+/// PSNR of equal pictures, in dB: infinity has neither a mean nor a number in JSON.
+pub const HIGHEST_PSNR: f64 = 100.0;
 /// Side of the window of [`ssim`].
 const WINDOW: u32 = 8;
 
@@ -53,18 +55,19 @@ pub fn to_planes(picture: &RgbImage) -> Vec<f32> {
     (0..3).flat_map(plane).collect()
 }
 
-/// The pictures of a decoded batch, `-1..1`, `[B, 3, H, W]`.
+/// The pictures of a batch that the decoder `file` gave, `-1..1`, `[B, 3, H, W]`.
 ///
 /// # Errors
-/// [`PipelineError`] if the tensor is no batch of pictures.
+/// [`PipelineError`] if the tensor is no batch of pictures, or has values that are not finite.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-pub fn from_tensor(tensor: &Tensor) -> Result<Vec<RgbImage>, PipelineError> {
+pub fn from_tensor(tensor: &Tensor, file: &Path) -> Result<Vec<RgbImage>, PipelineError> {
     let [_, 3, height, width] = *tensor.shape() else {
         return Err(PipelineError::NotAPicture {
             shape: tensor.shape().to_vec(),
         });
     };
     let values = tensor.to_f32();
+    check_finite(&values, file, String::new)?;
     let (w, h) = (width as u32, height as u32);
     let plane = width * height;
     let of = |rows: &[f32]| {
@@ -111,7 +114,7 @@ pub fn write(picture: &RgbImage, path: &Path, force: bool) -> Result<(), Pipelin
     Ok(())
 }
 
-/// Peak signal-to-noise ratio in dB over all channels; infinite for equal pictures.
+/// Peak signal-to-noise ratio in dB over all channels; [`HIGHEST_PSNR`] for equal pictures.
 ///
 /// Pictures must be of one size.
 #[must_use]
@@ -122,7 +125,7 @@ pub fn psnr(a: &RgbImage, b: &RgbImage) -> f64 {
     });
     #[allow(clippy::cast_precision_loss)]
     let mean = squares.sum::<f64>() / a.as_raw().len().max(1) as f64;
-    10.0 * (255.0 * 255.0 / mean).log10()
+    (10.0 * (255.0 * 255.0 / mean).log10()).min(HIGHEST_PSNR)
 }
 
 /// Structural similarity (Wang et al. 2004) of luminance, over windows of 8 by 8 pixels at

@@ -1,5 +1,7 @@
 //! How pictures are drawn.
 
+use super::PipelineError;
+use crate::plan::Plan;
 use crate::plan::policy::{Options, control_is_on};
 
 /// How to generate.
@@ -32,6 +34,40 @@ impl Settings {
         options.prompted = options.prompted.filter(|_| self.rows() > 1);
         (options.control_start, options.control_end) = self.control_window;
         options
+    }
+
+    /// Whether networks whose latents have one value for `whole` pixels can draw in this size.
+    ///
+    /// # Errors
+    /// [`PipelineError::Refused`] if not.
+    pub fn check_size(&self, whole: u32) -> Result<(), PipelineError> {
+        let (width, height) = self.size;
+        if width > 0 && height > 0 && width % whole == 0 && height % whole == 0 {
+            return Ok(());
+        }
+        let what = format!("{width}x{height} pixels: give multiples of {whole}");
+        Err(PipelineError::Refused { what })
+    }
+
+    /// Whether a compiled pipeline can draw so; `halves` is whether guidance takes two halves.
+    ///
+    /// # Errors
+    /// [`PipelineError`] that says what to ask for.
+    pub fn check_plan(&self, plan: &Plan, halves: bool) -> Result<(), PipelineError> {
+        if plan.steps != self.steps {
+            return Err(PipelineError::Steps {
+                planned: plan.steps,
+                asked: self.steps,
+            });
+        }
+        if plan.guidance.schedule.has_half() && !halves {
+            let what = "the pipeline was compiled for guidance by two halves; give a --guidance \
+                        above 1, or compile with --prompted none";
+            return Err(PipelineError::Refused {
+                what: what.to_owned(),
+            });
+        }
+        Ok(())
     }
 
     /// Strength of the ControlNets on a step.

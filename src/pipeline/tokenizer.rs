@@ -6,7 +6,7 @@ use serde::Deserialize;
 use tokenizers::models::bpe::BPE;
 use tokenizers::normalizers::{self, NormalizerWrapper};
 use tokenizers::pre_tokenizers::{PreTokenizerWrapper, byte_level::ByteLevel, split::Split};
-use tokenizers::{SplitDelimiterBehavior, Tokenizer as Inner};
+use tokenizers::{AddedToken, SplitDelimiterBehavior, Tokenizer as Inner};
 
 use super::PipelineError;
 
@@ -34,10 +34,20 @@ pub struct Tokens {
     pub dropped: usize,
 }
 
+/// `tokenizer_config.json`.
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct Settings {
     model_max_length: Option<f64>,
+    pad_token: Option<Special>,
+    /// Files that have it say all about special tokens themselves.
+    added_tokens_decoder: Option<serde::de::IgnoredAny>,
+}
+
+/// `special_tokens_map.json`.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct SpecialTokens {
     pad_token: Option<Special>,
 }
 
@@ -69,19 +79,22 @@ impl Tokenizer {
         };
         let json = folder.join("tokenizer.json");
         let (vocab, merges) = (folder.join("vocab.json"), folder.join("merges.txt"));
+        let settings: Settings = optional(&folder.join("tokenizer_config.json"))?;
+        let map: SpecialTokens = optional(&folder.join("special_tokens_map.json"))?;
+        // As transformers has it: the map goes before an older configuration.
+        let padding = match (&settings.added_tokens_decoder, map.pad_token) {
+            (None, Some(mapped)) => Some(mapped),
+            _ => settings.pad_token,
+        };
         let mut inner = if json.is_file() {
             Inner::from_file(&json).map_err(|e| bad(&json, e.to_string()))?
         } else if vocab.is_file() && merges.is_file() {
-            clip(&vocab, &merges).map_err(|e| bad(&vocab, e.to_string()))?
+            clip(&vocab, &merges, padding.as_ref().map(Special::text))
+                .map_err(|e| bad(&vocab, e.to_string()))?
         } else {
             return Err(PipelineError::NoTokenizer {
                 folder: folder.to_owned(),
             });
-        };
-        let settings = folder.join("tokenizer_config.json");
-        let settings: Settings = match std::fs::read_to_string(&settings) {
-            Ok(text) => serde_json::from_str(&text).map_err(|e| bad(&settings, e.to_string()))?,
-            Err(_) => Settings::default(),
         };
         let own = inner.get_padding().map(|p| (p.pad_id, p.strategy.clone()));
         let own_length = match &own {
@@ -104,7 +117,7 @@ impl Tokenizer {
             id("<|startoftext|>").or_else(|| id("<s>")),
             id("<|endoftext|>").or_else(|| id("</s>")),
         );
-        let named = settings.pad_token.as_ref().and_then(|p| id(p.text()));
+        let named = padding.as_ref().and_then(|p| id(p.text()));
         let pad = named.or(own.map(|(id, _)| id)).or(end).unwrap_or(0);
         Ok(Self {
             folder: folder.to_owned(),
@@ -147,8 +160,21 @@ impl Tokenizer {
     }
 }
 
-/// CLIP's tokenizer: lower case, byte-level pairs with an end-of-word mark.
-fn clip(vocab: &Path, merges: &Path) -> tokenizers::Result<Inner> {
+/// A configuration file, or its defaults where there is none.
+fn optional<T: Default + for<'de> Deserialize<'de>>(file: &Path) -> Result<T, PipelineError> {
+    let Ok(text) = std::fs::read_to_string(file) else {
+        return Ok(T::default());
+    };
+    serde_json::from_str(&text).map_err(|source| PipelineError::Json {
+        file: file.to_owned(),
+        source,
+    })
+}
+
+/// CLIP's tokenizer: lower case, byte-level pairs with an end-of-word mark. Start, end and
+/// padding are tokens of their own wherever they stand in a text, also the `!` that SD2 pads
+/// with.
+fn clip(vocab: &Path, merges: &Path, padding: Option<&str>) -> tokenizers::Result<Inner> {
     let (vocab, merges) = (vocab.to_string_lossy(), merges.to_string_lossy());
     let pairs = BPE::from_file(&vocab, &merges)
         .end_of_word_suffix("</w>".to_owned())
@@ -168,5 +194,12 @@ fn clip(vocab: &Path, merges: &Path) -> tokenizers::Result<Inner> {
             PreTokenizerWrapper::ByteLevel(ByteLevel::new(false, true, false)),
         ],
     )));
+    let ends = ["<|startoftext|>", "<|endoftext|>"].into_iter();
+    let special: Vec<AddedToken> = ends
+        .chain(padding)
+        .filter(|token| inner.token_to_id(token).is_some())
+        .map(|token| AddedToken::from(token, true))
+        .collect();
+    inner.add_special_tokens(&special);
     Ok(inner)
 }

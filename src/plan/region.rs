@@ -80,7 +80,51 @@ fn live_nodes(graph: &Graph<'_>, given: &BitSet) -> BitSet {
         }
     }
     // What a shape is taken of stays as well, unless the region computes it.
+    keep_views(graph, given, &mut live);
     live
+}
+
+/// Keeps what only rearranges a value that is there anyway, and is read for its shape: no
+/// region need compute it.
+fn keep_views(graph: &Graph<'_>, given: &BitSet, live: &mut BitSet) {
+    let view = |node: NodeId| {
+        let op = graph.op(node);
+        matches!(
+            op,
+            "Transpose" | "Cast" | "Identity" | "Squeeze" | "Unsqueeze" | "Flatten" | "Reshape"
+        )
+    };
+    let measured: Vec<NodeId> = live
+        .iter()
+        .map(NodeId::new)
+        .filter(|n| measures(graph, *n))
+        .collect();
+    for node in measured {
+        let mut chain = Vec::new();
+        let mut source = graph.input_at(node, 0);
+        let there = loop {
+            let producer = source
+                .filter(|v| !given.contains(v.index()))
+                .and_then(|v| graph.producer(v));
+            let Some(producer) = producer else {
+                break true;
+            };
+            if live.contains(producer.index()) {
+                break true;
+            }
+            let rest = graph.inputs_of(producer).iter().skip(1);
+            if !view(producer) || !rest.copied().all(|v| graph.is_constant(v)) {
+                break false;
+            }
+            chain.push(producer);
+            source = graph.input_at(producer, 0);
+        };
+        if there {
+            for node in chain {
+                live.insert(node.index());
+            }
+        }
+    }
 }
 
 impl BitSet {

@@ -110,12 +110,6 @@ impl Schedule {
             .collect()
     }
 
-    /// Whether every refresh of this schedule is one of `outer`.
-    #[must_use]
-    pub fn within(&self, outer: &Self) -> bool {
-        (0..self.steps()).all(|s| !self.refreshes(s) || outer.refreshes(s))
-    }
-
     /// The last refresh before `step`.
     #[must_use]
     pub fn last_refresh(&self, step: usize) -> Option<usize> {

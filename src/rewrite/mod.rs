@@ -228,7 +228,7 @@ impl<'a, 'm> Assembly<'a, 'm> {
             let forecast = placed.tensors.iter().filter(|t| site::is_linear(placed, t));
             types.extend(forecast.map(site::elem_type));
         }
-        let mut tables = Tables::new(self.scribe);
+        let mut tables = Tables::new(self.scribe, self.plan.steps);
         for gate in &self.model_plan.gates {
             if let Some(types) = linear.get(gate.name.as_str()) {
                 tables.gate(&gate.name, &gate.schedule, types);

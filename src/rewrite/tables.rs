@@ -67,14 +67,26 @@ pub struct Tables<'a> {
 }
 
 impl<'a> Tables<'a> {
-    /// The step's index.
+    /// The step's index in tables for `steps` steps.
     #[must_use]
-    pub fn new(scribe: Scribe<'a>) -> Self {
-        let one = "hgc.one";
+    pub fn new(scribe: Scribe<'a>, steps: usize) -> Self {
+        let (one, first, beyond) = ("hgc.one", "hgc.step.first", "hgc.step.beyond");
+        let (row, wrong) = ("hgc.step.row", "hgc.step.wrong");
+        let scalar = |name: &str, value: i64| tensor_i64(name, &[], &[value]);
+        let past_the_end = i64::try_from(steps + 1).unwrap_or(i64::MAX);
         Self {
             scribe,
-            tensors: vec![tensor_i64(one, &[], &[1])],
-            nodes: vec![scribe.node("Add", &[STEP, one], &[INDEX])],
+            tensors: vec![
+                scalar(one, 1),
+                scalar(first, -1),
+                scalar(beyond, past_the_end),
+            ],
+            // A negative index would count from the end of a table.
+            nodes: vec![
+                scribe.node("Add", &[STEP, one], &[row]),
+                scribe.node("Less", &[STEP, first], &[wrong]),
+                scribe.node("Where", &[wrong, beyond, row], &[INDEX]),
+            ],
         }
     }
 

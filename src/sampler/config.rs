@@ -50,6 +50,24 @@ impl Method {
         matches!(self, Self::DpmSolver | Self::UniPc)
     }
 
+    /// What draws for a class that is not implemented: DDIM solves the same equation, of
+    /// models trained in the same way, with the timesteps of the same settings.
+    fn instead_of(class: &str) -> Option<Self> {
+        const SAME_TRAINING: [&str; 10] = [
+            "DDPMScheduler",
+            "DEISMultistepScheduler",
+            "DPMSolverSDEScheduler",
+            "DPMSolverSinglestepScheduler",
+            "HeunDiscreteScheduler",
+            "IPNDMScheduler",
+            "KDPM2AncestralDiscreteScheduler",
+            "KDPM2DiscreteScheduler",
+            "LMSDiscreteScheduler",
+            "PNDMScheduler",
+        ];
+        SAME_TRAINING.contains(&class).then_some(Self::Ddim)
+    }
+
     /// The method of a diffusers class.
     fn of_class(class: &str) -> Option<Self> {
         Some(match class {
@@ -210,10 +228,13 @@ pub struct Config {
     pub euler_at_final: bool,
     /// `UniPC`: steps after which nothing is corrected.
     pub uncorrected: Vec<usize>,
+    /// The class of the file, where it is not implemented and the method is not its own.
+    pub stands_for: Option<String>,
 }
 
 impl Config {
-    /// Reads a `scheduler_config.json`; `method` takes the place of its class.
+    /// Reads a `scheduler_config.json`; `method` takes the place of its class. Where there is
+    /// none, DDIM stands for classes of models that were trained alike (PNDM, LMS, Heun, ...).
     ///
     /// # Errors
     /// [`SamplerError`] if it is not such a file, or asks for what is not supported.
@@ -223,11 +244,14 @@ impl Config {
         let raw: Raw = serde_json::from_str(&text).map_err(SamplerError::Json)?;
         let class = raw.class.clone().unwrap_or_default();
         let own = Method::of_class(&class);
-        let Some(chosen) = method.or(own) else {
+        let instead = Method::instead_of(&class).filter(|_| method.is_none());
+        let Some(chosen) = method.or(own).or(instead) else {
             return Err(SamplerError::Class { class });
         };
         raw.refuse_unsupported(chosen, own == Some(chosen))?;
-        Ok(raw.complete(chosen, own == Some(chosen)))
+        let mut config = raw.complete(chosen, own == Some(chosen));
+        config.stands_for = instead.map(|_| class);
+        Ok(config)
     }
 }
 
@@ -305,7 +329,9 @@ impl Raw {
             Method::Ddim => Spacing::Leading,
             _ => Spacing::Linspace,
         };
-        let clip = method == Method::Ddim && self.clip_sample.unwrap_or(true);
+        // The class alone would clip, but latents go beyond its bound, and the pipelines of
+        // diffusers switch it off.
+        let clip = own && method == Method::Ddim && self.clip_sample == Some(true);
         Config {
             method,
             trained_steps: self.num_train_timesteps.unwrap_or(1000),
@@ -338,6 +364,7 @@ impl Raw {
             lower_order_final: self.lower_order_final.unwrap_or(true),
             euler_at_final: self.euler_at_final.unwrap_or(false),
             uncorrected: self.disable_corrector.unwrap_or_default(),
+            stands_for: None,
         }
     }
 }

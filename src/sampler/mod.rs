@@ -20,8 +20,9 @@ pub enum SamplerError {
     Json(serde_json::Error),
     /// A class that is not implemented.
     #[error(
-        "scheduler class {class:?} is not supported; choose a sampler with --sampler ddim, euler, \
-         euler-ancestral, dpm++2m or unipc"
+        "scheduler class {class:?} is not supported; where the model was trained to predict noise \
+         as Stable Diffusion's, --sampler ddim, euler, euler-ancestral, dpm++2m or unipc can take \
+         its place"
     )]
     Class {
         /// As in the file.
@@ -34,6 +35,14 @@ pub enum SamplerError {
         field: &'static str,
         /// Method.
         method: Method,
+    },
+    /// A number of trained steps that makes no sense.
+    #[error("the scheduler's num_train_timesteps is {count}; it must be 2 to {most}")]
+    Trained {
+        /// As in the file.
+        count: usize,
+        /// Most allowed.
+        most: usize,
     },
     /// Betas that make no sense.
     #[error("the scheduler's betas are not between 0 and 1, or not one for each trained step")]

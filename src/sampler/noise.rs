@@ -5,6 +5,8 @@ use super::config::{BetaSchedule, Config, FinalSigma, Method, Spacing};
 
 /// Exponent of the levels of Karras et al.
 const RHO: f64 = 7.0;
+/// Trained steps of a file that is taken seriously; models have 1000.
+const MOST_TRAINED: usize = 100_000;
 
 /// `alphas_cumprod`: the share of the picture left after each trained step.
 ///
@@ -12,6 +14,12 @@ const RHO: f64 = 7.0;
 /// [`SamplerError::Betas`] if the configuration gives no usable betas.
 pub(super) fn alphas(config: &Config) -> Result<Vec<f64>, SamplerError> {
     let count = config.trained_steps;
+    if !(2..=MOST_TRAINED).contains(&count) {
+        return Err(SamplerError::Trained {
+            count,
+            most: MOST_TRAINED,
+        });
+    }
     let (start, end) = config.betas;
     let mut betas: Vec<f64> = match (&config.trained_betas, config.beta_schedule) {
         (Some(betas), _) => betas.clone(),
@@ -22,7 +30,8 @@ pub(super) fn alphas(config: &Config) -> Result<Vec<f64>, SamplerError> {
             .collect(),
         (None, BetaSchedule::SquaredcosCapV2) => squared_cosine(count),
     };
-    if count == 0 || betas.len() != count || betas.iter().any(|b| !(0.0..1.0).contains(b)) {
+    let usable = betas.iter().all(|b| *b > 0.0 && *b < 1.0);
+    if betas.len() != count || !usable {
         return Err(SamplerError::Betas);
     }
     if config.zero_snr {

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod compile;
+#[path = "../common/empty.rs"]
+mod empty;
 mod eval;
 #[path = "../common/fixtures.rs"]
 mod fixtures;

@@ -5,15 +5,15 @@ use std::path::{Path, PathBuf};
 
 use image::RgbImage;
 
-use crate::{BAD, hgc};
+use crate::{BAD, empty, hgc};
 
-/// A pipeline of empty models and a control image beside it.
+/// A pipeline of models that compute nothing and a control image beside it.
 fn pipeline() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     for part in ["text_encoder", "unet", "controlnet", "vae_decoder"] {
         let path = folder.path().join("pipeline").join(part);
         fs::create_dir_all(&path).unwrap();
-        fs::write(path.join("model.onnx"), "").unwrap();
+        fs::write(path.join("model.onnx"), empty::model()).unwrap();
     }
     let scheduler = folder.path().join("pipeline/scheduler");
     fs::create_dir_all(&scheduler).unwrap();
@@ -47,10 +47,15 @@ fn mistakes_are_named_first() {
         ("a.png", "--width 4294967232", "8..=16384"),
         ("a.png", "--sampler best", "best"),
         ("a.png", "--policy tgate", "--compare"),
+        ("a.png", "--width 100", "multiples of 8"),
+        ("a.png", "--ep-option device_id=1", "takes no options"),
     ] {
         let words = words(folder.path(), output);
         hgc("run", &words, options).fails(BAD, &[text]);
     }
+    let mut twice = words(folder.path(), "a.png");
+    twice.extend(["--control".into(), folder.path().join("map.png")]);
+    hgc("run", &twice, "").fails(BAD, &["1 ControlNets", "2 control images"]);
     assert_eq!(fs::read(folder.path().join("old.png")).unwrap(), b"kept");
     assert!(image::open(folder.path().join("map.png")).is_ok());
     assert!(!folder.path().join("a.png").exists());
@@ -62,6 +67,6 @@ fn a_control_image_of_another_size_is_said_to_be_resized() {
     let odd = RgbImage::new(500, 170);
     odd.save(folder.path().join("map.png")).unwrap();
     let words = words(folder.path(), "a.png");
-    // The models are empty, so it ends there.
+    // There is no tokenizer, so it ends there.
     hgc("run", &words, "").fails(BAD, &["500x170; resized to 448x128", "tokenizer"]);
 }

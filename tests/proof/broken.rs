@@ -9,7 +9,7 @@ use hgc::plan::Reuse;
 use hgc::plan::policy::{Options, Policy};
 
 use crate::fixtures::fixture;
-use crate::support::{compile, prove};
+use crate::support::{compile, prove, try_prove};
 
 fn branch<'n>(node: &'n mut NodeProto, name: &str) -> &'n mut GraphProto {
     let attribute = node.attribute.iter_mut().find(|a| a.name() == name);
@@ -18,6 +18,15 @@ fn branch<'n>(node: &'n mut NodeProto, name: &str) -> &'n mut GraphProto {
 
 fn site<'g>(graph: &'g mut GraphProto, name: &str) -> &'g mut NodeProto {
     graph.node.iter_mut().find(|n| n.name() == name).unwrap()
+}
+
+/// Sets a row of a table of the schedule; row 0 is of a forced refresh.
+fn set_flag(model: &mut ModelProto, table: &str, row: usize, flag: bool) {
+    let initializers = &mut model.graph.as_mut().unwrap().initializer;
+    let table = initializers.iter_mut().find(|t| t.name() == table).unwrap();
+    let mut bytes = table.raw_data.clone().unwrap().to_vec();
+    bytes[row] = u8::from(flag);
+    table.raw_data = Some(bytes.into());
 }
 
 /// Compiles the fixture's UNet, breaks it, and verifies the result.
@@ -130,17 +139,69 @@ fn stale_slope() {
 #[test]
 fn cache_not_renewed() {
     let verdict = verify_broken(Policy::DeepCache, |model| {
-        let graph = model.graph.as_mut().unwrap();
         // The schedule says reuse where the plan says refresh.
-        let table = graph
-            .initializer
-            .iter_mut()
-            .find(|t| t.name() == "hgc.refresh.deep.table");
-        let table = table.unwrap();
-        let mut bytes = table.raw_data.clone().unwrap().to_vec();
-        bytes[4] = 0;
-        table.raw_data = Some(bytes.into());
+        set_flag(model, "hgc.refresh.deep.table", 4, false);
     });
     fails(&verdict, "executed");
     fails(&verdict, "generation");
+}
+
+/// A forced refresh that reads the cache: on the inputs of the step before nobody would see.
+#[test]
+fn forced_refresh_reads_the_cache() {
+    let verdict = verify_broken(Policy::DeepCache, |model| {
+        set_flag(model, "hgc.refresh.deep.table", 0, false);
+    });
+    fails(&verdict, "refresh");
+}
+
+/// A capture of the wrong shape: the engine refuses to run it, which proves nothing good.
+#[test]
+fn a_rewrite_that_does_not_run() {
+    let verdict = verify_broken(Policy::DeepCache, |model| {
+        let text = model.graph.as_ref().unwrap().input[2].name().to_owned();
+        let node = site(model.graph.as_mut().unwrap(), "hgc.site.deep");
+        for inner in &mut branch(node, "else_branch").node {
+            inner.input = vec![text.clone()];
+        }
+    });
+    fails(&verdict, "run");
+    assert!(verdict.max_abs_diff.is_infinite());
+}
+
+/// Outputs that are not finite leave nothing to compare; any difference would be allowed.
+#[test]
+fn infinite_outputs_prove_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = fixture("sd15-unet-only").join("unet/model.onnx");
+    let mut proto = Model::read(&source).unwrap().proto;
+    let graph = proto.graph.as_mut().unwrap();
+    let output = graph.output[0].name().to_owned();
+    let last = graph
+        .node
+        .iter_mut()
+        .find(|n| n.output[0] == output)
+        .unwrap();
+    last.output[0] = "finite".to_owned();
+    let zero = hgc::onnx::proto::TensorProto {
+        name: Some("zero".to_owned()),
+        data_type: Some(1),
+        float_data: vec![0.0],
+        ..Default::default()
+    };
+    graph.initializer.push(zero);
+    graph.node.push(NodeProto {
+        name: Some("infinite".to_owned()),
+        op_type: Some("Div".to_owned()),
+        input: vec!["finite".to_owned(), "zero".to_owned()],
+        output: vec![output],
+        ..NodeProto::default()
+    });
+    let original = folder.path().join("unet/model.onnx");
+    std::fs::create_dir(original.parent().unwrap()).unwrap();
+    store(proto, &source, &original);
+    let out = folder.path().join("out");
+    let files = compile(folder.path(), Policy::DeepCache, &Options::new(4), &out);
+    let error = try_prove(&files[0].0, &files[0].1).unwrap_err();
+    assert!(error.to_string().contains("not finite"), "{error}");
 }

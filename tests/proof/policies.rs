@@ -1,7 +1,10 @@
 //! Every fixture under every policy.
 
+use hgc::analysis::Analysis;
 use hgc::compile::{Inputs, Session};
-use hgc::engine::EngineKind;
+use hgc::engine::{Dim, EngineKind, Session as RawSession, SessionOptions, Tensor};
+use hgc::measure::Feeds;
+use hgc::measure::verify::borrowed;
 use hgc::onnx::Model;
 use hgc::plan::policy::{Options, Policy, unhalved};
 use hgc::plan::{Reuse, Rows};
@@ -9,15 +12,6 @@ use hgc::rewrite;
 
 use crate::fixtures::fixture;
 use crate::support::{SIZES, compile, compile_with, engine, prove};
-
-const POLICIES: [Policy; 6] = [
-    Policy::Lossless,
-    Policy::DeepCache,
-    Policy::FasterDiffusion,
-    Policy::TGate,
-    Policy::HgcPaper,
-    Policy::Hgc,
-];
 
 fn options() -> Options {
     Options::new(6)
@@ -29,7 +23,7 @@ fn check(name: &str, half_precision: bool) {
     let inputs = Inputs::read(&source, &[]).unwrap();
     let session = Session::new(&inputs, SIZES).unwrap();
     let whole_batch = unhalved(&session.analyses()[0], &options()).is_some();
-    for policy in POLICIES {
+    for policy in Policy::ALL {
         let folder = tempfile::tempdir().unwrap();
         let files = compile_with(
             &source,
@@ -196,4 +190,73 @@ fn slopes_are_of_the_same_rows() {
         }
     }
     assert!(restarts > 0 && slopes > 0, "{restarts} {slopes}");
+}
+
+/// With a ControlNet that refreshes less often, it does: whatever guidance runs half a batch.
+#[test]
+fn a_longer_control_interval_refreshes_less() {
+    let fixture = fixture("sd15-ts17");
+    let inputs = Inputs::read(&fixture, &[]).unwrap();
+    let session = Session::new(&inputs, SIZES).unwrap();
+    for guidance in [0.5, 0.9, 1.0] {
+        let refreshes = [1, 2, 3, 4, 8].map(|interval| {
+            let mut options = Options::new(20);
+            (options.control_interval, options.lambda_guidance) = (interval, guidance);
+            let plan = session.plan(Policy::Hgc, &options).unwrap().plan;
+            let control = plan.models[1].gate("control").unwrap();
+            control.schedule.refresh_steps().len()
+        });
+        assert_eq!((refreshes[0], refreshes[4]), (8, 1), "{refreshes:?}");
+        assert!(refreshes.is_sorted_by(|a, b| a >= b), "{refreshes:?}");
+        assert!(refreshes[1] <= 5, "{refreshes:?}");
+    }
+}
+
+/// Steps that no schedule has are errors of the session, below -1 as well: a table would be
+/// read from its end there.
+#[test]
+fn steps_out_of_range_are_errors() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = compile(
+        &fixture("sd15-unet-only"),
+        Policy::DeepCache,
+        &options(),
+        folder.path(),
+    );
+    let (original, rewritten) = &files[0];
+    let (source, compiled) = (
+        Model::read(original).unwrap(),
+        Model::read(rewritten).unwrap(),
+    );
+    let analysis = Analysis::of(&source.proto, SIZES).unwrap();
+    let mut feeds = Feeds::new(&analysis, 0, 6).step(0).unwrap();
+    let declared = &compiled.proto.graph.as_ref().unwrap().input[feeds.len()..];
+    let options = SessionOptions::default();
+    let mut session = RawSession::load(engine(), rewritten.as_path(), &options).unwrap();
+    for info in declared.iter().skip(1) {
+        let input = session
+            .inputs()
+            .iter()
+            .find(|i| i.name == info.name())
+            .unwrap();
+        let size = |d: &Dim| if let Dim::Fixed(n) = d { *n } else { 0 };
+        let shape: Vec<usize> = input.dims.iter().map(size).collect();
+        feeds.push((
+            input.name.clone(),
+            Tensor::zeros(input.dtype, &shape).unwrap(),
+        ));
+    }
+    for (step, fine) in [
+        (0, true),
+        (-1, true),
+        (-2, false),
+        (-7, false),
+        (-8, false),
+        (6, false),
+    ] {
+        let at = Tensor::scalar_i64(step);
+        let mut given = borrowed(&feeds);
+        given.push(("hgc.step", &at));
+        assert_eq!(session.run(&given, None).is_ok(), fine, "step {step}");
+    }
 }

@@ -62,23 +62,57 @@ fn data_follow_into_another_folder() -> Outcome {
     Ok(())
 }
 
+/// Exporters may write a file for each tensor; the copy is one file.
 #[test]
-fn several_data_files_keep_apart() -> Outcome {
+fn several_data_files_become_one() -> Outcome {
     let (from, to) = (source()?, tempdir()?);
     let dest = to.path().join("m.onnx");
     let mut files = Transaction::new(false);
-    let given = model(vec![external("v", "b.bin", 16), external("w", "a.bin", 0)]);
+    let mut open_ended = external("u", "a.bin", 16);
+    open_ended.external_data.retain(|e| e.key() != "length");
+    let given = model(vec![
+        external("v", "b.bin", 16),
+        external("w", "a.bin", 0),
+        open_ended,
+    ]);
     files.add_model(given, from.path(), &dest, &mut quiet)?;
     files.commit()?;
-    assert_eq!(
-        names(to.path())?,
-        ["m.onnx", "m.onnx_data", "m.onnx_data_1"]
-    );
-    assert_eq!(
-        locations(&dest)?,
-        [("m.onnx_data".into(), 16), ("m.onnx_data_1".into(), 0)]
-    );
-    assert_eq!(fs::read(to.path().join("m.onnx_data"))?, [9; 32]);
+    assert_eq!(names(to.path())?, ["m.onnx", "m.onnx_data"]);
+    let data = |offset| ("m.onnx_data".to_owned(), offset);
+    assert_eq!(locations(&dest)?, [data(16), data(4096), data(4096 + 16)]);
+    let joined = fs::read(to.path().join("m.onnx_data"))?;
+    assert_eq!(joined[..32], [9; 32]);
+    assert_eq!(joined[4096..], fs::read(from.path().join("a.bin"))?);
+    // Each reference says where it ends, for it is not at the end of the file any more.
+    let read = Model::read(&dest)?;
+    let tensors = &read.proto.graph.as_ref().ok_or("no graph")?.initializer;
+    for tensor in tensors {
+        let reference = tensor.external().ok_or("no reference")?;
+        assert_eq!(reference.length, tensor.byte_len());
+    }
+    Ok(())
+}
+
+/// As many as a large model has tensors; each once took a look at all the others.
+#[test]
+fn a_thousand_data_files_are_copied() -> Outcome {
+    let (from, to) = (tempdir()?, tempdir()?);
+    let mut tensors = Vec::new();
+    for i in 0..1000u32 {
+        let name = format!("w{i}.bin");
+        fs::write(from.path().join(&name), i.to_le_bytes().repeat(12))?;
+        tensors.push(external(&format!("w{i}"), &name, 0));
+    }
+    let dest = to.path().join("m.onnx");
+    let mut files = Transaction::new(false);
+    files.add_model(model(tensors), from.path(), &dest, &mut quiet)?;
+    files.commit()?;
+    assert_eq!(names(to.path())?, ["m.onnx", "m.onnx_data"]);
+    let joined = fs::read(to.path().join("m.onnx_data"))?;
+    for (i, (_, offset)) in locations(&dest)?.into_iter().enumerate() {
+        let at = usize::try_from(offset)?;
+        assert_eq!(joined[at..at + 4], u32::try_from(i)?.to_le_bytes());
+    }
     Ok(())
 }
 

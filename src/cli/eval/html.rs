@@ -10,6 +10,7 @@ use plotters::prelude::{
 use plotters::style::Color;
 
 use super::report::{Report, Row, Strip};
+use super::table;
 
 const SIZE: (u32, u32) = (760, 420);
 const STYLE: &str = "body{font:14px system-ui,sans-serif;margin:2em;max-width:78em}\
@@ -66,6 +67,14 @@ pub fn page(report: &Report, strips: &[Strip]) -> anyhow::Result<String> {
                 @if !report.comparisons.is_empty() {
                     h2 { "hgc at the same compute" }
                     (comparisons(report))
+                }
+                @if !report.furthest.is_empty() {
+                    h2 { "Largest reduction at 1.5 % loss" }
+                    ul { @for one in &report.furthest { li { (table::furthest(one)) } } }
+                }
+                @if !report.failed.is_empty() {
+                    h2 { "Not drawn" }
+                    ul { @for one in &report.failed { li { (one.label) ": " (one.reason) } } }
                 }
                 h2 { "Pictures" }
                 @for strip in strips {

@@ -5,7 +5,6 @@ mod progress;
 mod report;
 mod table;
 
-use std::io::Write as _;
 use std::path::PathBuf;
 
 use anyhow::bail;
@@ -20,7 +19,7 @@ use hgc::sampler::Method;
 use image::RgbImage;
 
 use super::Outcome;
-use super::args::{Format, progress_bar};
+use super::args::{Format, print, progress_bar};
 use super::engine::EngineArgs;
 use progress::Progress;
 use report::{Failed, Report, Strip};
@@ -137,6 +136,9 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let kept = args.output.as_ref().map(|o| o.join("points.json"));
     let mut progress = Progress::open(kept, key, args.resume)?;
     let mut warn = |text: &str| eprintln!("hgc: warning: {text}");
+    if let Some(class) = &sampler.stands_for {
+        warn(&super::args::stands_for(class, sampler.method));
+    }
     let models = (&inputs, &session);
     let mut evaluation = Evaluation::new(
         engine, &folder, models, sampler, &options, &set, settings, &mut warn,
@@ -148,11 +150,10 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     if args.sensitivity {
         let found = args.sensitivities(&mut evaluation, &session, &base, &originals, &bar)?;
         bar.finish_and_clear();
-        let mut out = std::io::stdout().lock();
-        match args.format {
-            Format::Json => writeln!(out, "{}", serde_json::to_string_pretty(&found)?)?,
-            Format::Table => write!(out, "{}", table::sensitivities(&found))?,
-        }
+        print(&match args.format {
+            Format::Json => serde_json::to_string_pretty(&found)?,
+            Format::Table => table::sensitivities(&found),
+        })?;
         return Ok(Outcome::Done);
     }
     bar.set_length((evaluation.batches() * (points.len() + 1)) as u64);
@@ -197,16 +198,14 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         transaction.add_bytes(json, serde_json::to_string_pretty(&report)?.as_bytes())?;
         transaction.commit()?;
     }
-    let mut out = std::io::stdout().lock();
-    match args.format {
-        Format::Json => writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?,
-        Format::Table => {
-            write!(out, "{}", table::points(&report))?;
-            if let Some([html, _]) = &reports {
-                writeln!(out, "\nreport: {}", html.display())?;
-            }
+    let shown = reports.as_ref().map(|[html, _]| html);
+    print(&match (args.format, shown) {
+        (Format::Json, _) => serde_json::to_string_pretty(&report)?,
+        (Format::Table, None) => table::points(&report),
+        (Format::Table, Some(html)) => {
+            format!("{}\nreport: {}", table::points(&report), html.display())
         }
-    }
+    })?;
     Ok(Outcome::Done)
 }
 

@@ -8,9 +8,13 @@ use hgc::eval::compare::{self, Comparison, drop_of, is_faithful};
 use hgc::eval::points::Point;
 use hgc::eval::statistics::mean;
 use hgc::eval::{EvalError, Measured, Quality};
+use hgc::pipeline::picture::resized;
 use hgc::plan::policy::Policy;
-use image::RgbImage;
+use image::{ImageFormat, RgbImage};
 use serde::{Deserialize, Serialize};
+
+/// Longest side of a picture in the page, in pixels: a grid has hundreds of them.
+const SHOWN_SIDE: u32 = 256;
 
 /// What was drawn, and with what.
 #[derive(Serialize)]
@@ -174,26 +178,36 @@ impl Row {
     }
 }
 
+/// A picture as the page holds it: PNG, or a JPEG no larger than [`SHOWN_SIDE`].
+fn data_url(picture: &RgbImage) -> String {
+    let (width, height) = picture.dimensions();
+    let longest = width.max(height);
+    let mut bytes = Cursor::new(Vec::new());
+    // Writing to memory fails only for sizes that no picture has.
+    let (kind, _) = if longest > SHOWN_SIDE {
+        let side = |length: u32| (length * SHOWN_SIDE / longest).max(1);
+        let small = resized(picture, side(width), side(height));
+        ("jpeg", small.write_to(&mut bytes, ImageFormat::Jpeg))
+    } else {
+        ("png", picture.write_to(&mut bytes, ImageFormat::Png))
+    };
+    let text = STANDARD.encode(bytes.into_inner());
+    format!("data:image/{kind};base64,{text}")
+}
+
 /// Pictures of one point, for the page.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Strip {
     pub label: String,
-    /// PNG files as data URLs.
+    /// Data URLs.
     pub pictures: Vec<String>,
 }
 
 impl Strip {
     pub fn new(label: &str, pictures: &[RgbImage]) -> Self {
-        let url = |picture: &RgbImage| {
-            let mut bytes = Cursor::new(Vec::new());
-            // Writing a PNG to memory fails only for sizes that no picture has.
-            let _ = picture.write_to(&mut bytes, image::ImageFormat::Png);
-            let text = STANDARD.encode(bytes.into_inner());
-            format!("data:image/png;base64,{text}")
-        };
         Self {
             label: label.to_owned(),
-            pictures: pictures.iter().map(url).collect(),
+            pictures: pictures.iter().map(data_url).collect(),
         }
     }
 }

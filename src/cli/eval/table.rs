@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use hgc::eval::sensitivity::Sensitivity;
 
 use super::super::args::{bytes, macs, table};
-use super::report::Report;
+use super::report::{Furthest, Report};
 
 /// Points, then who is ahead.
 pub fn points(report: &Report) -> String {
@@ -76,20 +76,24 @@ pub fn points(report: &Report) -> String {
         }
     }
     for furthest in &report.furthest {
-        let _ = match (&furthest.label, furthest.reduction) {
-            (Some(label), Some(reduction)) => writeln!(
-                text,
-                "{}: up to {:.1} % at 1.5 % loss ({label})",
-                furthest.policy,
-                100.0 * reduction
-            ),
-            _ => writeln!(text, "{}: no point within 1.5 % loss", furthest.policy),
-        };
+        let _ = writeln!(text, "{}", self::furthest(furthest));
     }
     for failed in &report.failed {
         let _ = writeln!(text, "{} was not drawn: {}", failed.label, failed.reason);
     }
     text
+}
+
+/// How far a policy goes without losing more than 1.5 %.
+pub fn furthest(found: &Furthest) -> String {
+    match (&found.label, found.reduction) {
+        (Some(label), Some(reduction)) => format!(
+            "{}: up to {:.1} % at 1.5 % loss ({label})",
+            found.policy,
+            100.0 * reduction
+        ),
+        _ => format!("{}: no point within 1.5 % loss", found.policy),
+    }
 }
 
 /// PSNR by site and step: the lower, the more the site matters on that step.

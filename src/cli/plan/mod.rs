@@ -4,7 +4,6 @@ mod options;
 mod table;
 mod totals;
 
-use std::io::Write as _;
 use std::path::PathBuf;
 
 use hgc::compile::{Inputs, Planned, Session};
@@ -12,7 +11,7 @@ use hgc::plan::Plan;
 use serde::Serialize;
 
 use super::Outcome;
-use super::args::{Format, SizeArgs};
+use super::args::{Format, SizeArgs, print};
 pub use options::{ModelArgs, PolicyArgs};
 pub use totals::{GateReport, Totals, found_nothing, gates, summary};
 
@@ -56,7 +55,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         Format::Table => table::render(&planned),
         Format::Json => json(&planned)?,
     };
-    writeln!(std::io::stdout(), "{}", text.trim_end())?;
+    print(text.trim_end())?;
     if nothing {
         eprintln!("hgc: the policy found no site to cache; nothing was written");
         return Ok(Outcome::No);

@@ -1,6 +1,7 @@
 //! Options that say which models to plan, and how.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use anyhow::Context;
 use hgc::compile::{Planned, Session};
@@ -30,56 +31,70 @@ pub struct PolicyArgs {
     /// Plan to use instead of a policy (see `hgc plan -o`)
     #[arg(long, value_name = "FILE", conflicts_with = "steps")]
     plan: Option<PathBuf>,
-    /// Outermost decoder skip connections that still run on a reuse step
-    #[arg(long)]
+    #[command(flatten)]
+    given: Given,
+}
+
+/// Parameters of policies; what is not given has the policy's default.
+#[derive(clap::Args)]
+struct Given {
+    /// Outermost decoder skip connections that still run on a reuse step [default: as many as
+    /// make 5 % of the MACs]
+    #[arg(long, conflicts_with = "plan")]
     cut: Option<usize>,
-    /// deepcache: steps from one refresh to the next
-    #[arg(long, default_value_t = 3)]
-    interval: usize,
-    /// faster-diffusion: steps on which the encoder runs
-    #[arg(long, value_delimiter = ',')]
+    /// deepcache: steps from one refresh to the next [default: 3]
+    #[arg(long, conflicts_with = "plan")]
+    interval: Option<usize>,
+    /// faster-diffusion: steps on which the encoder runs [default: the published ones]
+    #[arg(long, value_delimiter = ',', conflicts_with = "plan")]
     key_steps: Option<Vec<usize>>,
     /// Step from which guidance is fused; the number of steps for never [default: nine tenths
     /// of the steps with hgc, half with tgate and hgc-paper]
-    #[arg(long)]
+    #[arg(long, conflicts_with = "plan")]
     gate_step: Option<usize>,
-    /// Share of steps on which deeper blocks refresh
-    #[arg(long, default_value_t = Options::new(1).lambda_inter)]
-    lambda_inter: f64,
-    /// Share of refreshed steps on which the modules inside a block do
-    #[arg(long, default_value_t = Options::new(1).lambda_intra)]
-    lambda_intra: f64,
+    /// Share of steps on which deeper blocks refresh [default: 0.4]
+    #[arg(long, conflicts_with = "plan")]
+    lambda_inter: Option<f64>,
+    /// Share of refreshed steps on which the modules inside a block do [default: 0.5]
+    #[arg(long, conflicts_with = "plan")]
+    lambda_intra: Option<f64>,
     /// hgc: share of refreshed steps before the gate step on which both halves run
-    #[arg(long, default_value_t = Options::new(1).lambda_guidance)]
-    lambda_guidance: f64,
+    /// [default: 0.9]
+    #[arg(long, conflicts_with = "plan")]
+    lambda_guidance: Option<f64>,
     /// hgc: what is read on a reuse step, hold (the last value) or linear (a forecast)
-    #[arg(long, default_value_t)]
-    reuse: Reuse,
-    /// The ControlNet refreshes on every n-th refresh of the UNet
-    #[arg(long, default_value_t = 1)]
-    control_interval: usize,
-    /// Share of the generation after which control switches on
-    #[arg(long, default_value_t = 0.0)]
-    control_start: f64,
-    /// Share of the generation after which control switches off
-    #[arg(long, default_value_t = 1.0)]
-    control_end: f64,
+    /// [default: hold]
+    #[arg(long, conflicts_with = "plan")]
+    reuse: Option<Reuse>,
+    /// The ControlNet refreshes on every n-th refresh of the UNet [default: 1]
+    #[arg(long, conflicts_with = "plan")]
+    control_interval: Option<usize>,
+    /// Share of the generation after which control switches on [default: 0]
+    #[arg(long, conflicts_with = "plan")]
+    control_start: Option<f64>,
+    /// Share of the generation after which control switches off [default: 1]
+    #[arg(long, conflicts_with = "plan")]
+    control_end: Option<f64>,
     /// Which half of a guided batch carries the prompt: last or first; none where the model
-    /// runs without classifier-free guidance
-    #[arg(long, default_value = "last", value_parser = parse_half)]
-    prompted: Half,
+    /// runs without classifier-free guidance [default: last]
+    #[arg(long, conflicts_with = "plan")]
+    prompted: Option<Half>,
 }
 
-/// The half of a batch with the prompt, if there are two. An alias: clap would take an
-/// `Option` for an argument that may be left out.
-type Half = Option<Prompted>;
+/// The half of a batch with the prompt, if there are two.
+#[derive(Clone, Copy)]
+struct Half(Option<Prompted>);
 
-fn parse_half(text: &str) -> Result<Half, String> {
-    match text {
-        "last" => Ok(Some(Prompted::Last)),
-        "first" => Ok(Some(Prompted::First)),
-        "none" => Ok(None),
-        _ => Err(format!("{text:?} is none of last, first, none")),
+impl FromStr for Half {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "last" => Ok(Self(Some(Prompted::Last))),
+            "first" => Ok(Self(Some(Prompted::First))),
+            "none" => Ok(Self(None)),
+            _ => Err(format!("{text:?} is none of last, first, none")),
+        }
     }
 }
 
@@ -95,19 +110,55 @@ impl PolicyArgs {
                 .adopt(plan)
                 .with_context(|| format!("plan {}", path.display()));
         }
-        let mut options = Options::new(self.steps.unwrap_or_default());
-        options.cut = self.cut;
-        options.interval = self.interval;
-        options.key_steps.clone_from(&self.key_steps);
-        options.gate_step = self.gate_step;
-        options.lambda_inter = self.lambda_inter;
-        options.lambda_intra = self.lambda_intra;
-        options.lambda_guidance = self.lambda_guidance;
-        options.reuse = self.reuse;
-        options.control_interval = self.control_interval;
-        options.control_start = self.control_start;
-        options.control_end = self.control_end;
-        options.prompted = self.prompted;
+        for name in self.given.unused_by(self.policy) {
+            eprintln!(
+                "hgc: warning: {} has no --{name}; it is ignored",
+                self.policy
+            );
+        }
+        let options = self.given.options(self.steps.unwrap_or_default());
         Ok(session.plan(self.policy, &options)?)
+    }
+}
+
+impl Given {
+    /// What was given but changes nothing with `policy`.
+    fn unused_by(&self, policy: Policy) -> Vec<&'static str> {
+        let given = [
+            ("cut", self.cut.is_some()),
+            ("interval", self.interval.is_some()),
+            ("key-steps", self.key_steps.is_some()),
+            ("gate-step", self.gate_step.is_some()),
+            ("lambda-inter", self.lambda_inter.is_some()),
+            ("lambda-intra", self.lambda_intra.is_some()),
+            ("lambda-guidance", self.lambda_guidance.is_some()),
+            ("reuse", self.reuse.is_some()),
+            ("control-interval", self.control_interval.is_some()),
+            ("control-start", self.control_start.is_some()),
+            ("control-end", self.control_end.is_some()),
+            ("prompted", self.prompted.is_some()),
+        ];
+        let used = policy.parameters();
+        let unused = given.iter().filter(|(n, set)| *set && !used.contains(n));
+        unused.map(|(name, _)| *name).collect()
+    }
+
+    fn options(&self, steps: usize) -> Options {
+        let usual = Options::new(steps);
+        Options {
+            steps,
+            cut: self.cut,
+            interval: self.interval.unwrap_or(usual.interval),
+            key_steps: self.key_steps.clone(),
+            gate_step: self.gate_step,
+            lambda_inter: self.lambda_inter.unwrap_or(usual.lambda_inter),
+            lambda_intra: self.lambda_intra.unwrap_or(usual.lambda_intra),
+            lambda_guidance: self.lambda_guidance.unwrap_or(usual.lambda_guidance),
+            reuse: self.reuse.unwrap_or(usual.reuse),
+            control_interval: self.control_interval.unwrap_or(usual.control_interval),
+            control_start: self.control_start.unwrap_or(usual.control_start),
+            control_end: self.control_end.unwrap_or(usual.control_end),
+            prompted: self.prompted.map_or(usual.prompted, |half| half.0),
+        }
     }
 }

@@ -116,13 +116,27 @@ impl Args {
         let mut options = Options::new(settings.steps);
         (options.control_start, options.control_end) = settings.control_window;
         options.check().map_err(anyhow::Error::msg)?;
-        match &folder.plan {
-            Some(plan) if plan.steps != settings.steps => Err(PipelineError::Steps {
-                planned: plan.steps,
-                asked: settings.steps,
-            })?,
-            _ => Ok(()),
+        settings.check_size(folder.pixels())?;
+        // A merged graph takes its images itself; what it needs is known when it is loaded.
+        let (expected, given) = (folder.controlnets.len(), self.control.len());
+        if expected > 0 && given != expected {
+            Err(PipelineError::ControlImages {
+                controlnets: expected,
+                images: given,
+            })?;
         }
+        let Some(plan) = &folder.plan else {
+            return Ok(());
+        };
+        if let Some(policy) = self.policy {
+            bail!(
+                "{} is compiled already, with policy {}: leave out --policy {policy}, or give the \
+                 original pipeline",
+                folder.path.display(),
+                plan.policy
+            )
+        }
+        Ok(settings.check_plan(plan, settings.rows() > 1)?)
     }
 
     /// One batch a prompt; the last of the encoded texts is the negative prompt.

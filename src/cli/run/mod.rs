@@ -3,18 +3,18 @@
 mod inputs;
 mod work;
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
+use anyhow::bail;
 use hgc::engine::SessionOptions;
-use hgc::pipeline::{Denoised, Folder, Loop, Version, encode, picture};
+use hgc::pipeline::{Denoised, Folder, Loop, Row, Version, encode, picture};
 use hgc::plan::policy::Policy;
 use hgc::sampler::Method;
 use image::RgbImage;
 use serde::Serialize;
 
 use super::Outcome;
-use super::args::{Format, table};
+use super::args::{Format, print, table};
 use super::engine::EngineArgs;
 use work::Work;
 
@@ -72,9 +72,9 @@ pub struct Args {
     /// difference; an original pipeline is compiled in memory
     #[arg(long)]
     compare: bool,
-    /// Policy that --compare compiles an original with
-    #[arg(long, default_value = "hgc", requires = "compare")]
-    policy: Policy,
+    /// Policy that --compare compiles an original with [default: hgc]
+    #[arg(long, requires = "compare")]
+    policy: Option<Policy>,
     #[command(flatten)]
     engine: EngineArgs,
     /// Replace existing pictures
@@ -124,7 +124,11 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let sampler = folder.sampler(args.sampler)?;
     let engine = args.engine.start()?;
     let options = SessionOptions::on(args.engine.ep, &args.engine.ep_option);
-    // Encoders, networks and decoder are never in memory together.
+    if let Some(class) = &sampler.stands_for {
+        let text = super::args::stands_for(class, sampler.method);
+        eprintln!("hgc: warning: {text}");
+    }
+    // Encoders, networks and decoder are not in memory together, but where prompts follow.
     let mut texts = prompts.clone();
     texts.push(args.negative_prompt.clone());
     let encoded = encode(engine, &folder, &options, &texts, prompts.len())?;
@@ -140,7 +144,13 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         settings: &settings,
         batches: &batches,
     };
-    let (first, second) = if args.compare {
+    let mut out = Written {
+        args,
+        prompts: &prompts,
+        files: files.into_iter(),
+        report: Report::new(settings.steps),
+    };
+    if args.compare {
         let original = Loop::open(
             engine,
             &folder,
@@ -149,48 +159,89 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
             &options,
         )?;
         let original = work.run(original, "original")?;
-        (original, Some(work.cached(args.policy, sampler)?))
-    } else {
-        let own = Loop::open(engine, &folder, sampler, Version::AsIs, &options)?;
-        (work.run(own, "denoise")?, None)
-    };
-    let pictures = work.decode(&first)?;
-    let others = second.as_ref().map(|s| work.decode(s)).transpose()?;
-    let mut report = Report {
-        pictures: Vec::new(),
-        steps: settings.steps,
-        seconds: seconds(second.as_ref().unwrap_or(&first)),
-        seconds_original: second.as_ref().map(|_| seconds(&first)),
-        speed_up: second
-            .as_ref()
-            .map(|s| seconds(&first) / seconds(s).max(1e-9)),
-    };
-    for (index, (own, file)) in pictures.iter().zip(files).enumerate() {
+        let cached = work.cached(args.policy.unwrap_or(Policy::Hgc), sampler)?;
+        let (first, second) = (work.decode(&original)?, work.decode(&cached)?);
+        out.report.compared(seconds(&original), seconds(&cached));
         let count = batches[0].rows.len();
-        let (batch, row) = (index / count, index % count);
-        let mut drawn = Drawn {
-            prompt: prompts[batch].clone(),
-            seed: batches[batch].rows[row].seed,
-            file,
-            psnr: None,
-            ssim: None,
-        };
-        match others.as_ref().and_then(|o| o.get(index)) {
-            Some(other) => {
-                drawn.psnr = Some(picture::psnr(own, other));
-                drawn.ssim = Some(picture::ssim(own, other));
-                picture::write(&picture::side_by_side(own, other), &drawn.file, args.force)?;
-            }
-            None => picture::write(own, &drawn.file, args.force)?,
+        for (index, pair) in first.iter().zip(&second).enumerate() {
+            out.write(
+                (index / count, &batches[index / count].rows[index % count]),
+                pair.0,
+                Some(pair.1),
+            )?;
         }
-        report.pictures.push(drawn);
+    } else {
+        let networks = Loop::open(engine, &folder, sampler, Version::AsIs, &options)?;
+        let mut prompt = 0;
+        work.each(networks, "denoise", &mut |denoised| {
+            let denoised = [denoised];
+            out.report.seconds += seconds(&denoised);
+            for (row, picture) in batches[prompt].rows.iter().zip(work.decode(&denoised)?) {
+                out.write((prompt, row), &picture, None)?;
+            }
+            prompt += 1;
+            Ok(())
+        })?;
     }
-    let mut out = std::io::stdout().lock();
-    match args.format {
-        Format::Json => writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?,
-        Format::Table => write!(out, "{}", render(&report))?,
-    }
+    let report = out.report;
+    print(&match args.format {
+        Format::Json => serde_json::to_string_pretty(&report)?,
+        Format::Table => render(&report),
+    })?;
     Ok(Outcome::Done)
+}
+
+/// Pictures as they are written, with what is reported of them.
+struct Written<'a> {
+    args: &'a Args,
+    prompts: &'a [String],
+    files: std::vec::IntoIter<PathBuf>,
+    report: Report,
+}
+
+impl Written<'_> {
+    /// Writes a picture of a prompt, or original and cached side by side.
+    fn write(
+        &mut self,
+        (prompt, row): (usize, &Row),
+        own: &RgbImage,
+        cached: Option<&RgbImage>,
+    ) -> anyhow::Result<()> {
+        let Some(file) = self.files.next() else {
+            bail!("the pipeline drew more pictures than it was asked for")
+        };
+        let force = self.args.force;
+        match cached {
+            Some(cached) => picture::write(&picture::side_by_side(own, cached), &file, force)?,
+            None => picture::write(own, &file, force)?,
+        }
+        self.report.pictures.push(Drawn {
+            prompt: self.prompts[prompt].clone(),
+            seed: row.seed,
+            file,
+            psnr: cached.map(|c| picture::psnr(own, c)),
+            ssim: cached.map(|c| picture::ssim(own, c)),
+        });
+        Ok(())
+    }
+}
+
+impl Report {
+    fn new(steps: usize) -> Self {
+        Self {
+            pictures: Vec::new(),
+            steps,
+            seconds: 0.0,
+            seconds_original: None,
+            speed_up: None,
+        }
+    }
+
+    fn compared(&mut self, original: f64, cached: f64) {
+        self.seconds = cached;
+        self.seconds_original = Some(original);
+        self.speed_up = Some(original / cached.max(1e-9));
+    }
 }
 
 fn seconds(denoised: &[Denoised]) -> f64 {

@@ -20,22 +20,42 @@ pub(super) struct Work<'w> {
 }
 
 impl Work<'_> {
-    pub(super) fn run(&self, mut networks: Loop, title: &str) -> anyhow::Result<Vec<Denoised>> {
+    pub(super) fn run(&self, networks: Loop, title: &str) -> anyhow::Result<Vec<Denoised>> {
+        let mut results = Vec::new();
+        self.each(networks, title, &mut |denoised| {
+            results.push(denoised);
+            Ok(())
+        })?;
+        Ok(results)
+    }
+
+    /// Runs all batches and tells of each when it is done; the networks are dropped before the
+    /// last one is told of.
+    pub(super) fn each(
+        &self,
+        mut networks: Loop,
+        title: &str,
+        done: &mut dyn FnMut(Denoised) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
         let bar = progress_bar("{bar:30} {pos}/{len} {msg} {eta}");
         bar.set_length((self.settings.steps * self.batches.len()) as u64);
         bar.set_message(title.to_owned());
         let plan = networks.plan().cloned();
-        let mut results = Vec::new();
+        let mut last = None;
         for batch in self.batches {
+            if let Some(denoised) = last.take() {
+                bar.suspend(|| done(denoised))?;
+            }
             let mut told = |step: usize, seconds: f64| {
                 let gates = plan.as_ref().map(|p| pattern(p, step)).unwrap_or_default();
                 bar.set_message(format!("{title} {seconds:.2} s {gates}"));
                 bar.inc(1);
             };
-            results.push(networks.run(batch, self.settings, &mut told)?);
+            last = Some(networks.run(batch, self.settings, &mut told)?);
         }
         bar.finish_and_clear();
-        Ok(results)
+        drop(networks);
+        last.map_or(Ok(()), done)
     }
 
     /// The compiled pipeline as it is, or an original compiled in memory.

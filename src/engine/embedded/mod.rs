@@ -5,7 +5,6 @@ mod named_if;
 mod program;
 
 use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -22,6 +21,7 @@ use super::model::{Dim, ModelSource, ValueInfo};
 use super::session::Optimization;
 use super::state::STEP_INPUT;
 use super::tensor::{DType, Tensor};
+use crate::contained::contained;
 
 use program::Program;
 
@@ -122,13 +122,9 @@ fn parse(proto: &ModelProto, folder: Option<&Path>) -> TractResult<InferenceMode
 
 /// Calls into tract; a panic there is an error of this one model.
 fn guarded<T>(call: impl FnOnce() -> TractResult<T>) -> TractResult<T> {
-    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|payload| {
-        let text = payload.downcast_ref::<String>().map(String::as_str);
-        let text = text
-            .or_else(|| payload.downcast_ref::<&str>().copied())
-            .unwrap_or("no message");
+    contained(call).unwrap_or_else(|message| {
         Err(TractError::msg(format!(
-            "the embedded engine panicked: {text}"
+            "the embedded engine panicked: {message}"
         )))
     })
 }

@@ -8,10 +8,13 @@ use std::path::Path;
 use tempfile::{NamedTempFile, TempPath};
 
 use super::error::WriteError;
+use super::relocate::DataFile;
 use crate::onnx::folder_of;
 
 /// Bytes between two reports of progress.
 const STEP: u64 = 16 << 20;
+/// Engines map data files by pages.
+const PAGE: u64 = 4096;
 
 /// Counts bytes written and reports them.
 pub(super) struct Meter<'a> {
@@ -78,6 +81,39 @@ pub(super) fn copy(
         meter.add(size);
         return Ok(clone.into_temp_path());
     }
+    let mut output = new_file(dest).map_err(|e| WriteError::write(dest, e))?;
+    append(src, size, output.as_file_mut(), dest, meter)?;
+    Ok(output.into_temp_path())
+}
+
+/// The contents of several files one after the other, for `dest`, and where each begins.
+pub(super) fn join(
+    files: &[&DataFile],
+    dest: &Path,
+    meter: &mut Meter<'_>,
+) -> Result<(TempPath, Vec<u64>), WriteError> {
+    let failed = |e| WriteError::write(dest, e);
+    let mut output = new_file(dest).map_err(failed)?;
+    let (mut offsets, mut end) = (Vec::new(), 0u64);
+    for file in files {
+        let offset = end.next_multiple_of(PAGE);
+        let mut gap = io::repeat(0).take(offset - end);
+        io::copy(&mut gap, output.as_file_mut()).map_err(failed)?;
+        append(&file.source, file.size, output.as_file_mut(), dest, meter)?;
+        offsets.push(offset);
+        end = offset + file.size;
+    }
+    Ok((output.into_temp_path(), offsets))
+}
+
+/// Appends the `size` bytes of `src` to what becomes `dest`.
+fn append(
+    src: &Path,
+    size: u64,
+    output: &mut File,
+    dest: &Path,
+    meter: &mut Meter<'_>,
+) -> Result<(), WriteError> {
     let unread = |source| WriteError::Source {
         file: src.to_owned(),
         dest: dest.to_owned(),
@@ -85,11 +121,10 @@ pub(super) fn copy(
     };
     let input = File::open(src).map_err(unread)?;
     let failed = |source| WriteError::write(dest, source);
-    let mut output = new_file(dest).map_err(failed)?;
     let mut found = 0;
     loop {
         let mut part = (&input).take(STEP);
-        let bytes = io::copy(&mut part, output.as_file_mut()).map_err(failed)?;
+        let bytes = io::copy(&mut part, output).map_err(failed)?;
         if bytes == 0 {
             break;
         }
@@ -97,7 +132,7 @@ pub(super) fn copy(
         meter.add(bytes);
     }
     if found == size {
-        return Ok(output.into_temp_path());
+        return Ok(());
     }
     Err(WriteError::Changed {
         file: src.to_owned(),

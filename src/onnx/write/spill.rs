@@ -3,12 +3,10 @@
 use std::io::{self, Write};
 
 use crate::onnx::External;
+use crate::onnx::digest::WEIGHT_BYTES;
 use crate::onnx::proto::tensor_proto::DataType;
 use crate::onnx::proto::{ModelProto, TensorProto};
 use crate::onnx::walk::each_tensor_mut;
-
-/// Smaller initializers stay inline: engines read them while they load the graph.
-const SMALLEST: u64 = 1024;
 
 /// Alignment of every payload, enough for vector loads.
 const ALIGN: u64 = 64;
@@ -82,7 +80,7 @@ impl Spill {
 fn movable(tensor: &TensorProto) -> Option<u64> {
     let six_bits = tensor.dtype().and_then(DataType::bits) == Some(6);
     let convertible = tensor.raw_data.is_some() || !six_bits;
-    let len = tensor.byte_len().filter(|len| *len >= SMALLEST)?;
+    let len = tensor.byte_len().filter(|len| *len > WEIGHT_BYTES)?;
     (convertible && !tensor.is_external()).then_some(len)
 }
 

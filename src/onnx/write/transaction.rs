@@ -1,6 +1,6 @@
 //! A set of files that appears as a whole.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::mem;
@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use prost::Message;
 use tempfile::TempPath;
 
-use super::copy::{Meter, Metered, copy, make_temp, new_file};
+use super::copy::{Meter, Metered, copy, join, make_temp, new_file};
 use super::error::WriteError;
 use super::guard::{Guard, resolve};
-use super::relocate::{DataFile, DataFiles};
+use super::relocate::{DataFile, DataFiles, Place};
 use super::spill::Spill;
 use crate::onnx::encode::encode_model;
 use crate::onnx::folder_of;
@@ -33,10 +33,12 @@ pub struct Transaction {
     max_inline: u64,
     guard: Guard,
     staged: Vec<Staged>,
+    /// Resolved destinations of what is staged.
+    taken: HashSet<PathBuf>,
     /// Folders made, outer before inner.
     folders: Vec<PathBuf>,
     /// Data files copied so far, by source and destination folder.
-    copies: HashMap<(PathBuf, PathBuf), String>,
+    copies: HashMap<(PathBuf, PathBuf), Place>,
 }
 
 /// A complete file under a temporary name.
@@ -60,6 +62,7 @@ impl Transaction {
             max_inline: MAX_INLINE,
             guard: Guard::default(),
             staged: Vec::new(),
+            taken: HashSet::new(),
             folders: Vec::new(),
             copies: HashMap::new(),
         }
@@ -80,9 +83,10 @@ impl Transaction {
     /// Adds `model` as `dest`.
     ///
     /// Its external references are relative to `source_dir`. If `dest` and the data are in that
-    /// folder, the data are shared. Otherwise they are copied to `<dest>_data` (further files to
-    /// `<dest>_data_1` and so on), and models that share a data file and a destination folder
-    /// share the copy. Inline weights beyond what one file may hold go to a data file too.
+    /// folder, the data are shared. Otherwise they are copied to `<dest>_data`, several files one
+    /// after the other, and models that share a data file and a destination folder share the
+    /// copy. Inline weights beyond what one file may hold go to a data file too
+    /// (`<dest>_data_1`).
     /// `progress` is called with bytes done and bytes in total.
     ///
     /// # Errors
@@ -112,8 +116,8 @@ impl Transaction {
         if !data.files.iter().all(stays) {
             let sizes = data.files.iter().filter(|f| !stays(f)).map(|f| f.size);
             meter.total = sizes.sum::<u64>() + model.encoded_len() as u64;
-            let locations = self.copy_data(&data, &stays, dest, &mut meter)?;
-            data.rename(&mut model, &locations);
+            let places = self.copy_data(&data, &stays, dest, &mut meter)?;
+            data.rename(&mut model, &places);
         }
         let size = model.encoded_len() as u64;
         meter.total = meter.done + size;
@@ -220,33 +224,41 @@ impl Transaction {
         Ok(())
     }
 
-    /// Copies the data files next to `dest`, save those that stay, and returns the new locations.
+    /// Copies the data files next to `dest`, save those that stay, and returns their new places.
     fn copy_data(
         &mut self,
         data: &DataFiles,
         stays: &dyn Fn(&DataFile) -> bool,
         dest: &Path,
         meter: &mut Meter<'_>,
-    ) -> Result<Vec<Option<String>>, WriteError> {
-        let mut locations = Vec::new();
-        for file in &data.files {
-            if stays(file) {
-                locations.push(None);
-                continue;
-            }
-            let key = (file.source.clone(), resolve(&folder_of(dest)));
-            if let Some(location) = self.copies.get(&key) {
-                meter.add(file.size);
-                locations.push(Some(location.clone()));
-                continue;
-            }
+    ) -> Result<Vec<Option<Place>>, WriteError> {
+        let folder = resolve(&folder_of(dest));
+        let key = |file: &DataFile| (file.source.clone(), folder.clone());
+        let moving: Vec<&DataFile> = data.files.iter().filter(|f| !stays(f)).collect();
+        let known = |file: &&&DataFile| self.copies.contains_key(&key(file));
+        meter.add(moving.iter().filter(known).map(|f| f.size).sum());
+        let missing = |file: &&DataFile| !self.copies.contains_key(&key(file));
+        let new: Vec<&DataFile> = moving.iter().copied().filter(missing).collect();
+        if !new.is_empty() {
             let (path, location) = self.data_file(dest)?;
-            let temp = copy(&file.source, &path, file.size, meter)?;
+            let (temp, offsets) = match new[..] {
+                [one] => (copy(&one.source, &path, one.size, meter)?, vec![None]),
+                _ => {
+                    let (temp, offsets) = join(&new, &path, meter)?;
+                    (temp, offsets.into_iter().map(Some).collect())
+                }
+            };
             self.push(temp, &path);
-            self.copies.insert(key, location.clone());
-            locations.push(Some(location));
+            for (file, offset) in new.iter().zip(offsets) {
+                let location = location.clone();
+                self.copies.insert(key(file), Place { location, offset });
+            }
         }
-        Ok(locations)
+        let place = |file: &DataFile| {
+            let place = self.copies.get(&key(file)).cloned();
+            place.filter(|_| !stays(file))
+        };
+        Ok(data.files.iter().map(place).collect())
     }
 
     /// Moves inline weights to a data file, so that the model fits into one.
@@ -324,8 +336,7 @@ impl Transaction {
     }
 
     fn is_staged(&self, dest: &Path) -> bool {
-        let dest = resolve(dest);
-        self.staged.iter().any(|s| resolve(&s.dest) == dest)
+        self.taken.contains(&resolve(dest))
     }
 
     /// Writes a temporary file for `dest` by `write`.
@@ -346,6 +357,7 @@ impl Transaction {
     }
 
     fn push(&mut self, temp: TempPath, dest: &Path) {
+        self.taken.insert(resolve(dest));
         let dest = dest.to_owned();
         self.staged.push(Staged { temp, dest });
     }

@@ -15,8 +15,8 @@ pub enum LayoutError {
     #[error("two sites or gates of one model are called {name:?}")]
     DuplicateName { name: String },
     #[error(
-        "name {name:?} of a site or gate: use letters, digits, '.', '_' and '-', and not \
-             \"guidance\", which is taken"
+        "name {name:?} of a site or gate: use letters, digits, '.', '_' and '-', not \
+             \"guidance\", which is taken, and for a gate no ending \".table\" or \".t1\""
     )]
     BadName { name: String },
     #[error("sites {first:?} and {second:?} would both have a cache called {cache:?}; rename one")]
@@ -60,7 +60,7 @@ pub enum LayoutError {
     },
     #[error(
         "site {site:?} is read on step {step}, which runs the whole batch, but keeps the \
-             prompted half only"
+             prompted half only; refresh it there, or keep more with rows = \"all\""
     )]
     ReadOnFull { site: String, step: usize },
     #[error(

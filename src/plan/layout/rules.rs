@@ -15,9 +15,17 @@ pub fn check_names(plan: &Plan, model: &ModelPlan) -> Result<(), LayoutError> {
     }
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     let bad = |name: &str| name.is_empty() || !name.chars().all(plain) || name == "guidance";
+    // The tables of a gate, and its numbers in another type: see `rewrite/tables.rs`.
+    let table = |name: &str| {
+        let (_, last) = name.rsplit_once('.').unwrap_or_default();
+        let typed = last
+            .strip_prefix('t')
+            .is_some_and(|n| n.parse::<i32>().is_ok());
+        last == "table" || typed
+    };
     let mut seen = HashSet::new();
     for gate in &model.gates {
-        if bad(&gate.name) {
+        if bad(&gate.name) || table(&gate.name) {
             return Err(LayoutError::BadName {
                 name: gate.name.clone(),
             });
@@ -92,7 +100,9 @@ pub fn check_distinct(analysis: &Analysis<'_>, sites: &[Placed]) -> Result<(), L
 /// No two caches of a model may share a name: `x.0` of a site with several values is
 /// also what a site called `x.0` would get.
 pub fn check_caches(sites: &[Placed]) -> Result<(), LayoutError> {
-    let mut seen: HashMap<String, &str> = HashMap::new();
+    // The difference of guided halves is a cache as well.
+    let taken = ["guidance", "guidance.slope"].map(|name| (name.to_owned(), "guidance"));
+    let mut seen: HashMap<String, &str> = HashMap::from(taken);
     for placed in sites {
         let own = placed.tensors.iter().map(|t| t.name.clone());
         let slopes = placed.tensors.iter().map(|t| format!("{}.slope", t.name));
@@ -141,7 +151,7 @@ pub fn check_schedules(
             let read = layout.reached(i, step) && !placed.schedule.refreshes(step);
             let stored_half = placed.site.rows != Rows::All
                 || placed.schedule.last_refresh(step).is_some_and(half);
-            if any_half && read && !half(step) && stored_half {
+            if read && !half(step) && stored_half {
                 return Err(LayoutError::ReadOnFull { site: name(), step });
             }
         }

@@ -102,7 +102,7 @@ impl<'a, 'm> Builder<'a, 'm> {
             return;
         };
         let (reached, around) = self.enclosing(first);
-        let nested = around.is_some();
+        let around = around.map(str::to_owned);
         let asked = &proposal.schedule;
         let refresh: Vec<usize> = reached
             .iter()
@@ -124,9 +124,11 @@ impl<'a, 'm> Builder<'a, 'm> {
             schedule
         };
         if schedule.refresh_steps().len() == reached.len() {
-            if !nested {
-                self.refuse(proposal.name, "it would refresh on every step");
-            }
+            let reason = around.map_or_else(
+                || "it would refresh on every step".to_owned(),
+                |outer| format!("it would refresh whenever {outer} does, which saves more"),
+            );
+            self.refuse(proposal.name, reason);
             return;
         }
         let graph = &self.analysis.graph;
@@ -173,28 +175,31 @@ impl<'a, 'm> Builder<'a, 'm> {
         self.plan.halves && self.guidance.is_half(step)
     }
 
-    /// Chooses the rows to keep, and refreshes on whole-batch steps that would else
-    /// read a half.
+    /// Chooses the rows to keep, and refreshes on whole-batch steps that would else read
+    /// what a half-batch step stored.
     fn fit(&self, schedule: Schedule, reached: &[usize], mean: bool) -> (Schedule, Rows) {
         let half = |s: usize| self.is_half(s);
         if !reached.iter().any(|s| half(*s)) {
             return (schedule, Rows::All);
         }
-        let read = |schedule: &Schedule, s: usize| !schedule.refreshes(s);
-        let on_full: Vec<usize> = reached
-            .iter()
-            .copied()
-            .filter(|s| read(&schedule, *s) && !half(*s))
-            .collect();
-        let compact = if mean { Rows::Mean } else { Rows::Prompted };
-        if on_full.is_empty() {
-            return (schedule, compact);
+        let mut more = Vec::new();
+        let (mut stored_half, mut read_whole) = (false, false);
+        for &step in reached {
+            if schedule.refreshes(step) {
+                stored_half = half(step);
+            } else if !half(step) && stored_half {
+                more.push(step);
+                stored_half = false;
+            } else if !half(step) {
+                read_whole = true;
+            }
         }
-        let short = |s: &usize| schedule.last_refresh(*s).is_some_and(half);
-        if !on_full.iter().any(short) {
-            return (schedule, Rows::All);
-        }
-        (schedule.refreshing(&on_full), compact)
+        let rows = match (read_whole, mean) {
+            (true, _) => Rows::All,
+            (false, true) => Rows::Mean,
+            (false, false) => Rows::Prompted,
+        };
+        (schedule.refreshing(&more), rows)
     }
 
     /// The plan with the sites that fit; the others become refusals.

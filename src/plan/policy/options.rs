@@ -50,6 +50,50 @@ impl Policy {
             Self::Hgc => "hgc",
         }
     }
+
+    /// The parameters that it uses, by their names on the command line.
+    #[must_use]
+    pub fn parameters(self) -> &'static [&'static str] {
+        match self {
+            Self::None | Self::Lossless => &[],
+            Self::DeepCache => &[
+                "cut",
+                "interval",
+                "control-interval",
+                "control-start",
+                "control-end",
+            ],
+            Self::FasterDiffusion => &[
+                "key-steps",
+                "control-interval",
+                "control-start",
+                "control-end",
+            ],
+            Self::TGate => &["gate-step", "control-start", "control-end", "prompted"],
+            Self::HgcPaper => &[
+                "cut",
+                "gate-step",
+                "lambda-inter",
+                "lambda-intra",
+                "control-interval",
+                "control-start",
+                "control-end",
+                "prompted",
+            ],
+            Self::Hgc => &[
+                "cut",
+                "gate-step",
+                "lambda-inter",
+                "lambda-intra",
+                "lambda-guidance",
+                "reuse",
+                "control-interval",
+                "control-start",
+                "control-end",
+                "prompted",
+            ],
+        }
+    }
 }
 
 impl fmt::Display for Policy {

@@ -1,0 +1,133 @@
+//! tract's inference kept within bounds: model files are untrusted input.
+//!
+//! tract computes what follows from constants while it infers shapes. In a damaged or
+//! hostile graph that can panic, take all memory or never end. Every operator is wrapped:
+//! a panic becomes an error of that node, large values are left uncomputed, and after a
+//! deadline all that is left fails. A node that fails has an unknown shape.
+
+use std::cell::Cell;
+use std::time::{Duration, Instant};
+
+use tract_onnx::tract_hir::internal::*;
+use tract_onnx::tract_hir::tract_core::not_a_typed_op;
+
+/// Elements from which a value is no shape, index list or table of a timestep.
+const LARGEST: usize = 1 << 20;
+/// Real graphs take a fraction of a second.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+thread_local! {
+    static DEADLINE: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+/// Runs an inference of shapes; a panic of tract is an error, and so is what goes on past the
+/// deadline.
+pub(super) fn inference<T>(call: impl FnOnce() -> TractResult<T>) -> TractResult<T> {
+    DEADLINE.set(Some(Instant::now() + PATIENCE));
+    let result = contained(call);
+    DEADLINE.set(None);
+    result
+}
+
+/// Runs a part of tract; a panic there is an error.
+pub(super) fn contained<T>(call: impl FnOnce() -> TractResult<T>) -> TractResult<T> {
+    crate::contained::contained(call).unwrap_or_else(|message| bail!("tract panicked: {message}"))
+}
+
+/// An operator that fails rather than panics, and computes no large values.
+#[derive(Clone, Debug)]
+struct Guarded(Box<dyn InferenceOp>);
+
+/// Wraps an operator.
+pub(super) fn guard(op: Box<dyn InferenceOp>) -> Box<dyn InferenceOp> {
+    Box::new(Guarded(op))
+}
+
+/// Whether all inputs are known by value, but the outputs are not known to be small.
+fn grows(inputs: &[InferenceFact], outputs: &[InferenceFact]) -> bool {
+    let known = inputs.iter().all(|f| f.value.concretize().is_some());
+    let small = |fact: &InferenceFact| {
+        let dims = fact.shape.concretize();
+        let mut sizes = dims.iter().flatten().map(|d| d.to_usize().ok());
+        let elements = sizes.try_fold(1usize, |n, d| n.checked_mul(d?));
+        dims.is_some() && elements.is_some_and(|n| n <= LARGEST)
+    };
+    known && !outputs.iter().all(small)
+}
+
+type Facts = TVec<InferenceFact>;
+
+impl InferenceOp for Guarded {
+    fn infer(
+        &mut self,
+        inputs: TVec<&InferenceFact>,
+        outputs: TVec<&InferenceFact>,
+        observed: TVec<&InferenceFact>,
+    ) -> TractResult<(Facts, Facts, Facts)> {
+        if DEADLINE.get().is_some_and(|end| Instant::now() > end) {
+            bail!("shape inference takes too long");
+        }
+        contained(|| {
+            if inputs.iter().all(|f| f.value.concretize().is_some()) {
+                let inner = &mut self.0;
+                let facts = inner.infer_facts(inputs.clone(), outputs.clone(), observed.clone())?;
+                if grows(&facts.0, &facts.1) {
+                    return Ok(facts);
+                }
+            }
+            self.0.infer(inputs, outputs, observed)
+        })
+    }
+
+    fn infer_facts(
+        &mut self,
+        inputs: TVec<&InferenceFact>,
+        outputs: TVec<&InferenceFact>,
+        observed: TVec<&InferenceFact>,
+    ) -> TractResult<(Facts, Facts, Facts)> {
+        self.0.infer_facts(inputs, outputs, observed)
+    }
+
+    fn observe_outlets(
+        &self,
+        model: &InferenceModel,
+        node: &InferenceNode,
+    ) -> TractResult<Vec<OutletId>> {
+        self.0.observe_outlets(model, node)
+    }
+
+    fn nboutputs(&self) -> TractResult<usize> {
+        self.0.nboutputs()
+    }
+
+    fn as_op(&self) -> &dyn Op {
+        self
+    }
+
+    fn as_op_mut(&mut self) -> &mut dyn Op {
+        self
+    }
+}
+
+impl Eq for Guarded {}
+
+impl PartialEq for Guarded {
+    fn eq(&self, _: &Self) -> bool {
+        // Nothing is optimised on what is guarded.
+        false
+    }
+}
+
+impl EvalOp for Guarded {
+    fn eval_out_of_plan(&self, _: TVec<TValue>) -> TractResult<Option<TVec<TValue>>> {
+        Ok(None)
+    }
+}
+
+impl Op for Guarded {
+    fn name(&self) -> StaticName {
+        self.0.as_op().name()
+    }
+
+    not_a_typed_op!();
+}
