@@ -103,43 +103,87 @@ impl Analysis<'_> {
         blocks
     }
 
+    /// The blocks of each merged ControlNet; the ids of the first begin with `control.`, those
+    /// of further ones with `control_1.` and so on.
     fn merged_control_blocks(&self) -> Vec<Block> {
         let Some(latent) = self.input(InputKind::Latent) else {
             return Vec::new();
         };
+        let mut blocks = Vec::new();
+        for (number, network) in self.merged_networks().iter().enumerate() {
+            let deepest = network.outputs[0];
+            let target = self.graph.producer(deepest);
+            let keep = &network.nodes;
+            let trunk = target.and_then(|t| Trunk::find(&self.graph, latent, t, keep, &[]));
+            let Some(trunk) = trunk else { continue };
+            let members = self.graph.ancestors(&[deepest], &BitSet::default());
+            let members = members.iter().filter(|n| keep.contains(*n)).collect();
+            let bounds = self.control_bounds(&trunk, &network.outputs);
+            let prefix = match number {
+                0 => "control.".to_owned(),
+                n => format!("control_{n}."),
+            };
+            let (graph, attention) = (&self.graph, &self.attention);
+            let found = blocks::along(graph, &trunk, attention, bounds, &members, &prefix);
+            blocks.extend(found);
+        }
+        blocks
+    }
+
+    /// Merged ControlNets, told apart by what they compute from the latent: they share none
+    /// of it. In the order of their nodes.
+    fn merged_networks(&self) -> Vec<MergedNetwork> {
         let latent_nodes = self.latent_nodes();
-        let keep: BitSet = self
-            .control
-            .iter()
-            .filter(|n| latent_nodes.contains(*n))
-            .collect();
-        let residuals = self.merged_outputs();
-        let none = BitSet::default();
-        let Some(deepest) = residuals
-            .iter()
-            .copied()
-            .max_by_key(|v| self.graph.ancestors(&[*v], &none).count())
-        else {
-            return Vec::new();
+        let own = |n: &usize| self.control.contains(*n) && latent_nodes.contains(*n);
+        let above = |v: ValueId| -> BitSet {
+            let all = self.graph.ancestors(&[v], &BitSet::default());
+            all.iter().filter(own).collect()
         };
-        let Some(trunk) = self
-            .graph
-            .producer(deepest)
-            .and_then(|target| Trunk::find(&self.graph, latent, target, &keep, &[]))
-        else {
-            return Vec::new();
-        };
-        let mut members = self.graph.ancestors(&[deepest], &none);
-        members = members.iter().filter(|n| keep.contains(*n)).collect();
-        let bounds = self.control_bounds(&trunk, &residuals);
-        blocks::along(
-            &self.graph,
-            &trunk,
-            &self.attention,
-            bounds,
-            &members,
-            "control.",
-        )
+        let outputs = self.merged_outputs();
+        let summands = outputs.iter().flat_map(|v| self.summands(*v));
+        let mut found: Vec<(ValueId, BitSet)> = summands.map(|v| (v, above(v))).collect();
+        // The deepest of a network first: its nodes tell the others of the same network.
+        found.sort_by_key(|(v, nodes)| (std::cmp::Reverse(nodes.count()), *v));
+        let mut networks: Vec<MergedNetwork> = Vec::new();
+        for (output, nodes) in found {
+            let shared =
+                |network: &&mut MergedNetwork| nodes.iter().any(|n| network.nodes.contains(n));
+            match networks.iter_mut().find(shared) {
+                Some(network) => {
+                    network.nodes.union_with(&nodes);
+                    network.outputs.push(output);
+                }
+                None => networks.push(MergedNetwork {
+                    outputs: vec![output],
+                    nodes,
+                }),
+            }
+        }
+        networks.sort_by_key(|network| network.nodes.iter().next());
+        networks
+    }
+
+    /// What a residual is the sum of: one value of each ControlNet.
+    fn summands(&self, residual: ValueId) -> Vec<ValueId> {
+        let (mut found, mut todo) = (Vec::new(), vec![residual]);
+        let mut seen = BitSet::new(self.graph.value_count());
+        while let Some(value) = todo.pop() {
+            if !seen.insert(value.index()) {
+                continue;
+            }
+            let sum = self.graph.producer(value).filter(|n| {
+                let sums = matches!(self.graph.op(*n), "Add" | "Sum" | "Cast" | "Identity");
+                let from_latent = |v: &ValueId| self.has(*v, InputKind::Latent);
+                let inputs = self.graph.inputs_of(*n);
+                // A bias is no summand.
+                self.control.contains(n.index()) && sums && inputs.iter().all(from_latent)
+            });
+            match sum {
+                Some(node) => todo.extend_from_slice(self.graph.inputs_of(node)),
+                None => found.push(value),
+            }
+        }
+        found
     }
 
     /// What merged ControlNets give the UNet.
@@ -228,6 +272,14 @@ impl Analysis<'_> {
             decoder: usize::MAX,
         }
     }
+}
+
+/// One of the ControlNets in a merged graph.
+struct MergedNetwork {
+    /// What it gives, the deepest first.
+    outputs: Vec<ValueId>,
+    /// Its nodes that depend on the latent.
+    nodes: BitSet,
 }
 
 /// A block, unless there is nothing in it.

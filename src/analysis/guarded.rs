@@ -14,7 +14,7 @@ use tract_onnx::tract_hir::tract_core::not_a_typed_op;
 /// Elements from which a value is no shape, index list or table of a timestep.
 const LARGEST: usize = 1 << 20;
 /// Real graphs take a fraction of a second.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 thread_local! {
     static DEADLINE: Cell<Option<Instant>> = const { Cell::new(None) };

@@ -70,6 +70,14 @@ pub fn main() -> ExitCode {
         .with_env_filter(tracing_subscriber::EnvFilter::from_env("HGC_LOG"))
         .with_writer(std::io::stderr)
         .init();
+    let handled = ctrlc::set_handler(|| {
+        hgc::onnx::abandon_transactions();
+        eprintln!("hgc: interrupted");
+        std::process::exit(130);
+    });
+    if let Err(error) = handled {
+        tracing::debug!("signals end the process at once: {error}");
+    }
     let result = match cli.command {
         Command::Inspect(args) => inspect::run(&args),
         Command::Plan(args) => plan::run(&args),

@@ -176,6 +176,15 @@ impl<'m> Session<'m> {
         self.place(policy::make(policy, &targets, options))
     }
 
+    /// Files with multiplying nodes whose shapes are unknown, and how many: their MACs are not in
+    /// any count.
+    #[must_use]
+    pub fn uncounted(&self) -> Vec<(String, usize)> {
+        let counts = self.analyses.iter().map(|a| a.uncounted().len());
+        let files = self.inputs.sources.iter().map(Source::file);
+        files.zip(counts).filter(|(_, count)| *count > 0).collect()
+    }
+
     /// Decoder skip connections of the UNet.
     #[must_use]
     pub fn skips(&self) -> usize {

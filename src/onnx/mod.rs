@@ -27,7 +27,7 @@ pub use validate::{
     validate_tensors,
 };
 pub use walk::{Place, each_tensor, each_tensor_mut};
-pub use write::{MAX_INLINE, Transaction, WriteError};
+pub use write::{MAX_INLINE, Transaction, WriteError, abandon_transactions};
 
 /// The messages of the format, generated from `proto/onnx.proto`.
 #[allow(missing_docs, clippy::all, clippy::pedantic)]

@@ -87,7 +87,13 @@ proofs! {
 #[test]
 fn gpu_operators_compile_and_strip() {
     let folder = tempfile::tempdir().unwrap();
+    let inputs = Inputs::read(&fixture("sd15-ort-gpu"), &[]).unwrap();
+    let session = Session::new(&inputs, SIZES).unwrap();
     for policy in [Policy::DeepCache, Policy::TGate, Policy::Hgc] {
+        let planned = session.plan(policy, &Options::new(20)).unwrap();
+        for model in &planned.plan.models {
+            assert_eq!(model.refusals, [], "{policy} {}", model.name);
+        }
         let out = folder.path().join(policy.name());
         for (original, rewritten) in compile(&fixture("sd15-ort-gpu"), policy, &options(), &out) {
             let (original, rewritten) = (

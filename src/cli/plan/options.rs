@@ -101,6 +101,12 @@ impl FromStr for Half {
 impl PolicyArgs {
     /// Plans `session` as asked.
     pub fn plan(&self, session: &Session<'_>) -> anyhow::Result<Planned> {
+        for (file, count) in session.uncounted() {
+            eprintln!(
+                "hgc: warning: {file}: shapes of {count} multiplying nodes are unknown; their MACs \
+                 are not counted (`hgc inspect --format json` lists them)"
+            );
+        }
         if let Some(path) = &self.plan {
             let text = std::fs::read_to_string(path)
                 .with_context(|| format!("cannot read the plan {}", path.display()))?;

@@ -8,6 +8,7 @@ use std::path::Path;
 use tempfile::{NamedTempFile, TempPath};
 
 use super::error::WriteError;
+use super::open;
 use super::relocate::DataFile;
 use crate::onnx::folder_of;
 
@@ -66,7 +67,11 @@ pub(super) fn make_temp<R>(
 pub(super) fn new_file(dest: &Path) -> io::Result<NamedTempFile<File>> {
     make_temp(dest, "tmp", |path| {
         let mut options = OpenOptions::new();
-        options.write(true).create_new(true).open(path)
+        // Not made while everything is being cleared away.
+        let mut open = open::lock();
+        let file = options.write(true).create_new(true).open(path)?;
+        open.add_file(path);
+        Ok(file)
     })
 }
 
@@ -77,7 +82,12 @@ pub(super) fn copy(
     size: u64,
     meter: &mut Meter<'_>,
 ) -> Result<TempPath, WriteError> {
-    if let Ok(clone) = make_temp(dest, "tmp", |path| reflink_copy::reflink(src, path)) {
+    if let Ok(clone) = make_temp(dest, "tmp", |path| {
+        let mut open = open::lock();
+        reflink_copy::reflink(src, path)?;
+        open.add_file(path);
+        Ok(())
+    }) {
         meter.add(size);
         return Ok(clone.into_temp_path());
     }

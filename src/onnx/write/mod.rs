@@ -3,9 +3,11 @@
 mod copy;
 mod error;
 mod guard;
+mod open;
 mod relocate;
 mod spill;
 mod transaction;
 
 pub use error::WriteError;
+pub use open::abandon_transactions;
 pub use transaction::{MAX_INLINE, Transaction};

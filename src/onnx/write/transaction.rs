@@ -12,6 +12,7 @@ use tempfile::TempPath;
 use super::copy::{Meter, Metered, copy, join, make_temp, new_file};
 use super::error::WriteError;
 use super::guard::{Guard, resolve};
+use super::open;
 use super::relocate::{DataFile, DataFiles, Place};
 use super::spill::Spill;
 use crate::onnx::encode::encode_model;
@@ -179,6 +180,7 @@ impl Transaction {
         for file in &self.staged {
             sync(&file.temp).map_err(|e| WriteError::write(&file.dest, e))?;
         }
+        let whole = open::lock();
         let mut placed = Vec::new();
         for file in mem::take(&mut self.staged) {
             if let Err(error) = self.place(file, &mut placed) {
@@ -186,6 +188,7 @@ impl Transaction {
                 return Err(error);
             }
         }
+        drop(whole);
         let mut folders: Vec<_> = placed.iter().map(|p| folder_of(&p.dest)).collect();
         folders.extend(self.folders.drain(..).map(|f| folder_of(&f)));
         folders.sort();
@@ -323,7 +326,10 @@ impl Transaction {
             self.make_folder(outer)?;
         }
         match fs::create_dir(folder) {
-            Ok(()) => self.folders.push(folder.to_owned()),
+            Ok(()) => {
+                open::lock().add_folder(folder);
+                self.folders.push(folder.to_owned());
+            }
             Err(_) if folder.is_dir() => {}
             Err(source) => {
                 return Err(WriteError::Folder {
