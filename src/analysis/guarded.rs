@@ -13,6 +13,8 @@ use tract_onnx::tract_hir::tract_core::not_a_typed_op;
 
 /// Elements from which a value is no shape, index list or table of a timestep.
 const LARGEST: usize = 1 << 20;
+/// Terms of all sizes of an operator's inputs; real ones have a term or two each.
+const MOST_TERMS: usize = 512;
 /// Real graphs take a fraction of a second.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -43,16 +45,39 @@ pub(super) fn guard(op: Box<dyn InferenceOp>) -> Box<dyn InferenceOp> {
     Box::new(Guarded(op))
 }
 
-/// Whether all inputs are known by value, but the outputs are not known to be small.
-fn grows(inputs: &[InferenceFact], outputs: &[InferenceFact]) -> bool {
-    let known = inputs.iter().all(|f| f.value.concretize().is_some());
+/// Whether outputs are not known to be small.
+fn grows(outputs: &[InferenceFact]) -> bool {
     let small = |fact: &InferenceFact| {
         let dims = fact.shape.concretize();
         let mut sizes = dims.iter().flatten().map(|d| d.to_usize().ok());
         let elements = sizes.try_fold(1usize, |n, d| n.checked_mul(d?));
         dims.is_some() && elements.is_some_and(|n| n <= LARGEST)
     };
-    known && !outputs.iter().all(small)
+    !outputs.iter().all(small)
+}
+
+/// Whether sizes are expressions of few terms. Those of sizes that do not fit together double
+/// with every operator.
+fn is_plain(fact: &InferenceFact, budget: &mut usize) -> bool {
+    let dims = fact.shape.dims().filter_map(|d| d.concretize());
+    dims.into_iter().all(|dim| has_few_terms(&dim, budget))
+}
+
+fn has_few_terms(dim: &TDim, budget: &mut usize) -> bool {
+    let Some(left) = budget.checked_sub(1) else {
+        return false;
+    };
+    *budget = left;
+    match dim {
+        TDim::Val(_) | TDim::Sym(_) => true,
+        TDim::Add(terms)
+        | TDim::Mul(terms)
+        | TDim::Broadcast(terms)
+        | TDim::Min(terms)
+        | TDim::Max(terms) => terms.iter().all(|t| has_few_terms(t, budget)),
+        TDim::MulInt(_, inner) | TDim::Div(inner, _) => has_few_terms(inner, budget),
+        TDim::Ge(a, b) | TDim::Eq(a, b) => has_few_terms(a, budget) && has_few_terms(b, budget),
+    }
 }
 
 type Facts = TVec<InferenceFact>;
@@ -67,15 +92,19 @@ impl InferenceOp for Guarded {
         if DEADLINE.get().is_some_and(|end| Instant::now() > end) {
             bail!("shape inference takes too long");
         }
+        let mut budget = MOST_TERMS;
+        if !inputs.iter().all(|f| is_plain(f, &mut budget)) {
+            bail!("sizes are too involved");
+        }
         contained(|| {
-            if inputs.iter().all(|f| f.value.concretize().is_some()) {
-                let inner = &mut self.0;
-                let facts = inner.infer_facts(inputs.clone(), outputs.clone(), observed.clone())?;
-                if grows(&facts.0, &facts.1) {
-                    return Ok(facts);
-                }
+            let inner = &mut self.0;
+            let facts = inner.infer_facts(inputs.clone(), outputs.clone(), observed.clone())?;
+            let known = facts.0.iter().all(|f| f.value.concretize().is_some());
+            if !known || grows(&facts.1) {
+                return Ok(facts);
             }
-            self.0.infer(inputs, outputs, observed)
+            // All over again, and the values as well.
+            inner.infer(inputs, outputs, observed)
         })
     }
 

@@ -8,5 +8,6 @@ mod fixtures;
 
 mod broken;
 mod policies;
+mod residuals;
 mod support;
 mod variants;
