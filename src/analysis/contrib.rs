@@ -65,12 +65,33 @@ fn build(context: &ParsingContext<'_>, node: &pb::NodeProto) -> Built {
     // ONNX Runtime keeps some of its own operators in the default domain.
     let known = TRACT.op_register.0.get(&node.op_type);
     let contrib = OPERATORS.contains(&node.op_type.as_str());
+    check(node)?;
     let ours = contrib && (node.domain == "com.microsoft" || node.op_type == "Attention");
     let (op, closures) = match known {
         Some(builder) if !ours => builder(context, node)?,
         _ => (expand(ShapeOnly::new(node)?), Vec::new()),
     };
     Ok((guard(op), closures))
+}
+
+/// Refuses what tract would compute while it looks for shapes, whatever its size, or count up
+/// to, one by one.
+fn check(node: &pb::NodeProto) -> TractResult<()> {
+    const MOST_AXES: u64 = 64;
+    ensure!(
+        node.op_type != "EyeLike",
+        "its value is computed with its shape"
+    );
+    let axes = node
+        .attribute
+        .iter()
+        .filter(|a| matches!(a.name.as_str(), "axis" | "axes" | "perm"));
+    for attribute in axes {
+        let mut all = attribute.ints.iter().chain([&attribute.i]);
+        let far = all.find(|a| a.unsigned_abs() > MOST_AXES);
+        ensure!(far.is_none(), "{} is {far:?}", attribute.name);
+    }
+    Ok(())
 }
 
 /// An operator that is known by the shapes it makes.
