@@ -392,7 +392,7 @@ fn constants_that_grow_are_left_uncomputed() {
             vec![one.clone(), tensor_i64("p", &[2], &[1 << 45, 1 << 45])],
         ),
         (
-            node("Transpose", &["m"]).with_attr(attr_ints("perm", [7, 0])),
+            node("Transpose", &["m"]).with_attr(attr_ints("perm", &[7, 0])),
             vec![tensor_f32("m", &[1, 1], &[1.0])],
         ),
         (
