@@ -214,6 +214,24 @@ fn adapters_are_told_from_controlnets() {
     assert_eq!(analysis.inputs(InputKind::Residual).count(), residuals);
 }
 
+/// Some exports take sizes of the encoder from the residuals.
+#[test]
+fn residuals_of_every_fixture_are_a_controlnets() {
+    for (name, part) in fixtures::names() {
+        let controlled = fixtures::names().contains(&(name.clone(), "controlnet".to_owned()));
+        if part != "unet" || !controlled {
+            continue;
+        }
+        let (unet, control) = (
+            fixtures::model(&name, "unet"),
+            fixtures::model(&name, "controlnet"),
+        );
+        let taken = analyse(&unet).inputs(InputKind::Residual).count();
+        let given = control.graph.map_or(0, |g| g.output.len());
+        assert_eq!(taken, given, "{name}");
+    }
+}
+
 /// Query, key and value in one tensor of five dimensions, as the runtime's optimiser packs
 /// them for GPUs.
 #[test]

@@ -187,16 +187,30 @@ pub(super) fn refute_residuals(graph: &Graph<'_>, kinds: &mut [InputKind], skips
         if *kind != InputKind::Residual {
             continue;
         }
-        let reached = graph.descendants(&[value]);
-        let mut made = reached
-            .iter()
-            .flat_map(|n| graph.outputs_of(NodeId::new(n)));
-        if made.any(|v| sources.contains(v.index())) {
+        if flows_into(graph, value, &sources) {
             *kind = InputKind::Other;
             changed = true;
         }
     }
     changed
+}
+
+/// Whether what is in `value`, not its size alone, goes into one of `targets`: exports take
+/// sizes from any input.
+fn flows_into(graph: &Graph<'_>, value: ValueId, targets: &BitSet) -> bool {
+    let mut seen = BitSet::new(graph.node_count());
+    let mut todo = vec![value];
+    while let Some(value) = todo.pop() {
+        if targets.contains(value.index()) {
+            return true;
+        }
+        for &node in graph.consumers(value) {
+            if !matches!(graph.op(node), "Shape" | "Size") && seen.insert(node.index()) {
+                todo.extend_from_slice(graph.outputs_of(node));
+            }
+        }
+    }
+    false
 }
 
 /// Whether `value`, or something it is summed from, reaches the main operand.
