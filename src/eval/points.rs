@@ -136,10 +136,15 @@ pub fn grid(policy: Policy, base: &Options, skips: usize) -> Vec<Point> {
             joined(gates(steps, &[5, 10, 15]))
         )],
         Policy::Hgc => {
-            let gates = joined(gates(steps, &[2, 5, 10, 18, 20]));
-            vec![format!(
-                "hgc:gate-step={gates},lambda-inter=0.1|0.15|0.2|0.25|0.3|0.35|0.4|0.45|0.5|0.6"
-            )]
+            let gates = joined(gates(steps, &[2, 5, 10, 15, 18, 20]));
+            vec![
+                format!(
+                    "hgc:gate-step={gates},\
+                     lambda-inter=0.1|0.15|0.2|0.25|0.3|0.35|0.4|0.45|0.5|0.6"
+                ),
+                // Between the two densest, which are far apart.
+                format!("hgc:gate-step={steps},lambda-inter=0.6,lambda-guidance=0.8"),
+            ]
         }
     };
     let parsed = texts.iter().map(|t| parse(t, base).unwrap_or_default());
