@@ -6,6 +6,8 @@
 mod fixtures;
 #[path = "common/twins.rs"]
 mod twins;
+#[path = "common/wrap.rs"]
+mod wrap;
 
 use hgc::analysis::attention::AttentionKind;
 use hgc::analysis::inputs::InputKind;

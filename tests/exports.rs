@@ -5,6 +5,8 @@
 
 #[path = "common/fixtures.rs"]
 mod fixtures;
+#[path = "common/wrap.rs"]
+mod wrap;
 
 use std::collections::HashSet;
 
@@ -15,8 +17,7 @@ use hgc::analysis::{Analysis, Role};
 use hgc::graph::NodeId;
 use hgc::onnx::proto::tensor_shape_proto::{Dimension, dimension::Value as DimValue};
 use hgc::onnx::proto::{
-    GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TensorShapeProto,
-    ValueInfoProto, type_proto,
+    GraphProto, ModelProto, NodeProto, TensorProto, TensorShapeProto, ValueInfoProto, type_proto,
 };
 use hgc::onnx::{attr_int, attr_ints, make_node, tensor_f32, tensor_i64};
 
@@ -356,22 +357,13 @@ fn small(node: Vec<NodeProto>, initializer: Vec<TensorProto>) -> ModelProto {
         name: Some("y".to_owned()),
         ..declare("y", 1, TensorShapeProto::default())
     };
-    let opset = OperatorSetIdProto {
-        version: Some(17),
-        ..OperatorSetIdProto::default()
-    };
-    ModelProto {
-        ir_version: Some(8),
-        opset_import: vec![opset],
-        graph: Some(GraphProto {
-            name: Some("small".to_owned()),
-            node,
-            initializer,
-            output: vec![output],
-            ..GraphProto::default()
-        }),
-        ..ModelProto::default()
-    }
+    wrap::wrap(GraphProto {
+        name: Some("small".to_owned()),
+        node,
+        initializer,
+        output: vec![output],
+        ..GraphProto::default()
+    })
 }
 
 /// A few bytes that ask for all memory, or for what cannot be: an analysis without shapes,
@@ -433,4 +425,15 @@ fn constants_that_grow_are_left_uncomputed() {
         let analysis = analyse(&model);
         assert_eq!(analysis.role, Role::Other, "{what}");
     }
+}
+
+/// Those that stay small are computed: sizes may follow from them.
+#[test]
+fn constants_that_stay_small_are_computed() {
+    let pads = tensor_i64("p", &[2], &[1, 2]);
+    let node = make_node("Pad", "n", ["v", "p"], ["y"]);
+    let model = small(vec![node], vec![tensor_f32("v", &[1], &[1.0]), pads]);
+    let analysis = analyse(&model);
+    let shape = analysis.shapes.get(analysis.graph.outputs()[0]);
+    assert_eq!(shape.map(ToString::to_string).as_deref(), Some("4"));
 }

@@ -1,8 +1,8 @@
 //! Pipeline folders, tokenizers and pictures; what is wrong is named.
 #![allow(clippy::unwrap_used)]
 
-#[path = "common/empty.rs"]
-mod empty;
+#[path = "common/wrap.rs"]
+mod wrap;
 
 use std::fs;
 use std::path::Path;
@@ -111,7 +111,7 @@ fn missing_and_broken_parts_are_named() {
     says("unet/model.onnx");
     put(path, "unet/model.onnx", "");
     says("unet/model.onnx");
-    put(path, "unet/model.onnx", empty::model());
+    put(path, "unet/model.onnx", wrap::empty());
     put(path, "vae_decoder/config.json", "{");
     says("vae_decoder/config.json");
     put(

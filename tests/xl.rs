@@ -5,6 +5,8 @@
 
 #[path = "common/fixtures.rs"]
 mod fixtures;
+#[path = "common/wrap.rs"]
+mod wrap;
 
 use std::fs;
 use std::path::Path;
@@ -13,8 +15,8 @@ use assert_cmd::Command;
 use hgc::engine::{Engine, EngineRequest, SessionOptions};
 use hgc::onnx::proto::tensor_shape_proto::{Dimension, dimension::Value as DimValue};
 use hgc::onnx::proto::{
-    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto,
-    TensorShapeProto, TypeProto, ValueInfoProto, type_proto,
+    AttributeProto, GraphProto, NodeProto, TensorProto, TensorShapeProto, TypeProto,
+    ValueInfoProto, type_proto,
 };
 use hgc::pipeline::{Folder, encode, picture};
 use prost::Message;
@@ -82,16 +84,7 @@ fn integers(name: &str, values: &[i64]) -> AttributeProto {
 }
 
 fn write(folder: &Path, part: &str, graph: GraphProto) {
-    let opset = OperatorSetIdProto {
-        version: Some(17),
-        ..OperatorSetIdProto::default()
-    };
-    let model = ModelProto {
-        ir_version: Some(8),
-        opset_import: vec![opset],
-        graph: Some(graph),
-        ..ModelProto::default()
-    };
+    let model = wrap::wrap(graph);
     put(folder, &format!("{part}/model.onnx"), model.encode_to_vec());
 }
 

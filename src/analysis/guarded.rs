@@ -56,6 +56,30 @@ fn grows(outputs: &[InferenceFact]) -> bool {
     !outputs.iter().all(small)
 }
 
+/// Whether a padded constant stays small, with all of the padding on every axis.
+fn pads_little(inputs: &[InferenceFact]) -> bool {
+    let (Some(padded), Some(pads)) = (inputs.first(), inputs.get(1)) else {
+        return false;
+    };
+    let pads = pads.value.concretize();
+    let total = pads.and_then(|pads| {
+        let pads = pads.cast_to::<i64>().ok()?;
+        let pads = pads.try_as_plain_ram().ok()?;
+        let mut sizes = pads
+            .as_slice::<i64>()
+            .ok()?
+            .iter()
+            .map(|p| p.unsigned_abs());
+        sizes.try_fold(0u64, u64::checked_add)
+    });
+    let dims = padded.shape.concretize();
+    let elements = dims.zip(total).and_then(|(dims, total)| {
+        let mut sizes = dims.iter().map(|d| u64::try_from(d.to_i64().ok()?).ok());
+        sizes.try_fold(1u64, |n, size| n.checked_mul(size?.checked_add(total)?))
+    });
+    elements.is_some_and(|n| n <= LARGEST as u64)
+}
+
 /// Whether sizes are expressions of few terms. Those of sizes that do not fit together double
 /// with every operator.
 fn is_plain(fact: &InferenceFact, budget: &mut usize) -> bool {
@@ -100,10 +124,12 @@ impl InferenceOp for Guarded {
             let inner = &mut self.0;
             let facts = inner.infer_facts(inputs.clone(), outputs.clone(), observed.clone())?;
             let known = facts.0.iter().all(|f| f.value.concretize().is_some());
-            // tract states another size for a padded constant than it computes.
-            let pads = inner.as_op().name().contains("Pad");
-            if !known || pads || grows(&facts.1) {
+            if !known || grows(&facts.1) {
                 return Ok(facts);
+            }
+            // tract states another size for a padded constant than it computes.
+            if inner.as_op().name() == "Pad" && !pads_little(&facts.0) {
+                bail!("a constant is padded to an unreasonable size");
             }
             // All over again, and the values as well.
             inner.infer(inputs, outputs, observed)

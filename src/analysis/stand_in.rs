@@ -72,7 +72,7 @@ impl StandIns {
     /// The tensor under the type that tract is told; both have as many bits.
     pub(super) fn tensor(self, mut tensor: TensorProto) -> TensorProto {
         if tensor.data_type() == BFLOAT16 {
-            let elements = tensor.dims.iter().product::<i64>();
+            let elements = tensor.elem_count().unwrap_or_default();
             let told = self.told(BFLOAT16);
             let width = if told == DOUBLE { 8 } else { 2 };
             // Numbers of a weight decide no shape.

@@ -30,9 +30,6 @@ pub fn parse(text: &str, base: &Options) -> Result<Vec<Point>, String> {
         let Some((key, values)) = pair.split_once('=') else {
             return Err(format!("{text:?}: {pair:?} is not key=value"));
         };
-        if KEYS.contains(&key) && !policy.parameters().contains(&key) {
-            return Err(format!("{text:?}: {policy} has no parameter {key:?}"));
-        }
         let mut next = Vec::new();
         for point in &points {
             for value in values.split('|') {
@@ -44,6 +41,9 @@ pub fn parse(text: &str, base: &Options) -> Result<Vec<Point>, String> {
             }
         }
         points = next;
+        if !policy.parameters().contains(&key) {
+            return Err(format!("{text:?}: {policy} has no parameter {key:?}"));
+        }
     }
     for point in &points {
         let checked = point.options.check();
@@ -51,19 +51,6 @@ pub fn parse(text: &str, base: &Options) -> Result<Vec<Point>, String> {
     }
     Ok(points)
 }
-
-/// Parameters of points; those that all points share are settings of the drawing.
-const KEYS: [&str; 9] = [
-    "cut",
-    "interval",
-    "key-steps",
-    "gate-step",
-    "lambda-inter",
-    "lambda-intra",
-    "lambda-guidance",
-    "reuse",
-    "control-interval",
-];
 
 fn set(options: &mut Options, key: &str, value: &str) -> Result<(), String> {
     let wrong = || format!("{value:?} is no value of {key}");
@@ -83,8 +70,10 @@ fn set(options: &mut Options, key: &str, value: &str) -> Result<(), String> {
             options.key_steps = Some(steps.map_err(|_| wrong())?);
         }
         _ => {
-            let known = KEYS.join(", ");
-            return Err(format!("no parameter {key:?}; there are {known}"));
+            return Err(format!(
+                "no parameter {key:?}; there are cut, interval, key-steps, gate-step, \
+                 lambda-inter, lambda-intra, lambda-guidance, reuse and control-interval"
+            ));
         }
     }
     Ok(())

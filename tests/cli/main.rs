@@ -3,8 +3,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod compile;
-#[path = "../common/empty.rs"]
-mod empty;
 mod eval;
 #[path = "../common/fixtures.rs"]
 mod fixtures;
@@ -16,6 +14,8 @@ mod measure;
 mod plan;
 mod run;
 mod strip;
+#[path = "../common/wrap.rs"]
+mod wrap;
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;

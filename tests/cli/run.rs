@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use image::RgbImage;
 
-use crate::{BAD, empty, hgc};
+use crate::{BAD, hgc, wrap};
 
 /// A pipeline of models that compute nothing and a control image beside it.
 fn pipeline() -> tempfile::TempDir {
@@ -13,7 +13,7 @@ fn pipeline() -> tempfile::TempDir {
     for part in ["text_encoder", "unet", "controlnet", "vae_decoder"] {
         let path = folder.path().join("pipeline").join(part);
         fs::create_dir_all(&path).unwrap();
-        fs::write(path.join("model.onnx"), empty::model()).unwrap();
+        fs::write(path.join("model.onnx"), wrap::empty()).unwrap();
     }
     let scheduler = folder.path().join("pipeline/scheduler");
     fs::create_dir_all(&scheduler).unwrap();

@@ -2,10 +2,12 @@
 
 use hgc::analysis::shapes::declare;
 use hgc::onnx::proto::{
-    GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TensorShapeProto,
-    ValueInfoProto, tensor_shape_proto,
+    GraphProto, ModelProto, NodeProto, TensorProto, TensorShapeProto, ValueInfoProto,
+    tensor_shape_proto,
 };
 use hgc::onnx::{attr_int, attr_ints, make_node, tensor_f32, tensor_i64};
+
+use crate::wrap::wrap;
 
 /// What the rank-3 input does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,16 +75,7 @@ impl Twin {
         graph
             .output
             .push(input("out", &[None, Some(4), Some(16), Some(16)]));
-        let opset = OperatorSetIdProto {
-            version: Some(17),
-            ..OperatorSetIdProto::default()
-        };
-        ModelProto {
-            ir_version: Some(8),
-            opset_import: vec![opset],
-            graph: Some(graph),
-            ..ModelProto::default()
-        }
+        wrap(graph)
     }
 
     fn encoder(&self, graph: &mut GraphProto) {
