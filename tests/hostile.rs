@@ -2,7 +2,7 @@
 
 #![allow(clippy::panic)]
 
-#[path = "common/hostile_cases.rs"]
+#[path = "common/hostile_cases/mod.rs"]
 mod hostile_cases;
 
 use std::error::Error;
@@ -10,7 +10,9 @@ use std::path::Path;
 
 use hgc::onnx::proto::ModelProto;
 use hgc::onnx::{Model, ReadError, make_node, tensor_f32};
-use hostile_cases::{base, branch, cases, neg, put, refer, sparse, value};
+use hostile_cases::cases;
+use hostile_cases::models::{base, branch, neg, refer, sparse, value};
+use hostile_cases::write::put;
 
 #[test]
 fn every_hostile_file_is_refused_by_name_and_reason() -> Result<(), Box<dyn Error>> {

@@ -15,8 +15,10 @@ use super::tensor::Tensor;
 /// A *generation* is a run of evaluations between two resets, at most as many as
 /// the model's schedule has steps. Its first evaluation fixes the shapes of all
 /// inputs and the values of those that cached values depend on; an evaluation that
-/// breaks this is refused without running. A failed or cancelled evaluation ends
-/// the generation. No cache outlives a generation.
+/// breaks this is refused without running, and like a failed or cancelled one it ends
+/// the generation: until [`reset`](CachedSession::reset) every further one is refused,
+/// so that no caller goes on with a prompt that it has replaced. No cache outlives a
+/// generation.
 #[derive(Debug)]
 pub struct CachedSession {
     session: Session,
@@ -138,8 +140,16 @@ impl CachedSession {
 
     fn evaluate(&mut self, given: &[(&str, &Tensor)], step: i64) -> Result<Vec<(String, Tensor)>> {
         self.session.check_inputs(&self.layout.inputs, given)?;
-        self.generation
-            .admit(self.session.file(), &self.layout, given)?;
+        let admitted = self
+            .generation
+            .admit(self.session.file(), &self.layout, given);
+        if let Err(error) = admitted {
+            if let Some(reason) = error.change() {
+                self.forget();
+                self.generation.end(reason);
+            }
+            return Err(error);
+        }
         if self.cancel.is_cancelled() {
             return Err(self.stop(None));
         }

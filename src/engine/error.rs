@@ -345,3 +345,18 @@ pub enum EngineError {
     #[error(transparent)]
     Tensor(#[from] super::tensor::TensorError),
 }
+
+impl EngineError {
+    /// What changed within a generation, if this refuses a change.
+    pub(super) fn change(&self) -> Option<String> {
+        match self {
+            Self::ShapeChanged { name, .. } | Self::ConstantChanged { name, .. } => {
+                Some(format!("input `{name}` changed"))
+            }
+            Self::InputSetChanged { name, .. } => {
+                Some(format!("input `{name}` was not given on every evaluation"))
+            }
+            _ => None,
+        }
+    }
+}

@@ -179,7 +179,7 @@ impl Generation {
     }
 
     /// Refuses an evaluation that would read caches made for something else. The
-    /// generation itself is not touched.
+    /// generation itself is not touched: the caller ends it.
     pub fn admit(&self, file: &str, layout: &Layout, given: &[(&str, &Tensor)]) -> Result<()> {
         let file = || file.to_owned();
         if let Some(reason) = &self.ended {

@@ -10,6 +10,7 @@ mod oracle;
 pub mod pairs;
 mod part;
 pub mod profile;
+mod proofs;
 mod rows;
 mod verdict;
 pub mod verify;

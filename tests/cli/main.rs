@@ -7,7 +7,7 @@ mod eval;
 #[path = "../common/fixtures.rs"]
 mod fixtures;
 mod hostile;
-#[path = "../common/hostile_cases.rs"]
+#[path = "../common/hostile_cases/mod.rs"]
 mod hostile_cases;
 mod inspect;
 mod measure;

@@ -199,14 +199,24 @@ fn size_and_prompt_are_fixed_within_a_generation_only() {
         .run(&[("x", &wide), ("text", &wide_text)])
         .unwrap_err();
     assert!(matches!(error, EngineError::ShapeChanged { .. }), "{error}");
-    let (x, other) = (filled(2, 4, 2.0), filled(2, 2, 7.0));
+    // The generation has ended, whatever is given now.
+    let x = filled(2, 4, 2.0);
+    let text = filled(2, 2, 1.0);
+    let error = session.run(&[("x", &x), ("text", &text)]).unwrap_err();
+    assert!(
+        matches!(&error, EngineError::Poisoned { reason, .. } if reason.contains("`x` changed")),
+        "{error}"
+    );
+    session.reset().unwrap();
+    step(&mut session, 1.0);
+    let other = filled(2, 2, 7.0);
     let error = session.run(&[("x", &x), ("text", &other)]).unwrap_err();
     assert!(
         matches!(&error, EngineError::ConstantChanged { name, .. } if name == "text"),
         "{error}"
     );
-    // A refused evaluation did not run: the generation goes on.
-    assert_eq!(step(&mut session, 2.0), 14.0);
+    let error = session.run(&[("x", &x), ("text", &text)]).unwrap_err();
+    assert!(matches!(error, EngineError::Poisoned { .. }), "{error}");
     session.reset().unwrap();
     let out = session.run(&[("x", &wide), ("text", &wide_text)]).unwrap();
     assert_eq!(out[0].1.to_f32(), [26.0; 12]);
