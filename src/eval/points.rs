@@ -125,14 +125,15 @@ pub fn grid(policy: Policy, base: &Options, skips: usize) -> Vec<Point> {
             joined(gates(steps, &[5, 10, 15]))
         )],
         Policy::Hgc => {
-            let gates = joined(gates(steps, &[2, 5, 10, 15, 18, 20]));
+            let all = joined(gates(steps, &[2, 5, 10, 15, 16, 18, 20]));
+            let late = joined(gates(steps, &[10, 15, 20]));
             vec![
                 format!(
-                    "hgc:gate-step={gates},\
+                    "hgc:gate-step={all},\
                      lambda-inter=0.1|0.15|0.2|0.25|0.3|0.35|0.4|0.45|0.5|0.6"
                 ),
-                // Between the two densest, which are far apart.
-                format!("hgc:gate-step={steps},lambda-inter=0.6,lambda-guidance=0.8"),
+                // Closer to the original for little more compute.
+                format!("hgc:gate-step={late},lambda-inter=0.3|0.5,lambda-intra=1"),
             ]
         }
     };
