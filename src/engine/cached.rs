@@ -145,8 +145,7 @@ impl CachedSession {
             .admit(self.session.file(), &self.layout, given);
         if let Err(error) = admitted {
             if let Some(reason) = error.change() {
-                self.forget();
-                self.generation.end(reason);
+                self.end(reason);
             }
             return Err(error);
         }
@@ -164,19 +163,22 @@ impl CachedSession {
 
     /// Ends the generation after a failure or, without one, a cancellation.
     fn stop(&mut self, failure: Option<Source>) -> EngineError {
-        self.forget();
         let file = self.session.file().to_owned();
         match failure {
             Some(source) if !self.cancel.is_cancelled() => {
-                self.generation
-                    .end(format!("an evaluation failed: {source}"));
+                self.end(format!("an evaluation failed: {source}"));
                 EngineError::Run { file, source }
             }
             _ => {
-                self.generation.end("an evaluation was cancelled");
+                self.end("an evaluation was cancelled");
                 EngineError::Cancelled { file }
             }
         }
+    }
+
+    fn end(&mut self, reason: impl Into<String>) {
+        self.forget();
+        self.generation.end(reason);
     }
 
     fn run_engine(

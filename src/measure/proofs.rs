@@ -5,31 +5,25 @@ use std::path::PathBuf;
 use super::compare::Comparison;
 use super::oracle::Oracle;
 use super::verdict::Check;
-use super::verify::{Proof, borrowed};
+use super::verify::{Outputs, Proof, borrowed};
 use super::{Feeds, MeasureError};
-use crate::engine::{EngineKind, Provider};
+use crate::engine::Tensor;
 
 impl Proof<'_> {
     /// Step 0 and, on other inputs, a forced refresh against the original: on the same inputs a
     /// cache that is read instead would give the same.
     pub(super) fn refresh(&self) -> Result<(Comparison, String), MeasureError> {
-        let feeds = Feeds::new(self.analysis, self.settings.seed, self.plan.steps);
+        let feeds = self.feeds();
         let inputs = feeds.step(0)?;
         let expected = self.original(&inputs)?;
         let mut cached = self.cached(None)?;
         let first = cached.run(&borrowed(&inputs))?;
-        let mut comparison = self.compare(&expected, &first)?;
-        if self.needs_barriers() {
-            comparison.same = self.compare(&self.with_barriers(&inputs)?, &first)?.same;
-        }
+        let mut comparison = self.compare_refresh(&inputs, &expected, &first)?;
         if cached.steps() > 1 {
             let inputs = feeds.step(1)?;
             let forced = cached.run_forced_refresh(&borrowed(&inputs))?;
-            let mut again = self.compare(&self.original(&inputs)?, &forced)?;
-            if self.needs_barriers() {
-                again.same = self.compare(&self.with_barriers(&inputs)?, &forced)?.same;
-            }
-            comparison = comparison.and(again);
+            let expected = self.original(&inputs)?;
+            comparison = comparison.and(self.compare_refresh(&inputs, &expected, &forced)?);
         }
         let detail = format!(
             "all gates on refresh (step 0 and step -1): {}{}, largest difference {:.3e}",
@@ -48,9 +42,28 @@ impl Proof<'_> {
         Ok((comparison, detail))
     }
 
+    /// Compares with the original's outputs; the bits, where it takes them, with those of the
+    /// original behind barriers.
+    fn compare_refresh(
+        &self,
+        inputs: &[(String, Tensor)],
+        expected: &Outputs,
+        found: &Outputs,
+    ) -> Result<Comparison, MeasureError> {
+        let mut comparison = self.compare(expected, found)?;
+        if self.needs_barriers() {
+            comparison.same = self.compare(&self.with_barriers(inputs)?, found)?.same;
+        }
+        Ok(comparison)
+    }
+
+    fn feeds(&self) -> Feeds<'_, '_> {
+        Feeds::new(self.analysis, self.settings.seed, self.plan.steps)
+    }
+
     /// Refresh, then reuse on the same and on changed inputs.
     pub(super) fn reuse(&self) -> Result<(Check, bool), MeasureError> {
-        let feeds = Feeds::new(self.analysis, self.settings.seed, self.plan.steps);
+        let feeds = self.feeds();
         let (inputs, other) = (feeds.step(0)?, feeds.step(1)?);
         let reusing = (1..self.plan.steps).find(|s| !self.layout.reused(*s).is_empty());
         let Some(step) = reusing else {
@@ -114,9 +127,8 @@ impl Proof<'_> {
 
     /// Every output of a generation against the oracle.
     pub(super) fn generation(&self) -> Result<(Check, Comparison, Option<PathBuf>), MeasureError> {
-        let feeds = Feeds::new(self.analysis, self.settings.seed, self.plan.steps);
-        let profiled = self.engine.kind() == EngineKind::OnnxRuntime
-            && self.settings.provider == Provider::Cpu;
+        let feeds = self.feeds();
+        let profiled = self.is_runtime_on_cpu();
         let prefix = profiled.then(|| {
             let unique = format!(
                 "hgc-profile-{}-{}",

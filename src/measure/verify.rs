@@ -187,17 +187,21 @@ impl Proof<'_> {
         shape.is_some_and(|s| s.elem_type != 1) || weights.iter().any(|t| t.data_type() == 10)
     }
 
+    /// ONNX Runtime's CPU provider: its bits are compared, its profile is read.
+    pub(super) fn is_runtime_on_cpu(&self) -> bool {
+        let runtime = self.engine.kind() == EngineKind::OnnxRuntime;
+        runtime && self.settings.provider == Provider::Cpu
+    }
+
     /// Whether results must agree bit by bit: fp32 on ONNX Runtime's CPU provider.
     fn is_exact(&self) -> bool {
-        let runtime = self.engine.kind() == EngineKind::OnnxRuntime;
-        runtime && self.settings.provider == Provider::Cpu && !self.half_precision()
+        self.is_runtime_on_cpu() && !self.half_precision()
     }
 
     /// Whether bits are compared with the original behind barriers: fp16 on ONNX
     /// Runtime's CPU provider.
     pub(super) fn needs_barriers(&self) -> bool {
-        let runtime = self.engine.kind() == EngineKind::OnnxRuntime;
-        runtime && self.settings.provider == Provider::Cpu && self.half_precision()
+        self.is_runtime_on_cpu() && self.half_precision()
     }
 
     fn holds_only(&self) -> bool {

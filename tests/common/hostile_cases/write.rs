@@ -27,7 +27,7 @@ pub fn put(dir: &Path, model: &ModelProto) -> PathBuf {
 }
 
 /// The base model, changed.
-pub(super) fn edit(change: fn(&mut ModelProto)) -> impl Fn(&Path) -> PathBuf {
+pub(super) fn edit(change: impl Fn(&mut ModelProto)) -> impl Fn(&Path) -> PathBuf {
     move |dir| {
         let mut model = base();
         change(&mut model);
@@ -36,63 +36,40 @@ pub(super) fn edit(change: fn(&mut ModelProto)) -> impl Fn(&Path) -> PathBuf {
 }
 
 /// The base model with its graph changed.
-pub(super) fn main(change: fn(&mut GraphProto)) -> impl Fn(&Path) -> PathBuf {
-    move |dir| {
-        let mut model = base();
-        change(model.graph.get_or_insert_default());
-        put(dir, &model)
-    }
+pub(super) fn main(change: impl Fn(&mut GraphProto)) -> impl Fn(&Path) -> PathBuf {
+    edit(move |model| change(model.graph.get_or_insert_default()))
 }
 
 /// The base model with its weight changed.
-pub(super) fn weight(change: fn(&mut TensorProto)) -> impl Fn(&Path) -> PathBuf {
-    move |dir| {
-        let mut model = base();
-        change(&mut model.graph.get_or_insert_default().initializer[0]);
-        put(dir, &model)
-    }
+pub(super) fn weight(change: impl Fn(&mut TensorProto)) -> impl Fn(&Path) -> PathBuf {
+    main(move |graph| change(&mut graph.initializer[0]))
 }
 
 /// The base model with a weight of `len` elements of this type.
 pub(super) fn typed(
     dtype: DataType,
     len: i64,
-    change: fn(&mut TensorProto),
+    change: impl Fn(&mut TensorProto),
 ) -> impl Fn(&Path) -> PathBuf {
-    move |dir| {
-        let mut tensor = TensorProto {
+    weight(move |tensor| {
+        *tensor = TensorProto {
             name: Some("w".into()),
             data_type: Some(dtype as i32),
             dims: vec![len],
             ..TensorProto::default()
         };
-        change(&mut tensor);
-        let mut model = base();
-        model.graph.get_or_insert_default().initializer = vec![tensor];
-        put(dir, &model)
-    }
+        change(tensor);
+    })
 }
 
 /// The base model with its weight outside.
 pub(super) fn outside(entries: &'static [(&str, &str)]) -> impl Fn(&Path) -> PathBuf {
-    move |dir| {
-        let mut model = base();
-        refer(
-            &mut model.graph.get_or_insert_default().initializer[0],
-            entries,
-        );
-        put(dir, &model)
-    }
+    weight(move |tensor| refer(tensor, entries))
 }
 
 /// The base model with its weight at `location`.
 pub(super) fn at(location: &'static str) -> impl Fn(&Path) -> PathBuf {
-    move |dir| {
-        let mut model = base();
-        let weight = &mut model.graph.get_or_insert_default().initializer[0];
-        refer(weight, &[("location", location)]);
-        put(dir, &model)
-    }
+    weight(move |tensor| refer(tensor, &[("location", location)]))
 }
 
 /// A file that ends within its last field: after one `part` of it, or a byte early for 1.
@@ -113,23 +90,25 @@ pub(super) fn cut(dir: &Path, part: usize) -> PathBuf {
 }
 
 pub(super) fn not_utf8(dir: &Path) -> PathBuf {
-    let mut bytes = base().encode_to_vec();
-    let at = bytes
-        .windows(3)
-        .position(|w| w == b"sum")
-        .expect("the node is called sum");
+    let (mut bytes, at) = node_name();
     bytes[at] = 0xff;
     put_bytes(dir, &bytes)
 }
 
 pub(super) fn inner_length(dir: &Path) -> PathBuf {
-    let mut bytes = base().encode_to_vec();
+    let (mut bytes, at) = node_name();
+    bytes[at - 1] = 0x7f;
+    put_bytes(dir, &bytes)
+}
+
+/// The base model, and where the name of its node begins, after its length.
+fn node_name() -> (Vec<u8>, usize) {
+    let bytes = base().encode_to_vec();
     let at = bytes
         .windows(3)
         .position(|w| w == b"sum")
         .expect("the node is called sum");
-    bytes[at - 1] = 0x7f;
-    put_bytes(dir, &bytes)
+    (bytes, at)
 }
 
 pub(super) fn unknown_field(dir: &Path) -> PathBuf {
