@@ -45,6 +45,11 @@ pub fn parse(text: &str, base: &Options) -> Result<Vec<Point>, String> {
             return Err(format!("{text:?}: {policy} has no parameter {key:?}"));
         }
     }
+    if policy == Policy::Hgc && rest.contains("key-steps") && rest.contains("lambda-inter") {
+        return Err(format!(
+            "{text:?}: key-steps stands in place of lambda-inter; leave one out"
+        ));
+    }
     for point in &points {
         let checked = point.options.check();
         checked.map_err(|e| format!("{:?}: {e}", point.label))?;
@@ -107,13 +112,9 @@ pub fn grid(policy: Policy, base: &Options, skips: usize) -> Vec<Point> {
             let mut early = published.clone();
             early.retain(|s| *s <= steps / 4);
             let lists = even.chain([published, early]);
-            let list = |steps: Vec<usize>| {
-                let texts: Vec<String> = steps.iter().map(ToString::to_string).collect();
-                texts.join("+")
-            };
             vec![format!(
                 "faster-diffusion:key-steps={}",
-                joined(lists.map(list))
+                joined(lists.map(|steps| list(&steps)))
             )]
         }
         Policy::TGate => vec![format!(
@@ -134,6 +135,12 @@ pub fn grid(policy: Policy, base: &Options, skips: usize) -> Vec<Point> {
                 ),
                 // Closer to the original for little more compute.
                 format!("hgc:gate-step={late},lambda-inter=0.3|0.5,lambda-intra=1"),
+                // Few refreshes and a gate step well before the end: less dense at the end.
+                format!(
+                    "hgc:gate-step={},key-steps={},lambda-intra=1",
+                    joined(gates(steps, &[15])),
+                    list(&scaled(steps, &[0, 1, 4, 8, 12, 15]))
+                ),
             ]
         }
     };
@@ -141,12 +148,24 @@ pub fn grid(policy: Policy, base: &Options, skips: usize) -> Vec<Point> {
     parsed.flatten().collect()
 }
 
+/// Steps that are to all steps as `of_twenty` to 20.
+fn scaled(steps: usize, of_twenty: &[usize]) -> Vec<usize> {
+    let mut scaled: Vec<usize> = of_twenty.iter().map(|n| n * steps / 20).collect();
+    scaled.dedup();
+    scaled
+}
+
 /// Gate steps that are to all steps as `of_twenty` to 20.
 fn gates(steps: usize, of_twenty: &[usize]) -> Vec<usize> {
-    let mut gates: Vec<usize> = of_twenty.iter().map(|n| n * steps / 20).collect();
+    let mut gates = scaled(steps, of_twenty);
     gates.retain(|g| *g > 0);
-    gates.dedup();
     gates
+}
+
+/// Steps as `key-steps` takes them.
+fn list(steps: &[usize]) -> String {
+    let texts: Vec<String> = steps.iter().map(ToString::to_string).collect();
+    texts.join("+")
 }
 
 fn joined<T: ToString>(values: impl IntoIterator<Item = T>) -> String {
@@ -191,6 +210,7 @@ mod tests {
             ("hgc:lambda-inter=x", "no value"),
             ("hgc:lambda-inter=3", "from 0 to 1"),
             ("tgate:gate-step", "not key=value"),
+            ("hgc:key-steps=0+3,lambda-inter=0.3", "leave one out"),
             ("faster-diffusion:key-steps=99", "the last step is 19"),
         ] {
             let error = parse(text, &base).err().unwrap_or_default();

@@ -33,6 +33,25 @@ fn the_grid_shows_steps_and_gates() {
 }
 
 #[test]
+fn refresh_steps_can_be_given() {
+    let (unet, controlnet) = (stored("unet"), stored("controlnet"));
+    let words = pair(&unet, &controlnet);
+    let options = format!("--steps 6 --key-steps 2,5 --gate-step 5 {SMALL}");
+    let text = hgc("plan", &words, &options).ok();
+    for part in [
+        "key-steps 0,2,5",
+        "guidance                    FHFHHU",
+        "unet deep                   R.R..R",
+        "controlnet control          R.R..R",
+    ] {
+        assert!(text.contains(part), "no {part:?} in:\n{text}");
+    }
+    assert!(!text.contains("lambda-inter"), "{text}");
+    let both = format!("{options} --lambda-inter 0.3");
+    hgc("plan", &words, &both).fails(BAD, &["--lambda-inter", "--key-steps"]);
+}
+
+#[test]
 fn json_has_costs_by_step() {
     let options = format!("--steps 6 --policy deepcache --format json {SMALL}");
     let report = hgc("plan", &[stored("unet")], &options).json();

@@ -112,18 +112,21 @@ fn gpu_operators_compile_and_strip() {
 /// What a variant changes.
 type Change = fn(&mut Options);
 
-/// Control that switches off mid-generation, the other order of halves, no gate step, a
-/// refresh of half the batch, a sparser ControlNet, forecasts: each changes what the graph
-/// must do.
+/// Control that switches off mid-generation, the other order of halves, no gate step, given
+/// refresh steps, a refresh of half the batch, a sparser ControlNet, forecasts: each changes
+/// what the graph must do.
 #[test]
 fn options_of_hgc() {
-    let variants: [(&str, Change); 7] = [
+    let variants: [(&str, Change); 8] = [
         ("control", |o| {
             (o.control_start, o.control_end) = (0.25, 0.7);
             o.reuse = Reuse::Linear;
         }),
         ("first", |o| o.prompted = Some(hgc::plan::Prompted::First)),
         ("no gate", |o| o.gate_step = Some(o.steps)),
+        ("given", |o| {
+            (o.steps, o.key_steps) = (6, Some(vec![0, 3, 4]));
+        }),
         ("half", |o| {
             (o.steps, o.lambda_inter, o.lambda_guidance) = (8, 0.6, 0.5)
         }),

@@ -45,8 +45,9 @@ struct Given {
     /// deepcache: steps from one refresh to the next [default: 3]
     #[arg(long, conflicts_with = "plan")]
     interval: Option<usize>,
-    /// faster-diffusion: steps on which the encoder runs [default: the published ones]
-    #[arg(long, value_delimiter = ',', conflicts_with = "plan")]
+    /// faster-diffusion: steps on which the encoder runs [default: the published ones]; hgc:
+    /// steps on which deeper blocks refresh, in place of --lambda-inter
+    #[arg(long, value_delimiter = ',', conflicts_with_all = ["plan", "lambda_inter"])]
     key_steps: Option<Vec<usize>>,
     /// Step from which guidance is fused; the number of steps for never [default: nine tenths
     /// of the steps with hgc, half with tgate and hgc-paper]

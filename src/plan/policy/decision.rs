@@ -132,7 +132,10 @@ impl Given<'_> {
 
     fn hgc(&self) -> Decision {
         let options = self.options;
-        let at = shares::inter(options.steps, options.lambda_inter);
+        let at = match options.key_steps {
+            Some(_) => options.key_steps(),
+            None => shares::inter(options.steps, options.lambda_inter),
+        };
         let deep = self.refresh(&at);
         Decision {
             guidance: self.held_then_fused(&deep),

@@ -299,18 +299,17 @@ fn parameters(policy: Policy, options: &Options, cut: Option<usize>) -> BTreeMap
             put("interval", options.interval.to_string());
         }
         Policy::FasterDiffusion => {
-            let steps: Vec<_> = options
-                .key_steps()
-                .iter()
-                .map(ToString::to_string)
-                .collect();
-            put("key-steps", steps.join(","));
+            put("key-steps", listed(&options.key_steps()));
         }
         Policy::TGate => {
             put("gate-step", options.gate_or_middle().to_string());
         }
         Policy::HgcPaper | Policy::Hgc => {
-            put("lambda-inter", options.lambda_inter.to_string());
+            if policy == Policy::Hgc && options.key_steps.is_some() {
+                put("key-steps", listed(&options.key_steps()));
+            } else {
+                put("lambda-inter", options.lambda_inter.to_string());
+            }
             put("lambda-intra", options.lambda_intra.to_string());
             put("control-interval", options.control_interval.to_string());
             if policy == Policy::HgcPaper {
@@ -323,4 +322,9 @@ fn parameters(policy: Policy, options: &Options, cut: Option<usize>) -> BTreeMap
         }
     }
     found
+}
+
+fn listed(steps: &[usize]) -> String {
+    let steps: Vec<_> = steps.iter().map(ToString::to_string).collect();
+    steps.join(",")
 }

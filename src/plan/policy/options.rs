@@ -82,6 +82,7 @@ impl Policy {
             ],
             Self::Hgc => &[
                 "cut",
+                "key-steps",
                 "gate-step",
                 "lambda-inter",
                 "lambda-intra",
@@ -125,7 +126,8 @@ pub struct Options {
     pub cut: Option<usize>,
     /// Steps from one refresh to the next (`deepcache`).
     pub interval: usize,
-    /// Steps on which the encoder runs (`faster-diffusion`).
+    /// Steps on which the encoder runs (`faster-diffusion`), or on which the deeper blocks
+    /// refresh, in place of `lambda_inter` (`hgc`).
     pub key_steps: Option<Vec<usize>>,
     /// Step from which guidance is fused; the number of steps for never.
     pub gate_step: Option<usize>,
@@ -242,8 +244,8 @@ impl Options {
         }
     }
 
-    /// Key steps of `faster-diffusion`: those given, or the published ones for 50
-    /// steps brought to this number.
+    /// Key steps: those given with step 0, or the published ones of `faster-diffusion` for
+    /// 50 steps brought to this number.
     #[must_use]
     pub fn key_steps(&self) -> Vec<usize> {
         const PUBLISHED: [usize; 9] = [0, 1, 2, 3, 5, 10, 15, 25, 35];
