@@ -10,12 +10,12 @@ mod twins;
 mod wrap;
 
 use hgc::analysis::attention::AttentionKind;
-use hgc::analysis::inputs::InputKind;
-use hgc::analysis::shapes::Sizes;
+use hgc::analysis::inputs::{InputKind, declared_shape};
+use hgc::analysis::shapes::{Sizes, declare};
 use hgc::analysis::{Analysis, Role, invariant};
-use hgc::onnx::proto::ModelProto;
+use hgc::onnx::proto::{ModelProto, tensor_shape_proto};
 use sha2::{Digest, Sha256};
-use twins::{Cross, Twin};
+use twins::{Beside, Cross, Twin};
 
 const SIZES: Sizes = Sizes {
     batch: 1,
@@ -303,4 +303,81 @@ fn an_input_that_multiplies_a_map_is_no_residual() {
     }
     .model();
     assert_eq!(kinds(&analyse(&model))[3], InputKind::Other);
+}
+
+#[test]
+fn attentions_that_are_added_have_one_result() {
+    let outputs = |beside: Beside| {
+        let model = Twin {
+            beside,
+            ..Twin::default()
+        }
+        .model();
+        let analysis = analyse(&model);
+        let found = analysis.attention.iter();
+        let named = found.map(|a| (a.kind, analysis.graph.name(a.output).to_owned()));
+        named.collect::<Vec<_>>()
+    };
+    use AttentionKind::{Cross, SelfAttention};
+    let named = |kind, name: &str| (kind, name.to_owned());
+    let (first, second) = ("attended", "beside.attended");
+    assert_eq!(
+        outputs(Beside::Picture),
+        [named(Cross, "projected"), named(Cross, "projected")]
+    );
+    // Of text and latent only the first may be kept.
+    assert_eq!(
+        outputs(Beside::Latent),
+        [named(Cross, first), named(SelfAttention, second)]
+    );
+}
+
+#[test]
+fn a_timestep_may_be_a_matrix_of_one_column() {
+    for (columns, kind, role) in [
+        (1, InputKind::Timestep, Role::Unet),
+        // Sizes of a picture, it may be, but no pooled text says so.
+        (8, InputKind::Other, Role::Other),
+    ] {
+        let model = Twin {
+            time_columns: Some(columns),
+            ..Twin::default()
+        }
+        .model();
+        let analysis = analyse(&model);
+        assert_eq!(
+            (kinds(&analysis)[1], analysis.role),
+            (kind, role),
+            "{columns}"
+        );
+        assert_eq!(analysis.unrecognised().is_some(), role == Role::Other);
+    }
+}
+
+#[test]
+fn a_mask_is_as_long_as_the_text_whose_axis_it_shares() {
+    let mut model = fixtures::model("sd15-ts17", "unet");
+    let graph = model.graph.as_mut().unwrap();
+    let text = graph
+        .input
+        .iter()
+        .find(|i| i.name() == "encoder_hidden_states");
+    let mut shape = declared_shape(text.unwrap()).unwrap().clone();
+    shape.dim.truncate(2);
+    let other = {
+        let mut other = shape.clone();
+        let name = tensor_shape_proto::dimension::Value::DimParam("unheard_of".to_owned());
+        other.dim[1].value = Some(name);
+        other
+    };
+    graph.input.push(declare("mask", 1, shape));
+    graph.input.push(declare("other", 1, other));
+    let analysis = analyse(&model);
+    let dims = |name: &str| {
+        let value = analysis.graph.value(name).unwrap();
+        let shape = analysis.shapes.get(value)?;
+        Some(shape.dims.iter().map(|d| d.at(2)).collect::<Vec<_>>())
+    };
+    assert_eq!(dims("mask"), Some(vec![2, analysis.sizes.tokens]));
+    assert_eq!(dims("other"), None);
 }

@@ -37,7 +37,9 @@ pub struct Attention {
 #[must_use]
 pub fn find(graph: &Graph<'_>, depends: &[Kinds]) -> Vec<Attention> {
     let finder = Finder { graph, depends };
-    graph.nodes().filter_map(|node| finder.at(node)).collect()
+    let mut found: Vec<Attention> = graph.nodes().filter_map(|node| finder.at(node)).collect();
+    finder.join(&mut found);
+    found
 }
 
 struct Operands {
@@ -67,6 +69,25 @@ impl Finder<'_, '_> {
             core: operands.core,
             output,
         })
+    }
+
+    /// Cross-attentions whose results are added before the output projection (of text and
+    /// of a picture, in an IP-Adapter) have one result: that of the projection.
+    fn join(&self, found: &mut [Attention]) {
+        let is_cross = |a: &Attention| a.kind == AttentionKind::Cross;
+        for node in self.graph.nodes().filter(|n| self.graph.op(*n) == "Add") {
+            let inputs = self.graph.inputs_of(node);
+            let made = |v: &ValueId| found.iter().any(|a| is_cross(a) && a.output == *v);
+            let (Some(sum), true) = (self.graph.output_of(node), inputs.iter().all(made)) else {
+                continue;
+            };
+            let inputs = inputs.to_vec();
+            for attention in found.iter_mut().filter(|a| is_cross(a)) {
+                if inputs.contains(&attention.output) {
+                    attention.output = self.projected(sum);
+                }
+            }
+        }
     }
 
     fn kind(&self, operands: &Operands) -> Option<AttentionKind> {

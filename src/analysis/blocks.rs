@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use crate::graph::{BitSet, Graph, NodeId, ValueId};
 
 use super::attention::Attention;
-use super::strides::conv_stride;
+use super::strides::{conv_stride, is_conv};
 use super::trunk::Trunk;
 
 /// Part of the network that a block lies in.
@@ -162,12 +162,7 @@ fn classify(graph: &Graph<'_>, group: &[NodeId], cores: &BitSet) -> Step {
     let convs: Vec<NodeId> = group
         .iter()
         .copied()
-        .filter(|n| {
-            matches!(
-                graph.op(*n),
-                "Conv" | "FusedConv" | "NhwcConv" | "QLinearConv"
-            )
-        })
+        .filter(|n| is_conv(graph, *n))
         .collect();
     let any = |ops: &[&str]| group.iter().any(|n| ops.contains(&graph.op(*n)));
     if group.iter().any(|n| cores.contains(n.index())) {

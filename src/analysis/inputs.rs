@@ -10,7 +10,7 @@ use crate::onnx::proto::{TensorShapeProto, ValueInfoProto, tensor_shape_proto, t
 pub enum InputKind {
     /// The noisy latent, `[B, C, H, W]`.
     Latent,
-    /// The timestep, scalar, `[1]` or `[B]`.
+    /// The timestep, scalar, `[1]`, `[B]` or `[B, 1]`; a noise level is one as well.
     Timestep,
     /// Encoded prompt, `[B, tokens, width]`.
     Text,
@@ -124,6 +124,9 @@ pub fn classify(graph: &Graph<'_>) -> Vec<InputKind> {
         .iter()
         .map(|&v| match (rank_of(v), float(v)) {
             (Some(0 | 1), _) if flow.reaches_sinusoid(v) => InputKind::Timestep,
+            (Some(2), _) if columns(v) == Some(1) && flow.reaches_sinusoid(v) => {
+                InputKind::Timestep
+            }
             (Some(0 | 1), true) if flow.scales_data(v) => InputKind::ControlScale,
             // One column: a scale for each ControlNet.
             (Some(2), true) if columns(v) == Some(1) && flow.scales_data(v) => {
@@ -231,8 +234,8 @@ impl Flow<'_, '_> {
         }
     }
 
-    /// A pooled text must be joined with sinusoids of the time ids, a guidance
-    /// embedding must be projected and added to those of the timestep.
+    /// A pooled text must be joined with sinusoids of the time ids, and the other way
+    /// round; a guidance embedding must be projected and added to those of the timestep.
     fn confirm_vectors(&self, kinds: &mut [InputKind]) {
         let graph = self.graph;
         let of = |kind: InputKind, kinds: &[InputKind]| -> Vec<ValueId> {
@@ -264,6 +267,12 @@ impl Flow<'_, '_> {
                 _ => true,
             };
             if !confirmed {
+                *kind = InputKind::Other;
+            }
+        }
+        // Sinusoids of several numbers may be of anything; with a pooled text they are sizes.
+        if !kinds.contains(&InputKind::PooledText) {
+            for kind in kinds.iter_mut().filter(|k| **k == InputKind::TimeIds) {
                 *kind = InputKind::Other;
             }
         }

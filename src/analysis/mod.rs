@@ -233,7 +233,8 @@ impl<'m> Analysis<'m> {
     }
 
     fn find_role(&self) -> Role {
-        let timed = self.input(InputKind::Timestep).is_some();
+        // A noise level beside the timestep is another one.
+        let timed = self.inputs(InputKind::Timestep).next().is_some();
         let latent = self.input(InputKind::Latent);
         if !timed || latent.is_none() {
             return Role::Other;
@@ -256,6 +257,25 @@ impl<'m> Analysis<'m> {
             Role::Controlnet
         } else {
             Role::Other
+        }
+    }
+
+    /// What a graph of the role [`Role::Other`] lacks to have another one.
+    #[must_use]
+    pub fn unrecognised(&self) -> Option<&'static str> {
+        if self.role != Role::Other {
+            None
+        } else if self.inputs(InputKind::Latent).next().is_none() {
+            Some("no one input is a latent, four-dimensional and read by a convolution")
+        } else if self.inputs(InputKind::Timestep).next().is_none() {
+            Some("no input is a timestep, whose sines and cosines are taken")
+        } else if self.inputs(InputKind::ControlImage).next().is_none() {
+            Some(
+                "it has neither skip connections from an encoder to a decoder nor a control image \
+                 beside the latent",
+            )
+        } else {
+            Some("it has no skip connections, and a ControlNet would have several outputs")
         }
     }
 

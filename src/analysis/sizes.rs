@@ -5,6 +5,8 @@
 //! the latent and that place: an export may take sizes it needs early from any of
 //! its inputs, so inference cannot wait for theirs.
 
+use std::collections::HashMap;
+
 use super::dims::{Dim, Shape};
 use super::inputs::{Flow, InputKind, declared_shape, dim_param, fixed_dim};
 use super::strides::{control_factor, strides};
@@ -66,13 +68,16 @@ struct Latent<'m> {
     height: i64,
     width: i64,
     tokens: i64,
+    /// Names of open dimensions whose size is known: an attention mask has the text's.
+    names: HashMap<&'m str, i64>,
 }
 
 impl InputDims {
     pub(super) fn new(graph: &Graph<'_>, kinds: &[InputKind], sizes: Sizes) -> Self {
         let latent = (0..kinds.len()).find(|&i| kinds[i] == InputKind::Latent);
         let latent = latent.map(|i| graph.inputs()[i]);
-        let known = Latent::of(graph, latent, sizes);
+        let mut known = Latent::of(graph, latent, sizes);
+        known.learn_names(graph, kinds);
         let strides = latent.map(|l| strides(graph, l));
         let dims = graph.inputs().iter().zip(kinds).map(|(&value, &kind)| {
             let declared = graph.input_info(value).and_then(declared_shape)?;
@@ -150,7 +155,34 @@ impl<'m> Latent<'m> {
             height: spatial(2, sizes.height),
             width: spatial(3, sizes.width),
             tokens: limited(sizes.tokens),
+            names: HashMap::new(),
         }
+    }
+
+    /// Learns what the open dimensions of latent and text are called. A name that would
+    /// stand for two sizes tells nothing.
+    fn learn_names(&mut self, graph: &Graph<'m>, kinds: &[InputKind]) {
+        let mut said: Vec<(&str, i64)> = Vec::new();
+        for (&value, kind) in graph.inputs().iter().zip(kinds) {
+            let Some(shape) = graph.input_info(value).and_then(declared_shape) else {
+                continue;
+            };
+            let sizes: &[(usize, i64)] = match kind {
+                InputKind::Latent => &[(2, self.height), (3, self.width)],
+                InputKind::Text => &[(1, self.tokens)],
+                _ => &[],
+            };
+            for &(axis, size) in sizes {
+                let name = dim_param(shape, axis).filter(|n| !n.is_empty());
+                said.extend(name.map(|n| (n, size)));
+            }
+        }
+        let clear = |name: &str, size: i64| {
+            let mut same = said.iter().filter(|(n, _)| *n == name);
+            Some(name) != self.batch_name && same.all(|(_, s)| *s == size)
+        };
+        let names = said.iter().copied().filter(|(n, s)| clear(n, *s));
+        self.names = names.collect();
     }
 
     /// Declared dimensions, the open ones set as far as they can be told. `size` is
@@ -168,7 +200,9 @@ impl<'m> Latent<'m> {
                 .is_some_and(|b| dim_param(declared, axis) == Some(b));
             // A name is needed off the leading axis, and for a vector, which may as
             // well have one element.
-            if self.symbolic && (named_batch || (axis == 0 && (2..5).contains(&rank))) {
+            let sized = dim_param(declared, axis).is_some_and(|n| self.names.contains_key(n));
+            let leading = axis == 0 && (2..5).contains(&rank) && !sized;
+            if self.symbolic && (named_batch || leading) {
                 return Some(Dim::batch());
             }
             match (kind, size) {
@@ -182,7 +216,12 @@ impl<'m> Latent<'m> {
                 {
                     Some(Dim::fixed(1))
                 }
-                _ => None,
+                _ => {
+                    let name = dim_param(declared, axis);
+                    name.and_then(|n| self.names.get(n))
+                        .copied()
+                        .map(Dim::fixed)
+                }
             }
         };
         let dim = |axis| {

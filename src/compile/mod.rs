@@ -25,9 +25,9 @@ pub enum CompileError {
     #[error("cannot analyse {file}")]
     Analysis { file: String, source: AnalysisError },
     #[error("{file} is {found}; give a UNet, or a UNet with ControlNets merged into it, first")]
-    NotUnet { file: String, found: &'static str },
-    #[error("{file} is {found}, not a ControlNet; --controlnet takes ControlNets only")]
-    NotControlNet { file: String, found: &'static str },
+    NotUnet { file: String, found: String },
+    #[error("{file} is {found}; --controlnet takes ControlNets only")]
+    NotControlNet { file: String, found: String },
     #[error("{file} is compiled already; give the original, or `hgc strip` it first")]
     Compiled { file: String },
     #[error("{controlnet} gives {given} residuals, but {unet} takes {taken}; they are not a pair")]
@@ -108,7 +108,7 @@ impl<'m> Session<'m> {
                         source,
                     }
                 })?;
-            let found = kind(analysis.role);
+            let found = kind(&analysis);
             match (i, analysis.role) {
                 (0, Role::Unet | Role::Merged) => {}
                 (0, _) => return Err(CompileError::NotUnet { file, found }),
@@ -348,11 +348,14 @@ impl<'m> Session<'m> {
     }
 }
 
-fn kind(role: Role) -> &'static str {
-    match role {
-        Role::Unet => "a UNet",
-        Role::Controlnet => "a ControlNet",
-        Role::Merged => "a UNet with merged ControlNets",
-        Role::Other => "not recognised as part of a diffusion UNet or ControlNet",
+fn kind(analysis: &Analysis<'_>) -> String {
+    match analysis.role {
+        Role::Unet => "a UNet".to_owned(),
+        Role::Controlnet => "a ControlNet".to_owned(),
+        Role::Merged => "a UNet with merged ControlNets".to_owned(),
+        Role::Other => format!(
+            "not recognised as a diffusion UNet or ControlNet: {}",
+            analysis.unrecognised().unwrap_or("nothing in it is known")
+        ),
     }
 }

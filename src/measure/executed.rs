@@ -60,11 +60,16 @@ impl Proof<'_> {
                 } else {
                     "UNet"
                 };
-                let told = match ledger.anonymous {
-                    0 => String::new(),
-                    n => format!(" ({n} nodes that share their names are not told apart)"),
-                };
-                format!("{kind}: on every step just the planned nodes and MACs ran{told}")
+                let mut told = format!("{kind}: on every step just the planned nodes and MACs ran");
+                if ledger.anonymous > 0 {
+                    let n = ledger.anonymous;
+                    told += &format!(" ({n} nodes that share their names are not told apart)");
+                }
+                if !ledger.uncounted.is_empty() {
+                    let n = ledger.uncounted.len();
+                    told += &format!(" ({n} nodes of unknown shape have no MACs to compare)");
+                }
+                told
             }
         };
         Ok(Check {

@@ -1,6 +1,6 @@
 //! What ran, from ONNX Runtime's own profile.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 
 use serde::Deserialize;
@@ -95,6 +95,9 @@ pub struct Ledger<'a, 'm> {
     by_name: HashMap<String, NodeId>,
     /// Original nodes whose name is shared cannot be told apart in a profile.
     pub anonymous: usize,
+    /// Multiplying nodes of unknown shape: the plan has no MACs for them, so what the profile
+    /// has does not count either.
+    pub uncounted: BTreeSet<NodeId>,
 }
 
 /// What an original node is called in the rewritten model.
@@ -120,6 +123,7 @@ impl<'a, 'm> Ledger<'a, 'm> {
             analysis,
             by_name,
             anonymous,
+            uncounted: analysis.uncounted().into_iter().collect(),
         }
     }
 
@@ -155,6 +159,9 @@ impl<'a, 'm> Ledger<'a, 'm> {
         let (Some(node), Some(output)) = (node, output) else {
             return Macs::default();
         };
+        if self.uncounted.contains(&node) {
+            return Macs::default();
+        }
         let shape = |i: usize| {
             execution
                 .inputs

@@ -10,7 +10,7 @@ use prost::Message;
 use super::external::folder_of;
 use super::map::map_file;
 use super::proto::ModelProto;
-use super::validate::{ValidateError, validate};
+use super::validate::{GraphError, ValidateError, sort, validate};
 use super::walk::each_tensor;
 use super::wire::{self, Outline};
 
@@ -161,10 +161,21 @@ impl Model {
 
     /// Checks a model made in memory as if it were the file at `path`.
     ///
+    /// ONNX wants nodes in topological order, but runtimes do not mind, and converters to half
+    /// precision append the casts that they add: such a graph is brought into order.
+    ///
     /// # Errors
     /// If the model is wrong in itself.
-    pub fn from_proto(proto: ModelProto, path: &Path) -> Result<Self, ReadError> {
-        validate(&proto, path)?;
+    pub fn from_proto(mut proto: ModelProto, path: &Path) -> Result<Self, ReadError> {
+        let mut checked = validate(&proto, path);
+        if let (Err(ValidateError::Graph(GraphError::Unsorted { .. })), Some(graph)) =
+            (&checked, &mut proto.graph)
+        {
+            tracing::info!("the nodes of {} are not in order; sorted", path.display());
+            sort(&mut graph.node);
+            checked = validate(&proto, path);
+        }
+        checked?;
         Ok(Self {
             proto,
             path: path.to_owned(),

@@ -51,6 +51,13 @@ impl Step<'_> {
                         Tensor::from_f32_as(info.dtype, residual.shape(), &residual.to_f32())?
                     }
                 }
+                // The second would be a noise level, which no sampler here gives.
+                InputKind::Timestep if network.of_kind(InputKind::Timestep).count() > 1 => {
+                    return Err(PipelineError::UnknownInput {
+                        file: file.to_owned(),
+                        name: info.name.clone(),
+                    });
+                }
                 _ => self.one(info, *kind, file)?,
             };
             feeds.push((info.name.clone(), tensor));
@@ -99,11 +106,13 @@ impl Step<'_> {
     /// Integer models count trained steps, so fractions are cut off.
     #[allow(clippy::cast_possible_truncation)]
     fn time(&self, info: &ValueInfo) -> Result<Tensor, PipelineError> {
-        let shape: Vec<usize> = match info.dims.first() {
-            None => Vec::new(),
-            Some(Dim::Fixed(1)) => vec![1],
-            Some(_) => vec![self.shape[0]],
+        // `[B, 1]` in some exports.
+        let size = |(axis, dim): (usize, &Dim)| match dim {
+            Dim::Fixed(1) => 1,
+            _ if axis > 0 => 1,
+            _ => self.shape[0],
         };
+        let shape: Vec<usize> = info.dims.iter().enumerate().map(size).collect();
         let count = shape.iter().product();
         Ok(match info.dtype {
             DType::I64 => Tensor::from_i64(&shape, &vec![self.timestep as i64; count])?,

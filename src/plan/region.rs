@@ -7,10 +7,13 @@ use crate::graph::{BitSet, Graph, NodeId, ValueId};
 pub struct Region {
     /// The nodes.
     pub nodes: BitSet,
-    /// Outputs of `Shape` and `Size` nodes that are read outside while the value they
-    /// measure is computed inside: returned beside the site's tensors.
+    /// Sizes that are read outside while the value they are taken of is computed inside, and
+    /// that the region reads too: returned beside the site's tensors.
     pub escapes: Vec<ValueId>,
 }
+
+/// `TensorProto.DataType.INT64`.
+const INT64: i64 = 7;
 
 fn measures(graph: &Graph<'_>, node: NodeId) -> bool {
     matches!(graph.op(node), "Shape" | "Size")
@@ -29,7 +32,7 @@ pub fn derive(graph: &Graph<'_>, tensors: &[ValueId]) -> Region {
         let mut nodes = graph.ancestors(&targets, &BitSet::default());
         nodes.subtract(&live);
         follow(graph, &mut nodes, &live);
-        let escaping: Vec<ValueId> = live
+        let mut escaping: Vec<ValueId> = live
             .iter()
             .map(NodeId::new)
             .filter(|n| measures(graph, *n))
@@ -42,11 +45,62 @@ pub fn derive(graph: &Graph<'_>, tensors: &[ValueId]) -> Region {
             .filter_map(|n| graph.output_of(n))
             .collect();
         if escaping.is_empty() {
+            escaping = returning(graph, &nodes, &live);
+        }
+        if escaping.is_empty() {
             return Region { nodes, escapes };
         }
         given.extend_from(&escaping);
         escapes.extend(escaping);
     }
+}
+
+/// Sizes of the region's values that are computed outside and that the region reads again:
+/// exporters compute the sizes of all reshapes once. The region has to compute them itself.
+fn returning(graph: &Graph<'_>, nodes: &BitSet, live: &BitSet) -> Vec<ValueId> {
+    let sizes = size_nodes(graph);
+    let mut after = BitSet::new(graph.node_count());
+    let mut found = Vec::new();
+    for node in graph.nodes().filter(|n| sizes.contains(n.index())) {
+        let mut sources = graph.inputs_of(node).iter().map(|v| graph.producer(*v));
+        let from_region = |p: NodeId| nodes.contains(p.index()) || after.contains(p.index());
+        let is_after = sources.any(|p| p.is_some_and(from_region));
+        if !is_after || nodes.contains(node.index()) || !live.contains(node.index()) {
+            continue;
+        }
+        after.insert(node.index());
+        let inside = |v: &ValueId| {
+            let mut readers = graph.consumers(*v).iter();
+            readers.any(|n| nodes.contains(n.index()))
+        };
+        found.extend(graph.output_of(node).filter(inside));
+    }
+    found
+}
+
+/// Nodes that compute integers from shapes and constants alone.
+fn size_nodes(graph: &Graph<'_>) -> BitSet {
+    let mut sizes = BitSet::new(graph.node_count());
+    for node in graph.nodes() {
+        let arithmetic = match graph.op(node) {
+            "Gather" | "Slice" | "Concat" | "Squeeze" | "Unsqueeze" | "Reshape" | "Identity"
+            | "Add" | "Sub" | "Mul" | "Div" | "Mod" | "Neg" => true,
+            "Cast" => graph.node(node).attr_i("to") == Some(INT64),
+            _ => false,
+        };
+        let inputs = graph.inputs_of(node);
+        let of_sizes = |v: &ValueId| {
+            let producer = graph.producer(*v);
+            producer.is_some_and(|p| sizes.contains(p.index()))
+        };
+        let computed = arithmetic
+            && inputs.iter().any(of_sizes)
+            && inputs.iter().all(|v| of_sizes(v) || graph.is_constant(*v));
+        if measures(graph, node) || computed {
+            sizes.insert(node.index());
+        }
+    }
+    sizes
 }
 
 /// Adds what reads the region and is needed by nobody, or for its shape only: outside it

@@ -22,10 +22,25 @@ pub enum Cross {
     KeysOnly,
 }
 
+/// What a second attention with the same query attends to; its result is added to the first's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Beside {
+    /// There is none.
+    Nothing,
+    /// An input of its own, as the picture of an IP-Adapter.
+    Picture,
+    /// The latent.
+    Latent,
+}
+
 /// What the graph is like.
 pub struct Twin {
     /// Whether there is a timestep.
     pub timed: bool,
+    /// Numbers of the timestep where it is a matrix.
+    pub time_columns: Option<i64>,
+    /// The second attention.
+    pub beside: Beside,
     /// Whether the `Concat` joins an encoder value, not two branches of one.
     pub skips: bool,
     /// The rank-3 input.
@@ -38,6 +53,8 @@ impl Default for Twin {
     fn default() -> Self {
         Self {
             timed: true,
+            time_columns: None,
+            beside: Beside::Nothing,
             skips: true,
             cross: Cross::Attended,
             residual: "Add",
@@ -61,7 +78,9 @@ impl Twin {
             .input
             .push(input("latent", &[None, Some(4), Some(16), Some(16)]));
         if self.timed {
-            graph.input.push(input("time", &[Some(1)]));
+            let columns = self.time_columns.map(Some);
+            let dims: Vec<_> = std::iter::once(Some(1)).chain(columns).collect();
+            graph.input.push(input("time", &dims));
         }
         graph
             .input
@@ -69,6 +88,11 @@ impl Twin {
         graph
             .input
             .push(input("extra", &[None, Some(WIDTH), Some(16), Some(16)]));
+        if self.beside == Beside::Picture {
+            graph
+                .input
+                .push(input("picture", &[None, Some(4), Some(WIDTH)]));
+        }
         self.encoder(&mut graph);
         self.middle(&mut graph);
         self.decoder(&mut graph);
@@ -107,8 +131,13 @@ impl Twin {
         if self.cross == Cross::Added {
             node(graph, "Add", &["tokens", "text"], "mixed");
         } else {
-            attention(graph, "tokens", "text", value);
-            node(graph, "Add", &["tokens", "attended"], "mixed");
+            attention(graph, "", ["tokens", "text", value]);
+            let attended = match self.beside {
+                Beside::Nothing => "attended",
+                Beside::Picture => joined(graph, "picture"),
+                Beside::Latent => joined(graph, "tokens"),
+            };
+            node(graph, "Add", &["tokens", attended], "mixed");
         }
         let both = self.cross == Cross::AttendedAndAdded;
         node(
@@ -143,19 +172,39 @@ impl Twin {
     }
 }
 
-fn attention(graph: &mut GraphProto, query: &str, key: &str, value: &str) {
+fn attention(graph: &mut GraphProto, prefix: &str, [query, key, value]: [&str; 3]) {
+    let named = |name: &str| format!("{prefix}{name}");
     for (from, to) in [(query, "q"), (key, "k"), (value, "v")] {
-        let weight = format!("{to}.weight");
+        let weight = format!("{prefix}{to}.weight");
         graph.initializer.push(weights(&weight, &[WIDTH, WIDTH]));
-        node(graph, "MatMul", &[from, &weight], to);
+        node(graph, "MatMul", &[from, &weight], &named(to));
     }
-    push(graph, transpose("k", "kt", &[0, 2, 1]));
-    node(graph, "MatMul", &["q", "kt"], "scores");
-    push(
+    push(graph, transpose(&named("k"), &named("kt"), &[0, 2, 1]));
+    node(
         graph,
-        make_node("Softmax", "Softmax", ["scores"], ["shares"]).with_attr(attr_int("axis", -1)),
+        "MatMul",
+        &[&named("q"), &named("kt")],
+        &named("scores"),
     );
-    node(graph, "MatMul", &["shares", "v"], "attended");
+    let softmax = make_node("Softmax", "Softmax", [named("scores")], [named("shares")]);
+    push(graph, softmax.with_attr(attr_int("axis", -1)));
+    node(
+        graph,
+        "MatMul",
+        &[&named("shares"), &named("v")],
+        &named("attended"),
+    );
+}
+
+/// The first attention and one to `source`, added and projected.
+fn joined(graph: &mut GraphProto, source: &str) -> &'static str {
+    attention(graph, "beside.", ["tokens", source, source]);
+    node(graph, "Add", &["attended", "beside.attended"], "sum");
+    graph
+        .initializer
+        .push(weights("sum.weight", &[WIDTH, WIDTH]));
+    node(graph, "MatMul", &["sum", "sum.weight"], "projected");
+    "projected"
 }
 
 fn conv(graph: &mut GraphProto, from: &str, to: &str, inner: i64, outer: i64, stride: i64) {

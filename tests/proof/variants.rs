@@ -2,12 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
+use hgc::analysis::inputs::declared_type;
 use hgc::compile::{Inputs, Session, output};
 use hgc::engine::{CachedSession, ModelSource, SessionOptions, Tensor};
 use hgc::measure::Feeds;
 use hgc::onnx::proto::tensor_shape_proto::dimension;
-use hgc::onnx::proto::{GraphProto, ModelProto, type_proto};
-use hgc::onnx::{Model, Transaction, attr_int, folder_of, make_node, tensor_f32};
+use hgc::onnx::proto::{GraphProto, ModelProto, NodeProto, ValueInfoProto, type_proto};
+use hgc::onnx::{Model, Transaction, attr_int, folder_of, make_node, tensor_f32, tensor_i64};
 use hgc::plan::policy::{Options, Policy};
 use hgc::plan::{Prompted, Reuse};
 
@@ -185,6 +186,95 @@ fn nodes_without_names_are_proved_too() {
         let verdict = prove(&original, &file);
         let executed = verdict.checks.iter().find(|c| c.name == "executed");
         assert!(executed.is_none_or(|c| !c.pass), "{verdict:#?}");
+    }
+}
+
+/// Runtimes take nodes in any order, and some converters append nodes that earlier ones read.
+#[test]
+fn nodes_out_of_order_are_proved_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipeline = varied("sd15-unet-only", folder.path(), |g| g.node.reverse());
+    let out = folder.path().join("out");
+    for (original, rewritten) in compile(&pipeline, Policy::Hgc, &Options::new(4), &out) {
+        let verdict = prove(&original, &rewritten);
+        assert!(verdict.pass, "{verdict:#?}");
+        let strip = hgc::rewrite::strip(&Model::read(&rewritten).unwrap().proto).unwrap();
+        let before = Model::read(&original).unwrap().proto;
+        assert_eq!(strip.graph.unwrap().node, before.graph.unwrap().node);
+    }
+}
+
+/// Exporters compute the sizes of all reshapes once, beside the first convolution: where it is
+/// cached, its region has to compute them.
+#[test]
+fn sizes_that_a_region_shares_are_cached_with_it() {
+    let share = |graph: &mut GraphProto| {
+        let is_conv = |n: &&NodeProto| n.op_type() == "Conv";
+        let stem = graph.node.iter().find(is_conv).unwrap().output[0].clone();
+        let inner = graph.node.iter().filter(is_conv).nth(1).unwrap();
+        let outer = graph.node.iter().rfind(is_conv).unwrap();
+        let shaped = [inner.input[0].clone(), outer.input[0].clone()];
+        for (i, value) in shaped.iter().enumerate() {
+            for node in graph.node.iter_mut().filter(|n| n.op_type() == "Conv") {
+                for input in node.input.iter_mut().filter(|i| *i == value) {
+                    *input = format!("shared_{i}");
+                }
+            }
+            graph.node.push(make_node(
+                "Reshape",
+                &format!("shared_{i}"),
+                [value.as_str(), "shared_sizes"],
+                [format!("shared_{i}")],
+            ));
+        }
+        graph
+            .initializer
+            .push(tensor_i64("shared_ones", &[4], &[1; 4]));
+        let ones = ["shared_shape", "shared_ones"];
+        graph.node.extend([
+            make_node("Shape", "shared_2", [stem.as_str()], ["shared_shape"]),
+            make_node("Mul", "shared_3", ones, ["shared_sizes"]),
+        ]);
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let pipeline = varied("sd15-unet-only", folder.path(), share);
+    let out = folder.path().join("out");
+    let options = Options::new(4);
+    for (original, rewritten) in compile(&pipeline, Policy::FasterDiffusion, &options, &out) {
+        let verdict = prove(&original, &rewritten);
+        assert!(verdict.pass, "{verdict:#?}");
+        let graph = Model::read(&rewritten).unwrap().proto.graph.unwrap();
+        let mut caches = graph
+            .input
+            .iter()
+            .filter(|i| i.name().starts_with("hgc.past."));
+        let sized = |i: &&ValueInfoProto| declared_type(i) == 7;
+        assert!(caches.any(|i| sized(&i)), "no cache of sizes");
+    }
+}
+
+/// What shape inference cannot see has no MACs, in the plan or in the profile.
+#[test]
+fn nodes_of_unknown_shape_are_proved_too() {
+    let veil = |graph: &mut GraphProto| {
+        let first = graph.node.iter().position(|n| n.op_type() == "Conv");
+        let first = first.unwrap();
+        let made = std::mem::replace(&mut graph.node[first].output[0], "bare".to_owned());
+        graph.initializer.push(tensor_i64("veil_first", &[], &[0]));
+        let list = make_node("SequenceConstruct", "veil", ["bare"], ["veil_list"]);
+        let items = ["veil_list", "veil_first"];
+        let item = make_node("SequenceAt", "veil_2", items, [made.as_str()]);
+        graph.node.splice(first + 1..=first, [list, item]);
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let pipeline = varied("sd15-unet-only", folder.path(), veil);
+    let out = folder.path().join("out");
+    for (original, rewritten) in compile(&pipeline, Policy::Lossless, &Options::new(3), &out) {
+        let verdict = prove(&original, &rewritten);
+        assert!(verdict.pass, "{verdict:#?}");
+        let executed = verdict.checks.iter().find(|c| c.name == "executed");
+        let told = executed.is_none_or(|c| c.detail.contains("unknown shape"));
+        assert!(told, "{verdict:#?}");
     }
 }
 

@@ -12,6 +12,7 @@ use std::path::Path;
 
 use super::proto::ModelProto;
 
+pub(super) use cycle::sort;
 pub use external::ExternalError;
 pub use graph::validate_graphs;
 pub use graph_error::GraphError;

@@ -55,7 +55,12 @@ pub fn place(
         .chain(region.escapes.iter().map(|v| (*v, true)));
     for (i, (value, measure)) in all.enumerate() {
         let shape = analysis.shapes.get(value).cloned();
-        if !measure && shape.as_ref().is_none_or(|s| s.elem_type == 0) {
+        // A shape is a vector; what is computed from it may be a number.
+        let vector = measure
+            && graph
+                .producer(value)
+                .is_some_and(|n| graph.op(n) == "Shape");
+        if !vector && shape.as_ref().is_none_or(|s| s.elem_type == 0) {
             let tensor = graph.name(value).to_owned();
             return Err(LayoutError::UnknownShape {
                 site: name(),

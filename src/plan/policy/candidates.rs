@@ -154,6 +154,10 @@ pub fn cross_attention(analysis: &Analysis<'_>) -> Vec<(String, ValueId)> {
         .iter()
         .filter(|a| a.kind == AttentionKind::Cross)
     {
+        // Several may share a result: of text and picture in an IP-Adapter.
+        if found.iter().any(|(_, output)| *output == attention.output) {
+            continue;
+        }
         let node = attention.core.first().copied();
         let block = node.and_then(|n: NodeId| analysis.block_of(n));
         let block = block.map_or("attention", |b| b.id.as_str());

@@ -61,13 +61,6 @@ pub(super) fn hiding(change: fn(&mut GraphProto)) -> ModelProto {
     model
 }
 
-pub(super) fn late_capture() -> ModelProto {
-    let mut model = branch(&["t"], vec![neg("late", "t")]);
-    let graph = model.graph.get_or_insert_default();
-    graph.node.push(neg("x", "late"));
-    model
-}
-
 pub(super) fn bad_constant() -> NodeProto {
     let mut tensor = tensor_f32("", &[2], &[1.0, 2.0]);
     tensor.dims = vec![3];

@@ -7,7 +7,7 @@ use hgc::onnx::{
 };
 
 use super::Case;
-use super::models::{add, bad_function, branch, hiding, late_capture, neg, sparse, twice, value};
+use super::models::{add, bad_function, branch, hiding, neg, sparse, twice, value};
 use super::write::{edit, main, put};
 
 /// Names that are missing or mean two things.
@@ -153,16 +153,10 @@ pub(super) fn orders() -> Vec<Case> {
             "\"if\" (If)"
         ),
         case!(
-            "unsorted",
-            main(|g| g.node = vec![neg("a", "y"), neg("x", "a")]),
+            "unsorted in a branch",
+            |d| put(d, &branch(&["t"], vec![neg("a", "t"), neg("x", "a")])),
             graph!(Unsorted),
             "reads \"a\" before"
-        ),
-        case!(
-            "unsorted capture",
-            |d| put(d, &late_capture()),
-            graph!(Unsorted),
-            "\"late\""
         ),
         case!(
             "undefined",
