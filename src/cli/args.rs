@@ -1,7 +1,9 @@
 //! Options that several subcommands share.
 
+use std::fmt::Display;
 use std::io::{ErrorKind, IsTerminal, Write as _};
 use std::path::Path;
+use std::str::FromStr;
 
 use anyhow::Context;
 use clap::ValueEnum;
@@ -104,6 +106,15 @@ pub fn stands_for(class: &str, method: Method) -> String {
     )
 }
 
+/// A number that is one, for options of any size.
+pub fn finite<T: FromStr<Err: Display> + Into<f64> + Copy>(text: &str) -> Result<T, String> {
+    let number: T = text.parse().map_err(|e: T::Err| e.to_string())?;
+    match number.into().is_finite() {
+        true => Ok(number),
+        false => Err("give a finite number".to_owned()),
+    }
+}
+
 /// The prompts of a file, one a line; none where there is no file.
 pub fn prompts(file: Option<&Path>) -> anyhow::Result<Vec<String>> {
     let Some(file) = file else {
@@ -111,6 +122,7 @@ pub fn prompts(file: Option<&Path>) -> anyhow::Result<Vec<String>> {
     };
     let text = std::fs::read_to_string(file)
         .with_context(|| format!("cannot read the prompts {}", file.display()))?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let lines = text.lines().map(str::trim).filter(|l| !l.is_empty());
     Ok(lines.map(str::to_owned).collect())
 }
@@ -125,4 +137,18 @@ pub fn progress_bar(template: &str) -> ProgressBar {
         bar.set_style(style);
     }
     bar
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prompts_are_lines_without_a_mark_of_byte_order() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let file = folder.path().join("prompts.txt");
+        std::fs::write(&file, "\u{feff}a circle\r\n\n  a ring \n")?;
+        assert_eq!(prompts(Some(&file))?, ["a circle", "a ring"]);
+        Ok(())
+    }
 }

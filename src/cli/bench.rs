@@ -6,7 +6,7 @@ use anyhow::bail;
 use hgc::measure::bench::{Report, Settings, bench};
 
 use super::Outcome;
-use super::args::{Format, SizeArgs, macs, print, progress_bar, table};
+use super::args::{Format, SizeArgs, finite, macs, print, progress_bar, table};
 use super::engine::EngineArgs;
 
 /// Options of `hgc bench`.
@@ -26,7 +26,7 @@ pub struct Args {
     #[command(flatten)]
     engine: EngineArgs,
     /// Memory in GB that sessions may take; more than that runs file by file
-    #[arg(long, value_name = "GB")]
+    #[arg(long, value_name = "GB", value_parser = finite::<f64>)]
     memory: Option<f64>,
     /// How to print the result
     #[arg(long, value_enum, default_value_t)]

@@ -1,7 +1,7 @@
 //! `hgc inspect`: what a model is made of.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::ValueEnum;
@@ -9,6 +9,7 @@ use hgc::analysis::attention::AttentionKind;
 use hgc::analysis::blocks::{BlockKind, Stage};
 use hgc::analysis::macs::Macs;
 use hgc::analysis::{Analysis, Role, invariant};
+use hgc::compile::{InputError, Inputs};
 use hgc::graph::NodeId;
 use hgc::onnx::Model;
 use hgc::rewrite;
@@ -32,7 +33,7 @@ pub enum InspectFormat {
 /// Options of `hgc inspect`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// ONNX files
+    /// ONNX files, or pipeline folders
     #[arg(required = true, value_name = "MODEL")]
     models: Vec<PathBuf>,
     /// How to print it
@@ -117,7 +118,8 @@ struct TotalReport {
 /// Runs `hgc inspect`.
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let mut reports = Vec::new();
-    for path in &args.models {
+    let models = args.models.iter().map(|path| models_of(path));
+    for path in models.collect::<Result<Vec<_>, _>>()?.iter().flatten() {
         let mut model = Model::read(path)?;
         // A compiled model is shown as what it was compiled from.
         let compiled = rewrite::metadata(&model.proto, rewrite::names::key::POLICY);
@@ -140,6 +142,15 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     };
     print(text.trim_end())?;
     Ok(Outcome::Done)
+}
+
+/// A file, or UNet and ControlNets of a pipeline folder.
+fn models_of(path: &Path) -> Result<Vec<PathBuf>, InputError> {
+    if !path.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let inputs = Inputs::read(path, &[])?;
+    Ok(inputs.sources.into_iter().map(|s| s.model.path).collect())
 }
 
 fn report(file: &str, analysis: &Analysis<'_>) -> Report {

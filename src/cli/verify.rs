@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use anyhow::bail;
 use hgc::analysis::shapes::Sizes;
 use hgc::measure::pairs::find_pairs;
 use hgc::measure::verify::{Settings, Verdict, verify};
@@ -68,6 +69,12 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
 
 /// The pairs to verify.
 fn files(args: &Args) -> anyhow::Result<Vec<(PathBuf, PathBuf)>> {
+    if let Some(missing) = [&args.original, &args.rewritten]
+        .into_iter()
+        .find(|p| !p.exists())
+    {
+        bail!("{} does not exist", missing.display())
+    }
     if !args.rewritten.is_dir() {
         return Ok(vec![(args.original.clone(), args.rewritten.clone())]);
     }

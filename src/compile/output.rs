@@ -20,6 +20,10 @@ pub enum OutputError {
     Write(#[from] WriteError),
     #[error("the plan could not be written as TOML: {0}")]
     Toml(#[from] toml::ser::Error),
+    #[error(
+        "{folder} lies in {part}, a part of the pipeline; choose a folder outside of its parts"
+    )]
+    InsidePart { folder: PathBuf, part: PathBuf },
     #[error("cannot list {folder}")]
     List {
         folder: PathBuf,
@@ -42,6 +46,7 @@ pub fn write(
     force: bool,
     progress: Progress<'_>,
 ) -> Result<Vec<PathBuf>, OutputError> {
+    outside_of_parts(inputs, folder)?;
     let mut transaction = Transaction::new(force);
     for file in inputs.sources.iter().flat_map(|s| s.model.files()) {
         transaction.protect(&file);
@@ -62,6 +67,27 @@ pub fn write(
     let toml = toml::to_string(&planned.plan)?;
     transaction.add_bytes(&folder.join(PLAN_FILE), toml.as_bytes())?;
     Ok(transaction.commit()?)
+}
+
+/// A result inside a part would make the next run take the part for a result.
+fn outside_of_parts(inputs: &Inputs, folder: &Path) -> Result<(), OutputError> {
+    let Some(pipeline) = &inputs.pipeline else {
+        return Ok(());
+    };
+    // The folder may not be there yet, nor the one around it.
+    let known = folder.ancestors().find_map(|f| f.canonicalize().ok());
+    let parts = inputs
+        .sources
+        .iter()
+        .filter_map(|s| s.relative.as_deref()?.parent());
+    for part in parts.map(|p| pipeline.join(p)) {
+        let inside = |known: &PathBuf| part.canonicalize().is_ok_and(|p| known.starts_with(p));
+        if known.as_ref().is_some_and(inside) {
+            let folder = folder.to_owned();
+            return Err(OutputError::InsidePart { folder, part });
+        }
+    }
+    Ok(())
 }
 
 /// Copies the rest of a pipeline folder: tokenizer, text encoder, VAE, scheduler. Left out are

@@ -30,6 +30,12 @@ pub fn parse(text: &str, base: &Options) -> Result<Vec<Point>, String> {
         let Some((key, values)) = pair.split_once('=') else {
             return Err(format!("{text:?}: {pair:?} is not key=value"));
         };
+        let repeated = rest
+            .split(',')
+            .filter(|p| p.split_once('=').is_some_and(|p| p.0 == key));
+        if repeated.count() > 1 {
+            return Err(format!("{text:?}: {key} is given twice; join values by |"));
+        }
         let mut next = Vec::new();
         for point in &points {
             for value in values.split('|') {
@@ -210,6 +216,7 @@ mod tests {
             ("hgc:lambda-inter=x", "no value"),
             ("hgc:lambda-inter=3", "from 0 to 1"),
             ("tgate:gate-step", "not key=value"),
+            ("tgate:gate-step=2,gate-step=3", "given twice"),
             ("hgc:key-steps=0+3,lambda-inter=0.3", "leave one out"),
             ("faster-diffusion:key-steps=99", "the last step is 19"),
         ] {

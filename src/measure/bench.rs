@@ -192,6 +192,10 @@ impl<'a> Subject<'a> {
                 source,
             }
         })?;
+        let batch = settings.sizes.batch;
+        if model_plan.halves && plan.guidance.schedule.has_half() && batch % 2 == 1 {
+            return Err(MeasureError::OddBatch { file, batch });
+        }
         let layout = Layout::new(&analysis, &plan, model_plan)
             .map_err(|source| MeasureError::Layout { file, source })?;
         let cost = Cost::new(&analysis, &plan, model_plan, &layout);
@@ -232,6 +236,9 @@ fn measure(
         let original = Session::load(engine, &subject.pair.original, &timed)?;
         let cached = CachedSession::open(engine, &subject.pair.rewritten, &timed)?;
         sessions.push((original, cached));
+    }
+    if engine.kind() == EngineKind::Embedded {
+        warm_up(subjects, &mut sessions, (settings.seed, steps))?;
     }
     report.steps = steps;
     let total = (steps * subjects.len() * 2) as u64;
@@ -274,6 +281,27 @@ fn measure(
         executed(engine, subject, settings, file)?;
     }
     report.files.extend(files);
+    Ok(())
+}
+
+/// Runs a generation for nothing: the embedded engine prepares a program for every pattern of
+/// gates when it first comes.
+fn warm_up(
+    subjects: &[Subject<'_>],
+    sessions: &mut [(Session, CachedSession)],
+    (seed, steps): (u64, usize),
+) -> Result<(), MeasureError> {
+    for (subject, (original, cached)) in subjects.iter().zip(sessions) {
+        for step in 0..steps {
+            let inputs = Feeds::new(&subject.analysis, seed, steps).step(step)?;
+            let given = borrowed(&inputs);
+            if step == 0 {
+                original.run(&given, None)?;
+            }
+            cached.run(&given)?;
+        }
+        cached.reset()?;
+    }
     Ok(())
 }
 

@@ -138,6 +138,18 @@ impl Loop {
                 role: "UNet",
             });
         }
+        let predicted = self.unet.outputs.first().and_then(|o| o.dims.get(1));
+        if let Some(&Dim::Fixed(given)) = predicted
+            && given != self.latent_channels()
+        {
+            let what = format!(
+                "{} takes {} channels and predicts {given}: an inpainting UNet, or one that predicts \
+                 the variance too; it can be compiled, but `hgc run` does not draw with it",
+                self.unet_file.display(),
+                self.latent_channels()
+            );
+            return Err(PipelineError::Refused { what });
+        }
         let taken = self.unet.of_kind(InputKind::Residual).count();
         for (network, file) in &self.controlnets {
             if network.of_kind(InputKind::ControlImage).next().is_none() {

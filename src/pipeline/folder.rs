@@ -1,5 +1,6 @@
 //! The parts of a pipeline folder and what its configuration files say.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use image::RgbImage;
@@ -106,6 +107,10 @@ impl Folder {
             });
         }
         let vae_decoder = model("vae_decoder")?;
+        // What is damaged is told now, not when all steps have run.
+        for file in text_encoders.iter().chain([&vae_decoder]) {
+            Model::read(file)?;
+        }
         let beside = vae_decoder.with_file_name("config.json");
         let vae: Vae = config(&[beside, path.join("vae").join("config.json")])?;
         let unet: Unet = config(&[path.join("unet").join("config.json")])?;
@@ -202,14 +207,26 @@ impl Folder {
 }
 
 /// The first of some configuration files that there is; the default where there is none.
-fn config<T: Default + for<'de> Deserialize<'de>>(files: &[PathBuf]) -> Result<T, PipelineError> {
+pub(super) fn config<T: Default + for<'de> Deserialize<'de>>(
+    files: &[PathBuf],
+) -> Result<T, PipelineError> {
     for file in files {
-        if let Ok(text) = std::fs::read_to_string(file) {
-            return serde_json::from_str(&text).map_err(|source| PipelineError::Json {
-                file: file.clone(),
-                source,
-            });
-        }
+        let text = match std::fs::read_to_string(file) {
+            Ok(text) => text,
+            Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+                continue;
+            }
+            Err(source) => {
+                return Err(PipelineError::Open {
+                    file: file.clone(),
+                    source,
+                });
+            }
+        };
+        return serde_json::from_str(&text).map_err(|source| PipelineError::Json {
+            file: file.clone(),
+            source,
+        });
     }
     Ok(T::default())
 }

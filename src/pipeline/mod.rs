@@ -15,7 +15,7 @@ pub use denoise::{Batch, Denoised, Loop, Row};
 pub use folder::Folder;
 pub use network::{Network, Version};
 pub use settings::Settings;
-pub use text::{Encoded, encode};
+pub use text::{Encoded, encode, shortened};
 
 use crate::compile::InputError;
 use crate::engine::{Engine, EngineError, Session, SessionOptions, Tensor, TensorError};
@@ -104,8 +104,8 @@ pub enum PipelineError {
     )]
     Residuals { unet: usize, found: usize },
     #[error(
-        "the pipeline has {controlnets} ControlNets, and {images} control images were given; give \
-         --control once for each"
+        "the pipeline takes {controlnets} control images, one for each ControlNet, and {images} were \
+         given; give --control as often"
     )]
     ControlImages { controlnets: usize, images: usize },
     #[error(

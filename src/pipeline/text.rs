@@ -189,8 +189,9 @@ fn encode_one(
     let pooled = results.iter().find(|(_, t)| t.shape().len() == 2);
     let cut = (tokens.dropped > 0).then(|| {
         format!(
-            "the prompt is {} tokens too long, the end is left out: {prompt:?}",
-            tokens.dropped
+            "the prompt is {} tokens too long, the end is left out: {:?}",
+            tokens.dropped,
+            shortened(prompt)
         )
     });
     Ok(Encoded {
@@ -200,4 +201,14 @@ fn encode_one(
         pooled: pooled.map(|(_, t)| t.to_f32()).unwrap_or_default(),
         warnings: cut.into_iter().collect(),
     })
+}
+
+/// The begin of a text, as messages and tables show it.
+#[must_use]
+pub fn shortened(text: &str) -> String {
+    const SHOWN: usize = 120;
+    match text.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.to_owned(),
+    }
 }

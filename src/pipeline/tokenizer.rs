@@ -9,6 +9,7 @@ use tokenizers::pre_tokenizers::{PreTokenizerWrapper, byte_level::ByteLevel, spl
 use tokenizers::{AddedToken, SplitDelimiterBehavior, Tokenizer as Inner};
 
 use super::PipelineError;
+use super::folder::config;
 
 /// Tokens of CLIP's text encoders.
 const CLIP_LENGTH: usize = 77;
@@ -79,8 +80,8 @@ impl Tokenizer {
         };
         let json = folder.join("tokenizer.json");
         let (vocab, merges) = (folder.join("vocab.json"), folder.join("merges.txt"));
-        let settings: Settings = optional(&folder.join("tokenizer_config.json"))?;
-        let map: SpecialTokens = optional(&folder.join("special_tokens_map.json"))?;
+        let settings: Settings = config(&[folder.join("tokenizer_config.json")])?;
+        let map: SpecialTokens = config(&[folder.join("special_tokens_map.json")])?;
         // As transformers has it: the map goes before an older configuration.
         let padding = match (&settings.added_tokens_decoder, map.pad_token) {
             (None, Some(mapped)) => Some(mapped),
@@ -158,17 +159,6 @@ impl Tokenizer {
             dropped: words.len() - kept.len(),
         })
     }
-}
-
-/// A configuration file, or its defaults where there is none.
-fn optional<T: Default + for<'de> Deserialize<'de>>(file: &Path) -> Result<T, PipelineError> {
-    let Ok(text) = std::fs::read_to_string(file) else {
-        return Ok(T::default());
-    };
-    serde_json::from_str(&text).map_err(|source| PipelineError::Json {
-        file: file.to_owned(),
-        source,
-    })
 }
 
 /// CLIP's tokenizer: lower case, byte-level pairs with an end-of-word mark. Start, end and

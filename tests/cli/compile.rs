@@ -175,6 +175,16 @@ fn a_pipeline_folder_is_mirrored() {
 }
 
 #[test]
+fn a_part_of_the_pipeline_is_no_place_for_the_result() {
+    let pipeline = Pipeline::new();
+    for inside in ["unet", "unet/out/deep"] {
+        let out = pipeline.path().join(inside);
+        compile(&pipeline.path(), &out, "").fails(BAD, &[inside, "lies in", "outside"]);
+    }
+    assert!(!names(&pipeline.path()).contains(&"unet/out".to_owned()));
+}
+
+#[test]
 fn models_in_the_wrong_place_are_refused_with_advice() {
     let pipeline = Pipeline::new();
     let (unet, controlnet) = (pipeline.unet(), pipeline.controlnet());
@@ -189,7 +199,7 @@ fn models_in_the_wrong_place_are_refused_with_advice() {
         words.extend(to(&out));
         hgc("compile", &words, &small(""))
     };
-    compile_with(&unet, &unet).fails(BAD, &["is a UNet, not a ControlNet"]);
+    compile_with(&unet, &unet).fails(BAD, &["is a UNet; --controlnet takes"]);
     compile_with(&pipeline.path(), &controlnet).fails(BAD, &["leave out --controlnet"]);
     let plain = crate::fixtures::fixture("sd15-unet-only").join("unet/model.onnx");
     compile_with(&plain, &controlnet).fails(BAD, &["gives 13 residuals", "takes 0"]);

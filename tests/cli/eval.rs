@@ -68,6 +68,7 @@ fn mistakes_are_named_before_drawing() {
         ("--prompt a --scenes 0", "nothing to draw"),
         ("--prompt a --steps 0", "--steps is 0"),
         ("--set none.json", "none.json"),
+        ("--prompt a --guidance NaN", "finite"),
         ("--prompt a --resume", "--output"),
     ] {
         hgc("eval", &pipeline, options).fails(BAD, &[text]);

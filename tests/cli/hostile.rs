@@ -26,14 +26,14 @@ fn every_hostile_file_is_refused() {
         let mut words = vec![path.as_os_str()];
         words.extend(to(&out));
         let compiled = hgc("compile", &words, "--steps 4");
-        // To `compile` a folder is a pipeline.
+        // Here a folder is a pipeline.
         let text = if path.is_dir() {
             "has no unet/model.onnx"
         } else {
             case.text
         };
         for problem in [
-            wrong(&inspected, file, case.text).map(|p| format!("inspect: {p}")),
+            wrong(&inspected, file, text).map(|p| format!("inspect: {p}")),
             wrong(&compiled, file, text).map(|p| format!("compile: {p}")),
             (listing(dir.path()) != before).then(|| "something was written".to_owned()),
         ] {

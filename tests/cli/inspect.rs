@@ -81,6 +81,8 @@ fn several_files_make_an_array() {
     for (report, file) in reports.as_array().unwrap().iter().zip(&files) {
         assert_eq!(report["file"], file.to_str().unwrap());
     }
+    let folder = files[0].parent().unwrap().parent().unwrap();
+    assert_eq!(hgc("inspect", &[folder], &options).json(), reports);
 }
 
 #[test]

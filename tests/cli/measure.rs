@@ -44,6 +44,11 @@ fn a_compiled_pair_is_verified_and_benched() {
     hgc("verify", &[&controlnet, &compiled], SMALL).fails(BAD, &texts);
     hgc("verify", &[&unet, &unet], SMALL).fails(BAD, &["not compiled by hgc"]);
 
+    let odd = format!("{SMALL} --batch 3");
+    hgc("bench", &[&original, &out], &odd).fails(BAD, &["--batch 3 has no halves"]);
+    let missing = out.join("none");
+    hgc("verify", &[&original, &missing], SMALL).fails(BAD, &["none does not exist"]);
+
     let report = hgc("bench", &[&original, &out], &small("--format json")).json();
     assert_eq!(report["steps"], 4);
     assert_eq!(report["files"].as_array().unwrap().len(), 2);

@@ -44,6 +44,13 @@ fn mistakes_are_named_first() {
         ("map.png", "--force", "is an input"),
         ("a.png", "--control-start 5", "--control-start is 5"),
         ("a.png", "--steps 0", "--steps is 0"),
+        (
+            "a.png",
+            "--control-start 0.5 --control-end 0.2",
+            "before it ends",
+        ),
+        ("a.png", "--guidance inf", "finite"),
+        ("a.png", "--control-scale NaN", "finite"),
         ("a.png", "--width 4294967232", "8..=16384"),
         ("a.png", "--sampler best", "best"),
         ("a.png", "--policy tgate", "--compare"),
@@ -55,10 +62,28 @@ fn mistakes_are_named_first() {
     }
     let mut twice = words(folder.path(), "a.png");
     twice.extend(["--control".into(), folder.path().join("map.png")]);
-    hgc("run", &twice, "").fails(BAD, &["1 ControlNets", "2 control images"]);
+    hgc("run", &twice, "").fails(BAD, &["takes 1 control", "2 were given"]);
     assert_eq!(fs::read(folder.path().join("old.png")).unwrap(), b"kept");
     assert!(image::open(folder.path().join("map.png")).is_ok());
     assert!(!folder.path().join("a.png").exists());
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_not_taken_for_a_missing_one() {
+    let folder = pipeline();
+    let part = |name: &str| folder.path().join("pipeline").join(name);
+    for (file, text) in [
+        ("vae_decoder/config.json", "config.json"),
+        ("model_index.json", "model_index.json"),
+    ] {
+        fs::write(part(file), b"\xff\xfe{}").unwrap();
+        let words = words(folder.path(), "a.png");
+        hgc("run", &words, "").fails(BAD, &[text]);
+        fs::remove_file(part(file)).unwrap();
+    }
+    fs::write(part("vae_decoder/model.onnx"), "").unwrap();
+    let words = words(folder.path(), "a.png");
+    hgc("run", &words, "").fails(BAD, &["vae_decoder", "the file is empty"]);
 }
 
 #[test]

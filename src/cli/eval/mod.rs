@@ -5,6 +5,7 @@ mod progress;
 mod report;
 mod table;
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 
 use anyhow::bail;
@@ -19,7 +20,7 @@ use hgc::sampler::Method;
 use image::RgbImage;
 
 use super::Outcome;
-use super::args::{Format, print, progress_bar};
+use super::args::{Format, finite, print, progress_bar};
 use super::engine::EngineArgs;
 use progress::Progress;
 use report::{Failed, Report, Strip};
@@ -64,10 +65,10 @@ pub struct Args {
     #[arg(long, default_value_t = 20)]
     steps: usize,
     /// Guidance scale
-    #[arg(long, default_value_t = 7.5)]
+    #[arg(long, default_value_t = 7.5, value_parser = finite::<f64>)]
     guidance: f64,
     /// Strength of the control
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, default_value_t = 1.0, value_parser = finite::<f32>)]
     control_scale: f32,
     /// Scenes to draw, from the first [default: all]
     #[arg(long, value_name = "N")]
@@ -230,7 +231,7 @@ fn score(
         Ok(planned) => planned,
         Err(e) => return Ok(Scored::Failed(Failed::new(point, e))),
     };
-    if let Some((found, strip)) = progress.take(point, &planned.plan) {
+    if let Some((found, strip)) = progress.take(point, &planned.plan, originals.len()) {
         bar.inc(evaluation.batches() as u64);
         return Ok(Scored::Measured(Box::new(found), strip));
     }
@@ -315,6 +316,8 @@ impl Args {
             }
             found.extend(parsed);
         }
+        let mut seen = HashSet::new();
+        found.retain(|p| seen.insert(p.label.clone()));
         Ok(found)
     }
 

@@ -43,6 +43,22 @@ struct Kept {
     strip: Strip,
 }
 
+impl Kept {
+    /// Whether it has a score for every scene; the file may have been changed.
+    fn is_whole(&self, scenes: usize) -> bool {
+        let Quality {
+            psnr,
+            ssim,
+            miou,
+            right,
+            objects,
+        } = &self.quality;
+        let scored = [miou.len(), right.len(), objects.len()];
+        let (none, all) = (scored == [0; 3], scored == [scenes; 3]);
+        [psnr.len(), ssim.len()] == [scenes; 2] && (none || all) && self.before.weights > 0
+    }
+}
+
 impl Progress {
     /// What `file` holds, if it is of an evaluation with this `key` and `resume` is asked for.
     pub fn open(file: Option<PathBuf>, key: String, resume: bool) -> anyhow::Result<Self> {
@@ -58,8 +74,8 @@ impl Progress {
             })?;
             if found.key != saved.key {
                 bail!(
-                    "{} is of another pipeline, set or settings; leave out --resume, or choose \
-                     another folder",
+                    "{} is of another pipeline, set or settings (steps, guidance, sampler, --batch, \
+                     --timed, engine); leave out --resume, or choose another folder",
                     file.display()
                 )
             }
@@ -73,10 +89,10 @@ impl Progress {
         self.saved.points.keys().map(String::as_str)
     }
 
-    /// A point that was drawn before, by the same plan.
-    pub fn take(&self, point: &Point, plan: &Plan) -> Option<(Measured, Strip)> {
+    /// A point that was drawn before, by the same plan, of as many scenes.
+    pub fn take(&self, point: &Point, plan: &Plan, scenes: usize) -> Option<(Measured, Strip)> {
         let kept = self.saved.points.get(&point.label)?;
-        if kept.plan != digest_of(plan).ok()? {
+        if kept.plan != digest_of(plan).ok()? || !kept.is_whole(scenes) {
             return None;
         }
         let measured = Measured {

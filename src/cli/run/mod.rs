@@ -7,14 +7,15 @@ use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use hgc::engine::SessionOptions;
-use hgc::pipeline::{Denoised, Folder, Loop, Row, Version, encode, picture};
+use hgc::pipeline::{Denoised, Folder, Loop, Row, Version, encode, picture, shortened};
+use hgc::plan::Plan;
 use hgc::plan::policy::Policy;
 use hgc::sampler::Method;
 use image::RgbImage;
 use serde::Serialize;
 
 use super::Outcome;
-use super::args::{Format, print, table};
+use super::args::{Format, finite, print, table};
 use super::engine::EngineArgs;
 use work::Work;
 
@@ -36,7 +37,7 @@ pub struct Args {
     #[arg(long, value_name = "IMAGE")]
     control: Vec<PathBuf>,
     /// Strength of the control
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, default_value_t = 1.0, value_parser = finite::<f32>)]
     control_scale: f32,
     /// Share of the steps after which control switches on [default: the plan's, or 0]
     #[arg(long)]
@@ -54,7 +55,7 @@ pub struct Args {
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// Guidance scale
-    #[arg(long, default_value_t = 7.5)]
+    #[arg(long, default_value_t = 7.5, value_parser = finite::<f64>)]
     guidance: f64,
     /// Pictures to draw of each prompt, at once
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=256))]
@@ -127,6 +128,13 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     if let Some(class) = &sampler.stands_for {
         let text = super::args::stands_for(class, sampler.method);
         eprintln!("hgc: warning: {text}");
+    }
+    let cached = args.compare || folder.plan.as_ref().is_some_and(Plan::changes_anything);
+    if cached && sampler.method == Method::EulerAncestral {
+        eprintln!(
+            "hgc: warning: an ancestral sampler draws new noise on every step, which caches fit \
+             badly: see docs/EVAL.md; --sampler euler keeps pictures close"
+        );
     }
     // Encoders, networks and decoder are not in memory together, but where prompts follow.
     let mut texts = prompts.clone();
@@ -261,7 +269,7 @@ fn render(report: &Report) -> String {
         if let (Some(psnr), Some(ssim)) = (drawn.psnr, drawn.ssim) {
             row.extend([format!("{psnr:.2} dB"), format!("{ssim:.4}")]);
         }
-        row.push(drawn.prompt.clone());
+        row.push(shortened(&drawn.prompt));
         rows.add_row(row);
     }
     let mut text = format!("{rows}\n\n");

@@ -218,6 +218,12 @@ impl Options {
         share("--lambda-guidance", self.lambda_guidance)?;
         share("--control-start", self.control_start)?;
         share("--control-end", self.control_end)?;
+        if self.control_start >= self.control_end {
+            return Err(format!(
+                "--control-start is {} and --control-end {}; control must start before it ends",
+                self.control_start, self.control_end
+            ));
+        }
         let below = |name: &str, step: Option<usize>| match step {
             Some(s) if s == 0 || s > self.steps => Err(format!(
                 "{name} is {s}; use 1 to {} (the number of steps)",
