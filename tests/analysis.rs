@@ -381,3 +381,19 @@ fn a_mask_is_as_long_as_the_text_whose_axis_it_shares() {
     assert_eq!(dims("mask"), Some(vec![2, analysis.sizes.tokens]));
     assert_eq!(dims("other"), None);
 }
+
+#[test]
+fn a_timestep_may_be_repeated_for_every_row() {
+    for (by, kind) in [
+        ("ones", InputKind::Timestep),
+        // What the latent scales is not the timestep that embeddings are made of.
+        ("means", InputKind::ControlScale),
+    ] {
+        let model = Twin {
+            widened: Some(by),
+            ..Twin::default()
+        }
+        .model();
+        assert_eq!(kinds(&analyse(&model))[1], kind, "{by}");
+    }
+}

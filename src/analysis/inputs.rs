@@ -205,7 +205,31 @@ impl Flow<'_, '_> {
         self.graph
             .inputs_of(node)
             .iter()
-            .all(|&v| v == value || self.graph.is_constant(v))
+            .all(|&v| v == value || self.is_static(v))
+    }
+
+    /// Whether a value is made of constants and shapes alone, by few nodes: ones for every
+    /// row of a batch.
+    fn is_static(&self, value: ValueId) -> bool {
+        const FEW: usize = 64;
+        let mut todo = vec![value];
+        let mut seen = Vec::new();
+        while let Some(value) = todo.pop() {
+            if self.graph.is_constant(value) || seen.contains(&value) {
+                continue;
+            }
+            let Some(node) = self.graph.producer(value) else {
+                return false;
+            };
+            seen.push(value);
+            if seen.len() > FEW {
+                return false;
+            }
+            if self.graph.op(node) != "Shape" {
+                todo.extend_from_slice(self.graph.inputs_of(node));
+            }
+        }
+        true
     }
 
     fn reaches_sinusoid(&self, input: ValueId) -> bool {

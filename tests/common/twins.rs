@@ -39,6 +39,8 @@ pub struct Twin {
     pub timed: bool,
     /// Numbers of the timestep where it is a matrix.
     pub time_columns: Option<i64>,
+    /// What a vector of a timestep for each row is multiplied by first.
+    pub widened: Option<&'static str>,
     /// The second attention.
     pub beside: Beside,
     /// Whether the `Concat` joins an encoder value, not two branches of one.
@@ -54,6 +56,7 @@ impl Default for Twin {
         Self {
             timed: true,
             time_columns: None,
+            widened: None,
             beside: Beside::Nothing,
             skips: true,
             cross: Cross::Attended,
@@ -105,7 +108,25 @@ impl Twin {
     fn encoder(&self, graph: &mut GraphProto) {
         conv(graph, "latent", "stem", 4, WIDTH, 1);
         conv(graph, "stem", "small", WIDTH, WIDTH, 2);
-        if self.timed {
+        if let Some(by) = self.widened {
+            graph.initializer.push(tensor_i64("first", &[1], &[0]));
+            graph
+                .initializer
+                .push(tensor_i64("column", &[4], &[-1, 1, 1, 1]));
+            node(graph, "Shape", &["latent"], "sizes");
+            node(graph, "Gather", &["sizes", "first"], "rows_of_latent");
+            node(graph, "ConstantOfShape", &["rows_of_latent"], "ones");
+            push(
+                graph,
+                make_node("ReduceMean", "means", ["latent"], ["means"])
+                    .with_attr(attr_ints("axes", &[1, 2, 3]))
+                    .with_attr(attr_int("keepdims", 0)),
+            );
+            node(graph, "Mul", &["time", by], "times");
+            node(graph, "Sin", &["times"], "waves");
+            node(graph, "Reshape", &["waves", "column"], "sine");
+            node(graph, "Add", &["small", "sine"], "map");
+        } else if self.timed {
             node(graph, "Sin", &["time"], "sine");
             node(graph, "Add", &["small", "sine"], "map");
         } else {
