@@ -108,6 +108,10 @@ fn missing_and_broken_parts_are_named() {
     put(path, "scheduler/scheduler_config.json", "{}");
     says("vae_decoder/model.onnx");
     put(path, "vae_decoder/model.onnx", "");
+    says("text_encoder/model.onnx: the file is empty");
+    put(path, "text_encoder/model.onnx", wrap::empty());
+    says("vae_decoder/model.onnx: the file is empty");
+    put(path, "vae_decoder/model.onnx", wrap::empty());
     says("unet/model.onnx");
     put(path, "unet/model.onnx", "");
     says("unet/model.onnx");
