@@ -133,7 +133,8 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     if cached && sampler.method == Method::EulerAncestral {
         eprintln!(
             "hgc: warning: an ancestral sampler draws new noise on every step, which caches fit \
-             badly: see docs/EVAL.md; --sampler euler keeps pictures close"
+             badly: --sampler euler keeps pictures close, and so do compiled pipelines with \
+             --lambda-intra 1 --lambda-guidance 1, less so"
         );
     }
     // Encoders, networks and decoder are not in memory together, but where prompts follow.
