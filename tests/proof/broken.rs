@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use hgc::engine::EngineKind;
 use hgc::measure::verify::Verdict;
 use hgc::onnx::proto::{GraphProto, ModelProto, NodeProto};
 use hgc::onnx::{Model, Transaction, folder_of};
@@ -9,7 +10,7 @@ use hgc::plan::Reuse;
 use hgc::plan::policy::{Options, Policy};
 
 use crate::fixtures::fixture;
-use crate::support::{compile, prove, try_prove};
+use crate::support::{compile, engine, prove, try_prove};
 
 fn branch<'n>(node: &'n mut NodeProto, name: &str) -> &'n mut GraphProto {
     let attribute = node.attribute.iter_mut().find(|a| a.name() == name);
@@ -64,6 +65,16 @@ fn fails(verdict: &Verdict, check: &str) {
     assert!(!verdict.pass);
 }
 
+/// What ran is known from a profile, which only ONNX Runtime keeps; elsewhere nothing is
+/// claimed of it.
+fn ran_too_much(verdict: &Verdict) {
+    if engine().kind() == EngineKind::Embedded {
+        assert_eq!(verdict.executed, None);
+        return;
+    }
+    fails(verdict, "executed");
+}
+
 /// Two sites read each other's caches: right shapes, wrong values.
 #[test]
 fn wrong_value_captured() {
@@ -109,7 +120,7 @@ fn region_one_node_short() {
         graph.initializer.extend::<Vec<_>>(weights);
         graph.node.insert(position, node);
     });
-    fails(&verdict, "executed");
+    ran_too_much(&verdict);
 }
 
 /// The slope is not renewed at a refresh.
@@ -142,7 +153,7 @@ fn cache_not_renewed() {
         // The schedule says reuse where the plan says refresh.
         set_flag(model, "hgc.refresh.deep.table", 4, false);
     });
-    fails(&verdict, "executed");
+    ran_too_much(&verdict);
     fails(&verdict, "generation");
 }
 

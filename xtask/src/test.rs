@@ -12,12 +12,15 @@ use crate::{cargo, setup};
 ///
 /// The proofs of the other fixtures run many steps, and a step is about five times slower there:
 /// `cargo xtask test --embedded-only` runs them, too.
-const ENGINE_TESTS: &[(&str, &str)] = &[
-    ("engine", ""),
-    ("cli", ""),
-    ("pipeline", ""),
-    ("xl", ""),
-    ("proof", "distilled"),
+const ENGINE_TESTS: &[(&str, &[&str])] = &[
+    ("engine", &[]),
+    ("cli", &[]),
+    ("pipeline", &[]),
+    ("xl", &[]),
+    (
+        "proof",
+        &["broken", "distilled", "dynamo_23", "merged", "sd21"],
+    ),
 ];
 
 /// Options of `cargo xtask test`.
@@ -48,15 +51,22 @@ pub fn run(args: &Args) -> Result<()> {
         )?;
         all.env("HGC_ENGINE", "ort").env("ORT_DYLIB_PATH", &library);
         summaries.push(("all tests, ONNX Runtime".to_owned(), tests(&mut all)?));
-        for (file, filter) in ENGINE_TESTS {
+        for (file, filters) in ENGINE_TESTS {
             let mut again = cargo::cargo();
             again.args(["test", "--no-fail-fast", "--test", file]);
+            again.args(&args.rest);
+            if !filters.is_empty() && args.rest.iter().all(|a| a != "--") {
+                again.arg("--");
+            }
             again
-                .args(&args.rest)
-                .arg(filter)
+                .args(*filters)
                 .env("HGC_ENGINE", "tract")
                 .env_remove("ORT_DYLIB_PATH");
-            let title = format!("{}, embedded engine", format!("{file} {filter}").trim_end());
+            let filters = filters.join(" ");
+            let title = format!(
+                "{}, embedded engine",
+                format!("{file} {filters}").trim_end()
+            );
             summaries.push((title, tests(&mut again)?));
         }
     }
