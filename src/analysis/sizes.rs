@@ -76,8 +76,7 @@ impl InputDims {
     pub(super) fn new(graph: &Graph<'_>, kinds: &[InputKind], sizes: Sizes) -> Self {
         let latent = (0..kinds.len()).find(|&i| kinds[i] == InputKind::Latent);
         let latent = latent.map(|i| graph.inputs()[i]);
-        let mut known = Latent::of(graph, latent, sizes);
-        known.learn_names(graph, kinds);
+        let known = Latent::of(graph, kinds, latent, sizes);
         let strides = latent.map(|l| strides(graph, l));
         let dims = graph.inputs().iter().zip(kinds).map(|(&value, &kind)| {
             let declared = graph.input_info(value).and_then(declared_shape)?;
@@ -139,7 +138,7 @@ impl InputDims {
 }
 
 impl<'m> Latent<'m> {
-    fn of(graph: &Graph<'m>, latent: Option<ValueId>, sizes: Sizes) -> Self {
+    fn of(graph: &Graph<'m>, kinds: &[InputKind], latent: Option<ValueId>, sizes: Sizes) -> Self {
         let shape = latent
             .and_then(|v| graph.input_info(v))
             .and_then(declared_shape);
@@ -149,20 +148,22 @@ impl<'m> Latent<'m> {
                 .and_then(|s| fixed_dim(s, axis))
                 .unwrap_or(limited(asked))
         };
-        Self {
+        let mut known = Self {
             batch_name: shape.and_then(own_name),
             symbolic: shape.is_some_and(|s| fixed_dim(s, 0).is_none()),
             height: spatial(2, sizes.height),
             width: spatial(3, sizes.width),
             tokens: limited(sizes.tokens),
             names: HashMap::new(),
-        }
+        };
+        known.names = known.names(graph, kinds);
+        known
     }
 
-    /// Learns what the open dimensions of latent and text are called. A name that would
-    /// stand for two sizes tells nothing.
-    fn learn_names(&mut self, graph: &Graph<'m>, kinds: &[InputKind]) {
-        let mut said: Vec<(&str, i64)> = Vec::new();
+    /// What the open dimensions of latent and text are called. A name that would stand for
+    /// two sizes tells nothing.
+    fn names(&self, graph: &Graph<'m>, kinds: &[InputKind]) -> HashMap<&'m str, i64> {
+        let mut said: Vec<(&'m str, i64)> = Vec::new();
         for (&value, kind) in graph.inputs().iter().zip(kinds) {
             let Some(shape) = graph.input_info(value).and_then(declared_shape) else {
                 continue;
@@ -181,8 +182,7 @@ impl<'m> Latent<'m> {
             let mut same = said.iter().filter(|(n, _)| *n == name);
             Some(name) != self.batch_name && same.all(|(_, s)| *s == size)
         };
-        let names = said.iter().copied().filter(|(n, s)| clear(n, *s));
-        self.names = names.collect();
+        said.iter().copied().filter(|(n, s)| clear(n, *s)).collect()
     }
 
     /// Declared dimensions, the open ones set as far as they can be told. `size` is
@@ -200,8 +200,8 @@ impl<'m> Latent<'m> {
                 .is_some_and(|b| dim_param(declared, axis) == Some(b));
             // A name is needed off the leading axis, and for a vector, which may as
             // well have one element.
-            let sized = dim_param(declared, axis).is_some_and(|n| self.names.contains_key(n));
-            let leading = axis == 0 && (2..5).contains(&rank) && !sized;
+            let named = dim_param(declared, axis).and_then(|n| self.names.get(n));
+            let leading = axis == 0 && (2..5).contains(&rank) && named.is_none();
             if self.symbolic && (named_batch || leading) {
                 return Some(Dim::batch());
             }
@@ -216,12 +216,7 @@ impl<'m> Latent<'m> {
                 {
                     Some(Dim::fixed(1))
                 }
-                _ => {
-                    let name = dim_param(declared, axis);
-                    name.and_then(|n| self.names.get(n))
-                        .copied()
-                        .map(Dim::fixed)
-                }
+                _ => named.copied().map(Dim::fixed),
             }
         };
         let dim = |axis| {

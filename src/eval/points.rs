@@ -120,7 +120,7 @@ pub fn grid(policy: Policy, base: &Options, skips: usize) -> Vec<Point> {
             let lists = even.chain([published, early]);
             vec![format!(
                 "faster-diffusion:key-steps={}",
-                joined(lists.map(|steps| list(&steps)))
+                joined(lists.map(list))
             )]
         }
         Policy::TGate => vec![format!(
@@ -145,7 +145,7 @@ pub fn grid(policy: Policy, base: &Options, skips: usize) -> Vec<Point> {
                 format!(
                     "hgc:gate-step={},key-steps={},lambda-intra=1",
                     joined(gates(steps, &[15])),
-                    list(&scaled(steps, &[0, 1, 4, 8, 12, 15]))
+                    list(scaled(steps, &[0, 1, 4, 8, 12, 15]))
                 ),
             ]
         }
@@ -169,14 +169,18 @@ fn gates(steps: usize, of_twenty: &[usize]) -> Vec<usize> {
 }
 
 /// Steps as `key-steps` takes them.
-fn list(steps: &[usize]) -> String {
-    let texts: Vec<String> = steps.iter().map(ToString::to_string).collect();
-    texts.join("+")
+fn list(steps: impl IntoIterator<Item = usize>) -> String {
+    by("+", steps)
 }
 
+/// Values to try.
 fn joined<T: ToString>(values: impl IntoIterator<Item = T>) -> String {
+    by("|", values)
+}
+
+fn by<T: ToString>(separator: &str, values: impl IntoIterator<Item = T>) -> String {
     let texts: Vec<String> = values.into_iter().map(|v| v.to_string()).collect();
-    texts.join("|")
+    texts.join(separator)
 }
 
 #[cfg(test)]

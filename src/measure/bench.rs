@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::pairs::{Pair, find_pairs};
 use super::profile::{self, Ledger};
 use super::verify::borrowed;
-use super::{Feeds, MeasureError};
+use super::{Feeds, MeasureError, check_batch};
 use crate::analysis::Analysis;
 use crate::analysis::macs::Macs;
 use crate::analysis::shapes::Sizes;
@@ -192,10 +192,7 @@ impl<'a> Subject<'a> {
                 source,
             }
         })?;
-        let batch = settings.sizes.batch;
-        if model_plan.halves && plan.guidance.schedule.has_half() && batch % 2 == 1 {
-            return Err(MeasureError::OddBatch { file, batch });
-        }
+        check_batch(&plan, model_plan, &file, settings.sizes.batch)?;
         let layout = Layout::new(&analysis, &plan, model_plan)
             .map_err(|source| MeasureError::Layout { file, source })?;
         let cost = Cost::new(&analysis, &plan, model_plan, &layout);

@@ -21,6 +21,7 @@ use crate::analysis::AnalysisError;
 use crate::engine::{EngineError, TensorError};
 use crate::onnx::{ReadError, WriteError};
 use crate::plan::layout::LayoutError;
+use crate::plan::{ModelPlan, Plan};
 use crate::rewrite::StripError;
 
 /// Why a measurement could not be made.
@@ -86,4 +87,13 @@ pub enum MeasureError {
     },
     #[error("{rewritten} has no {name}; give the folder that `hgc compile` wrote")]
     MissingFile { rewritten: String, name: String },
+}
+
+/// Refuses a batch that has no halves where a step runs one of them.
+fn check_batch(plan: &Plan, model: &ModelPlan, file: &str, batch: u64) -> Result<(), MeasureError> {
+    if model.halves && plan.guidance.schedule.has_half() && batch % 2 == 1 {
+        let file = file.to_owned();
+        return Err(MeasureError::OddBatch { file, batch });
+    }
+    Ok(())
 }

@@ -10,9 +10,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::MeasureError;
 use super::compare::Comparison;
 pub use super::verdict::{Check, Settings, Verdict};
+use super::{MeasureError, check_batch};
 use crate::analysis::Analysis;
 use crate::engine::{
     CachedSession, Engine, EngineError, EngineKind, Optimization, Provider, Session,
@@ -77,10 +77,7 @@ pub fn verify(
             file: file.clone(),
             source,
         })?;
-    let batch = settings.sizes.batch;
-    if model_plan.halves && plan.guidance.schedule.has_half() && batch % 2 == 1 {
-        return Err(MeasureError::OddBatch { file, batch });
-    }
+    check_batch(&plan, model_plan, &file, settings.sizes.batch)?;
     let proof = Proof {
         engine,
         settings,

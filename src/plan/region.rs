@@ -7,8 +7,8 @@ use crate::graph::{BitSet, Graph, NodeId, ValueId};
 pub struct Region {
     /// The nodes.
     pub nodes: BitSet,
-    /// Sizes that are read outside while the value they are taken of is computed inside, and
-    /// that the region reads too: returned beside the site's tensors.
+    /// Sizes of what is computed inside that are read outside, by the region too or not:
+    /// returned beside the site's tensors.
     pub escapes: Vec<ValueId>,
 }
 
@@ -58,13 +58,15 @@ pub fn derive(graph: &Graph<'_>, tensors: &[ValueId]) -> Region {
 /// Sizes of the region's values that are computed outside and that the region reads again:
 /// exporters compute the sizes of all reshapes once. The region has to compute them itself.
 fn returning(graph: &Graph<'_>, nodes: &BitSet, live: &BitSet) -> Vec<ValueId> {
+    let from = |n: NodeId, of: &BitSet| {
+        let mut sources = graph.inputs_of(n).iter().map(|v| graph.producer(*v));
+        sources.any(|p| p.is_some_and(|p| of.contains(p.index())))
+    };
     let sizes = size_nodes(graph);
     let mut after = BitSet::new(graph.node_count());
     let mut found = Vec::new();
     for node in graph.nodes().filter(|n| sizes.contains(n.index())) {
-        let mut sources = graph.inputs_of(node).iter().map(|v| graph.producer(*v));
-        let from_region = |p: NodeId| nodes.contains(p.index()) || after.contains(p.index());
-        let is_after = sources.any(|p| p.is_some_and(from_region));
+        let is_after = from(node, nodes) || from(node, &after);
         if !is_after || nodes.contains(node.index()) || !live.contains(node.index()) {
             continue;
         }

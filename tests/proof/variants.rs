@@ -150,6 +150,13 @@ fn a_baked_in_batch_is_found_whatever_is_declared() {
     assert!(!model.sites.is_empty());
 }
 
+/// The nodes are those of the original again, in order.
+fn strips_to(rewritten: &Path, original: &Path) {
+    let strip = hgc::rewrite::strip(&Model::read(rewritten).unwrap().proto).unwrap();
+    let before = Model::read(original).unwrap().proto;
+    assert_eq!(strip.graph.unwrap().node, before.graph.unwrap().node);
+}
+
 /// Names of nodes are optional: without them the proofs see as much, and `strip` gives back
 /// nodes without names.
 #[test]
@@ -165,9 +172,7 @@ fn nodes_without_names_are_proved_too() {
     for (original, rewritten) in compile(&pipeline, Policy::Hgc, &Options::new(4), &out) {
         let verdict = prove(&original, &rewritten);
         assert!(verdict.pass, "{verdict:#?}");
-        let strip = hgc::rewrite::strip(&Model::read(&rewritten).unwrap().proto).unwrap();
-        let before = Model::read(&original).unwrap().proto;
-        assert_eq!(strip.graph.unwrap().node, before.graph.unwrap().node);
+        strips_to(&rewritten, &original);
         // A profile of a model that lost its gate must not pass for want of names.
         let mut broken = Model::read(&rewritten).unwrap().proto;
         for table in &mut broken.graph.as_mut().unwrap().initializer {
@@ -198,9 +203,7 @@ fn nodes_out_of_order_are_proved_too() {
     for (original, rewritten) in compile(&pipeline, Policy::Hgc, &Options::new(4), &out) {
         let verdict = prove(&original, &rewritten);
         assert!(verdict.pass, "{verdict:#?}");
-        let strip = hgc::rewrite::strip(&Model::read(&rewritten).unwrap().proto).unwrap();
-        let before = Model::read(&original).unwrap().proto;
-        assert_eq!(strip.graph.unwrap().node, before.graph.unwrap().node);
+        strips_to(&rewritten, &original);
     }
 }
 

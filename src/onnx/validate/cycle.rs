@@ -8,29 +8,13 @@ use crate::onnx::proto::{GraphProto, NodeProto};
 /// A node on a cycle, if there is one. `defs` gives, by value, one more than the index of the
 /// node that defines it, and zero for values no node defines.
 pub(super) fn node_on_cycle(nodes: &[NodeProto], defs: &HashMap<&str, usize>) -> Option<usize> {
-    let needs: Vec<Vec<usize>> = nodes.iter().map(|n| producers(n, defs)).collect();
-    let mut waiting: Vec<usize> = needs.iter().map(Vec::len).collect();
-    let mut users = vec![Vec::new(); nodes.len()];
-    for (node, needs) in needs.iter().enumerate() {
-        for need in needs {
-            users[*need].push(node);
-        }
-    }
-    let mut ready: Vec<usize> = (0..nodes.len()).filter(|n| waiting[*n] == 0).collect();
-    while let Some(node) = ready.pop() {
-        for user in &users[node] {
-            waiting[*user] -= 1;
-            if waiting[*user] == 0 {
-                ready.push(*user);
-            }
-        }
-    }
+    let order = Order::of(nodes, defs);
     // Nodes still waiting are on a cycle or behind one; going upstream ends on it.
-    let mut at = waiting.iter().position(|w| *w > 0)?;
+    let mut at = order.waiting.iter().position(|w| *w > 0)?;
     let mut seen = vec![false; nodes.len()];
     while !seen[at] {
         seen[at] = true;
-        at = *needs[at].iter().find(|n| waiting[**n] > 0)?;
+        at = *order.needs[at].iter().find(|n| order.waiting[**n] > 0)?;
     }
     Some(at)
 }
@@ -43,29 +27,50 @@ pub fn sort(nodes: &mut Vec<NodeProto>) {
         .flat_map(|(i, n)| n.output.iter().map(move |name| (name.as_str(), i + 1)))
         .filter(|(name, _)| !name.is_empty())
         .collect();
-    let mut waiting = vec![0usize; nodes.len()];
-    let mut users = vec![Vec::new(); nodes.len()];
-    for (node, proto) in nodes.iter().enumerate() {
-        for need in producers(proto, &defs) {
-            users[need].push(node);
-            waiting[node] += 1;
-        }
-    }
-    let free = (0..nodes.len()).filter(|n| waiting[*n] == 0);
-    let mut ready: BinaryHeap<_> = free.map(Reverse).collect();
-    let mut sorted = Vec::with_capacity(nodes.len());
-    while let Some(Reverse(node)) = ready.pop() {
-        sorted.push(node);
-        for user in &users[node] {
-            waiting[*user] -= 1;
-            if waiting[*user] == 0 {
-                ready.push(Reverse(*user));
-            }
-        }
-    }
+    let sorted = Order::of(nodes, &defs).sorted;
     if sorted.len() == nodes.len() {
         let mut taken: Vec<NodeProto> = std::mem::take(nodes);
         nodes.extend(sorted.into_iter().map(|n| std::mem::take(&mut taken[n])));
+    }
+}
+
+/// Kahn's algorithm over nodes, the earliest that is ready first.
+struct Order {
+    /// By node, those whose results it reads.
+    needs: Vec<Vec<usize>>,
+    /// By node, how many of these could not be ordered.
+    waiting: Vec<usize>,
+    /// The nodes that could, in order.
+    sorted: Vec<usize>,
+}
+
+impl Order {
+    fn of(nodes: &[NodeProto], defs: &HashMap<&str, usize>) -> Self {
+        let needs: Vec<Vec<usize>> = nodes.iter().map(|n| producers(n, defs)).collect();
+        let mut waiting: Vec<usize> = needs.iter().map(Vec::len).collect();
+        let mut users = vec![Vec::new(); nodes.len()];
+        for (node, needs) in needs.iter().enumerate() {
+            for need in needs {
+                users[*need].push(node);
+            }
+        }
+        let free = (0..nodes.len()).filter(|n| waiting[*n] == 0);
+        let mut ready: BinaryHeap<_> = free.map(Reverse).collect();
+        let mut sorted = Vec::with_capacity(nodes.len());
+        while let Some(Reverse(node)) = ready.pop() {
+            sorted.push(node);
+            for user in &users[node] {
+                waiting[*user] -= 1;
+                if waiting[*user] == 0 {
+                    ready.push(Reverse(*user));
+                }
+            }
+        }
+        Self {
+            needs,
+            waiting,
+            sorted,
+        }
     }
 }
 
