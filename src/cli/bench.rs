@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::bail;
+use hgc::compile::models_of;
 use hgc::measure::bench::{Report, Settings, bench};
 
 use super::Outcome;
@@ -39,7 +40,9 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let Some((folder, originals)) = args.paths.split_last() else {
         bail!("no models given")
     };
-    let originals = expand(originals)?;
+    // A pipeline folder stands for the models in it.
+    let originals = originals.iter().map(|path| models_of(path));
+    let originals: Vec<_> = originals.collect::<Result<_, _>>()?;
     let engine = args.engine.start()?;
     let settings = Settings {
         sizes: args.sizes.into(),
@@ -52,7 +55,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let bar = progress_bar("{msg:12} {bar:30} {pos}/{len} runs {eta}");
     let report = bench(
         engine,
-        &originals,
+        &originals.concat(),
         folder,
         &settings,
         &mut |done, total, name| {
@@ -71,20 +74,6 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     } else {
         Outcome::Done
     })
-}
-
-/// A pipeline folder stands for the models in it.
-fn expand(originals: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    for path in originals {
-        if path.is_dir() {
-            let inputs = hgc::compile::Inputs::read(path, &[])?;
-            files.extend(inputs.sources.iter().map(|s| s.model.path.clone()));
-        } else {
-            files.push(path.clone());
-        }
-    }
-    Ok(files)
 }
 
 fn render(report: &Report) -> String {

@@ -1,7 +1,7 @@
 //! `hgc inspect`: what a model is made of.
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::ValueEnum;
@@ -9,7 +9,7 @@ use hgc::analysis::attention::AttentionKind;
 use hgc::analysis::blocks::{BlockKind, Stage};
 use hgc::analysis::macs::Macs;
 use hgc::analysis::{Analysis, Role, invariant};
-use hgc::compile::{InputError, Inputs};
+use hgc::compile::models_of;
 use hgc::graph::NodeId;
 use hgc::onnx::Model;
 use hgc::rewrite;
@@ -142,15 +142,6 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     };
     print(text.trim_end())?;
     Ok(Outcome::Done)
-}
-
-/// A file, or UNet and ControlNets of a pipeline folder.
-fn models_of(path: &Path) -> Result<Vec<PathBuf>, InputError> {
-    if !path.is_dir() {
-        return Ok(vec![path.to_owned()]);
-    }
-    let inputs = Inputs::read(path, &[])?;
-    Ok(inputs.sources.into_iter().map(|s| s.model.path).collect())
 }
 
 fn report(file: &str, analysis: &Analysis<'_>) -> Report {

@@ -78,12 +78,7 @@ fn files(args: &Args) -> anyhow::Result<Vec<(PathBuf, PathBuf)>> {
     if !args.rewritten.is_dir() {
         return Ok(vec![(args.original.clone(), args.rewritten.clone())]);
     }
-    let originals = if args.original.is_dir() {
-        let inputs = hgc::compile::Inputs::read(&args.original, &[])?;
-        inputs.sources.into_iter().map(|s| s.model.path).collect()
-    } else {
-        vec![args.original.clone()]
-    };
+    let originals = hgc::compile::models_of(&args.original)?;
     let pairs = find_pairs(&originals, &args.rewritten)?;
     Ok(pairs
         .into_iter()

@@ -73,13 +73,8 @@ impl Inputs {
     }
 
     fn read_pipeline(folder: &Path) -> Result<Self, InputError> {
-        let no_unet = || InputError::NoUnet {
-            folder: folder.to_owned(),
-        };
-        let mut files = vec![model_of(folder, "unet").ok_or_else(no_unet)?];
-        files.extend(controlnets_of(folder)?);
         let mut sources = Vec::new();
-        for relative in files {
+        for relative in networks_of(folder)? {
             let model = Model::read(&folder.join(&relative))?;
             sources.push(Source {
                 model,
@@ -91,6 +86,28 @@ impl Inputs {
             pipeline: Some(folder.to_owned()),
         })
     }
+}
+
+/// A file, or the files of UNet and ControlNets of a pipeline folder.
+///
+/// # Errors
+/// [`InputError`] if a folder has no UNet or cannot be listed.
+pub fn models_of(path: &Path) -> Result<Vec<PathBuf>, InputError> {
+    if !path.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let models = networks_of(path)?.into_iter();
+    Ok(models.map(|m| path.join(m)).collect())
+}
+
+/// UNet and ControlNets of a pipeline, as paths inside of it.
+fn networks_of(pipeline: &Path) -> Result<Vec<PathBuf>, InputError> {
+    let no_unet = || InputError::NoUnet {
+        folder: pipeline.to_owned(),
+    };
+    let mut files = vec![model_of(pipeline, "unet").ok_or_else(no_unet)?];
+    files.extend(controlnets_of(pipeline)?);
+    Ok(files)
 }
 
 /// The model of a part of a pipeline, as a path inside of it: `model.onnx`, or the only

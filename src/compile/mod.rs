@@ -6,7 +6,7 @@
 mod inputs;
 pub mod output;
 
-pub use inputs::{InputError, Inputs, Source, controlnets_of, model_of};
+pub use inputs::{InputError, Inputs, Source, controlnets_of, model_of, models_of};
 
 use crate::analysis::shapes::Sizes;
 use crate::analysis::{Analysis, AnalysisError, Role};
