@@ -12,10 +12,11 @@ mod wrap;
 use hgc::analysis::attention::AttentionKind;
 use hgc::analysis::inputs::{InputKind, declared_shape};
 use hgc::analysis::shapes::{Sizes, declare};
+use hgc::analysis::trunk::Skip;
 use hgc::analysis::{Analysis, Role, invariant};
 use hgc::onnx::proto::{ModelProto, tensor_shape_proto};
 use sha2::{Digest, Sha256};
-use twins::{Beside, Cross, Twin};
+use twins::{Beside, Cross, Stem, Twin};
 
 const SIZES: Sizes = Sizes {
     batch: 1,
@@ -396,4 +397,47 @@ fn a_timestep_may_be_repeated_for_every_row() {
         .model();
         assert_eq!(kinds(&analyse(&model))[1], kind, "{by}");
     }
+}
+
+#[test]
+fn what_is_joined_to_the_channels_of_the_latent_is_not_taken_for_it() {
+    use InputKind::{Concatenated, ControlImage, Latent, Other};
+    for (stem, latent, more, role) in [
+        (Stem::Masked, Latent, vec![Concatenated; 2], Role::Unet),
+        (Stem::Hinted, Latent, vec![ControlImage], Role::Unet),
+        (Stem::Rows, Other, vec![Other], Role::Other),
+        (Stem::Summed, Other, vec![Other], Role::Other),
+    ] {
+        let model = Twin {
+            stem,
+            ..Twin::default()
+        }
+        .model();
+        let analysis = analyse(&model);
+        let found = kinds(&analysis);
+        assert_eq!((found[0], &found[4..]), (latent, &more[..]), "{stem:?}");
+        assert_eq!(analysis.role, role, "{stem:?}");
+    }
+}
+
+/// A latent of two by two is one by one half-way down, and so would one of four by four be:
+/// dynamic all the same.
+#[test]
+fn small_latents_tell_what_is_dynamic() {
+    let model = fixtures::model("sd15-ts17", "unet");
+    let dynamic = |side: u64| {
+        let sizes = Sizes {
+            height: side,
+            width: side,
+            ..Sizes::default()
+        };
+        let analysis = Analysis::with_dynamics(&model, sizes).unwrap();
+        let elsewhere = analysis.elsewhere.as_ref().unwrap();
+        let differs = |skip: &Skip| {
+            let (here, there) = (analysis.shapes.get(skip.source), elsewhere.get(skip.source));
+            here.unwrap().dims[2..] != there.unwrap().dims[2..]
+        };
+        analysis.skips.iter().filter(|s| differs(s)).count()
+    };
+    assert_eq!([2, 8, 64, 72].map(dynamic), [12; 4]);
 }

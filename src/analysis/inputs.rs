@@ -1,6 +1,5 @@
 //! What each graph input is, told by rank, type and data flow, never by name.
 
-use super::strides::{is_conv, join_stride};
 use crate::graph::{BitSet, Graph, NodeId, ValueId};
 use crate::onnx::proto::{TensorShapeProto, ValueInfoProto, tensor_shape_proto, type_proto};
 
@@ -26,6 +25,9 @@ pub enum InputKind {
     ControlScale,
     /// A ControlNet residual, shaped like the encoder value that it is added to.
     Residual,
+    /// Joined to the channels of the latent inside the graph, `[B, C, H, W]`: the mask and the
+    /// masked latent of inpainting, the picture to edit (`c_concat` of latent diffusion).
+    Concatenated,
     /// Anything else; taken to change on every step.
     Other,
 }
@@ -57,6 +59,7 @@ impl InputKind {
             Self::ControlImage => "control image",
             Self::ControlScale => "conditioning scale",
             Self::Residual => "residual",
+            Self::Concatenated => "concatenated condition",
             Self::Other => "other",
         }
     }
@@ -135,9 +138,7 @@ pub fn classify(graph: &Graph<'_>) -> Vec<InputKind> {
             (Some(2), true) => flow.vector_kind(v),
             (Some(3), true) => InputKind::Text,
             // Control images may be stacked on a leading axis.
-            (Some(4 | 5), true) if flow.first_ops(v).iter().any(|n| is_conv(graph, *n)) => {
-                InputKind::Latent
-            }
+            (Some(4 | 5), true) if flow.is_image(v) => InputKind::Latent,
             (Some(4), true) => InputKind::Residual,
             _ => InputKind::Other,
         })
@@ -181,7 +182,12 @@ impl Flow<'_, '_> {
 
     /// The first nodes that compute with the value.
     pub(super) fn first_ops(&self, input: ValueId) -> Vec<NodeId> {
-        let mut found = Vec::new();
+        self.recast(input).1
+    }
+
+    /// What the value is only recast to, and the first nodes that compute with it.
+    pub(super) fn recast(&self, input: ValueId) -> (Vec<ValueId>, Vec<NodeId>) {
+        let (mut values, mut found) = (vec![input], Vec::new());
         let mut seen = BitSet::new(self.graph.node_count());
         let mut todo = vec![input];
         while let Some(value) = todo.pop() {
@@ -193,12 +199,13 @@ impl Flow<'_, '_> {
                     && self.other_operand_constant(node, value);
                 if self.passes(node) || self.takes_apart(node, value) || scaling {
                     todo.extend_from_slice(self.graph.outputs_of(node));
+                    values.extend_from_slice(self.graph.outputs_of(node));
                 } else {
                     found.push(node);
                 }
             }
         }
-        found
+        (values, found)
     }
 
     fn other_operand_constant(&self, node: NodeId, value: ValueId) -> bool {
@@ -322,54 +329,6 @@ impl Flow<'_, '_> {
             };
             if first.is_empty() || !first.iter().all(joins) {
                 *kind = InputKind::Other;
-            }
-        }
-    }
-
-    /// Tells the latent from control images: a control image is brought down to
-    /// latent size by strided convolutions before it meets the latent.
-    fn split_images(&self, kinds: &mut [InputKind]) {
-        let images: Vec<usize> = (0..kinds.len())
-            .filter(|&i| kinds[i] == InputKind::Latent)
-            .collect();
-        let stacked = |i: usize| {
-            let info = self.graph.input_info(self.graph.inputs()[i]);
-            info.and_then(declared_shape)
-                .is_some_and(|s| s.dim.len() == 5)
-        };
-        if images.len() < 2 {
-            for &i in images.iter().filter(|i| stacked(**i)) {
-                kinds[i] = InputKind::Other;
-            }
-            return;
-        }
-        let reach: Vec<BitSet> = images
-            .iter()
-            .map(|&i| self.graph.descendants(&[self.graph.inputs()[i]]))
-            .collect();
-        let strides: Vec<Option<i64>> = (0..images.len())
-            .map(|i| {
-                let input = self.graph.inputs()[images[i]];
-                let mut others = BitSet::new(self.graph.node_count());
-                for (j, set) in reach.iter().enumerate() {
-                    if j != i {
-                        others.union_with(set);
-                    }
-                }
-                join_stride(self.graph, input, &reach[i], &others)
-            })
-            .collect();
-        for (&i, stride) in images.iter().zip(&strides) {
-            kinds[i] = match stride {
-                Some(1) if !stacked(i) => InputKind::Latent,
-                Some(2..) => InputKind::ControlImage,
-                _ => InputKind::Other,
-            };
-        }
-        // Only one input is denoised; several candidates cannot be told apart.
-        if kinds.iter().filter(|k| **k == InputKind::Latent).count() > 1 {
-            for &i in &images {
-                kinds[i] = InputKind::Other;
             }
         }
     }

@@ -10,6 +10,7 @@ mod contrib;
 pub mod depends;
 pub mod dims;
 mod guarded;
+mod images;
 pub mod inputs;
 pub mod invariant;
 pub mod macs;

@@ -47,7 +47,9 @@ impl Shapes {
 /// Elements from which an initializer's content cannot be a shape or an axis list.
 const SMALL: u64 = 64;
 
-/// Shapes with every open size doubled; none where the export leaves none open.
+/// Shapes with every open size at least doubled; none where the export leaves none open.
+///
+/// Latent sides become multiples of 128, so that no stride of a UNet rounds two sizes to one.
 #[must_use]
 pub fn at_other_sizes(model: &ModelProto, sizes: Sizes) -> Option<Shapes> {
     let proto = model.graph.as_ref()?;
@@ -56,10 +58,11 @@ pub fn at_other_sizes(model: &ModelProto, sizes: Sizes) -> Option<Shapes> {
     if !super::sizes::has_open_sizes(&graph, &kinds) {
         return None;
     }
+    let side = |size: u64| size.max(1).div_ceil(64).saturating_mul(128);
     let other = Sizes {
         batch: sizes.batch,
-        height: sizes.height.saturating_mul(2),
-        width: sizes.width.saturating_mul(2),
+        height: side(sizes.height),
+        width: side(sizes.width),
         tokens: sizes.tokens.saturating_mul(2),
     };
     Some(infer(model, &graph, &kinds, other))

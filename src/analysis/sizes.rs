@@ -46,7 +46,9 @@ pub fn has_open_sizes(graph: &Graph<'_>, kinds: &[InputKind]) -> bool {
         let open = |axis: usize| shape.is_some_and(|s| fixed_dim(s, axis).is_none());
         match kind {
             // Images may be stacked on a leading axis.
-            InputKind::Latent | InputKind::ControlImage => (2..rank).any(open),
+            InputKind::Latent | InputKind::Concatenated | InputKind::ControlImage => {
+                (2..rank).any(open)
+            }
             InputKind::Text => open(1),
             _ => false,
         }
@@ -92,7 +94,9 @@ impl InputDims {
                     let stride = residual_stride(graph, value, strides);
                     stride.map(|s| [shrunk(known.height, s), shrunk(known.width, s)])
                 }
-                (InputKind::Latent, ..) => Some([known.height, known.width]),
+                (InputKind::Latent | InputKind::Concatenated, ..) => {
+                    Some([known.height, known.width])
+                }
                 _ => None,
             };
             Some(known.fill(declared, kind, size))

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::bail;
 use hgc::compile::models_of;
 use hgc::measure::bench::{Report, Settings, bench};
+use hgc::measure::pairs::plan_of;
 
 use super::Outcome;
 use super::args::{Format, SizeArgs, finite, macs, print, progress_bar, table};
@@ -43,6 +44,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     // A pipeline folder stands for the models in it.
     let originals = originals.iter().map(|path| models_of(path));
     let originals: Vec<_> = originals.collect::<Result<_, _>>()?;
+    args.engine.warn_of(&plan_of(folder)?);
     let engine = args.engine.start()?;
     let settings = Settings {
         sizes: args.sizes.into(),

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::bail;
 use hgc::engine::{Engine, EngineRequest, Provider, parse_option};
+use hgc::plan::Plan;
 
 /// Engine, provider and their options.
 #[derive(Clone, Debug, clap::Args)]
@@ -30,5 +31,16 @@ impl EngineArgs {
             eprintln!("hgc: {notice}");
         }
         Ok(engine)
+    }
+
+    /// Says so where `plan` will be slow on the provider.
+    pub fn warn_of(&self, plan: &Plan) {
+        if self.ep == Provider::Cuda && plan.changes_batch() {
+            eprintln!(
+                "hgc: warning: this plan runs half of the batch on some steps, and ONNX Runtime on \
+                 CUDA plans every convolution anew when the batch changes, which takes longer than \
+                 the step: compile with --whole-batch for CUDA"
+            );
+        }
     }
 }

@@ -5,6 +5,7 @@ use ort::session::{IoBinding, RunOptions};
 use ort::value::DynValue;
 
 use super::convert;
+use super::device::{DeviceTensor, Feed};
 use super::provider::Provider;
 use super::runtime::take;
 use super::session::SessionOptions;
@@ -42,24 +43,23 @@ impl Bound {
         self.binding.clear();
     }
 
-    /// Evaluates one step. After an error the cached values are lost.
+    /// Evaluates one step. The outputs stay on the device if `stay`. After an error the cached
+    /// values are lost.
     pub fn run(
         &mut self,
         session: &mut ort::session::Session,
         layout: &Layout,
         options: &RunOptions,
-        given: &[(&str, &Tensor)],
-        step: i64,
-    ) -> ort::Result<Vec<(String, Tensor)>> {
+        given: &[(&str, Feed<'_>)],
+        (step, stay): (i64, bool),
+    ) -> ort::Result<Vec<(String, DeviceTensor)>> {
         self.binding.clear();
-        for &(name, tensor) in given {
-            self.binding.bind_input(name, &convert::to_value(tensor)?)?;
-        }
+        bind_inputs(&mut self.binding, given)?;
         self.binding
             .bind_input(STEP_INPUT, &convert::to_value(&Tensor::scalar_i64(step))?)?;
+        let place = if stay { &self.device } else { &self.host };
         for output in &layout.outputs {
-            self.binding
-                .bind_output_to_device(&output.name, &self.host)?;
+            self.binding.bind_output_to_device(&output.name, place)?;
         }
         let mut past = std::mem::take(&mut self.past).into_iter();
         for site in &layout.sites {
@@ -69,7 +69,7 @@ impl Bound {
         let mut outputs = Vec::with_capacity(layout.outputs.len());
         for output in &layout.outputs {
             let value = take(&mut results, &output.name)?;
-            outputs.push((output.name.clone(), convert::from_value(&value)?));
+            outputs.push((output.name.clone(), kept(value, stay)?));
         }
         let present = layout
             .sites
@@ -101,4 +101,48 @@ impl Bound {
                 .bind_output_to_device(&site.present.name, &self.device)
         }
     }
+}
+
+/// Binds what is given, each where it lies.
+fn bind_inputs(binding: &mut IoBinding, given: &[(&str, Feed<'_>)]) -> ort::Result<()> {
+    for &(name, feed) in given {
+        match feed {
+            Feed::Host(tensor) => binding.bind_input(name, &convert::to_value(tensor)?)?,
+            Feed::Device(tensor) => match tensor.value() {
+                Some(value) => binding.bind_input(name, value)?,
+                None => return Err(ort::Error::new(format!("`{name}` is of another engine"))),
+            },
+        }
+    }
+    Ok(())
+}
+
+/// An output where it lies, or read into host memory.
+fn kept(value: DynValue, stay: bool) -> ort::Result<DeviceTensor> {
+    if stay {
+        DeviceTensor::from_value(value)
+    } else {
+        Ok(convert::from_value(&value)?.into())
+    }
+}
+
+/// Runs a session that keeps nothing, and leaves `names` of its outputs on `device`.
+pub(super) fn run_on_device(
+    session: &mut ort::session::Session,
+    device: &MemoryInfo<'_>,
+    given: &[(&str, Feed<'_>)],
+    names: impl Iterator<Item = String>,
+) -> ort::Result<Vec<(String, DeviceTensor)>> {
+    let mut binding = session.create_binding()?;
+    bind_inputs(&mut binding, given)?;
+    let names: Vec<String> = names.collect();
+    for name in &names {
+        binding.bind_output_to_device(name, device)?;
+    }
+    let mut results = session.run_binding(&binding)?;
+    let outputs = names.into_iter().map(|name| {
+        let value = take(&mut results, &name)?;
+        Ok((name, DeviceTensor::from_value(value)?))
+    });
+    outputs.collect()
 }

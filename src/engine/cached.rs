@@ -3,6 +3,7 @@
 use super::Engine;
 use super::bound::Bound;
 use super::cancel::CancelHandle;
+use super::device::{DeviceTensor, Feed, feeds, to_host};
 use super::error::{EngineError, Result, Source};
 use super::model::ModelSource;
 use super::moved::Moved;
@@ -102,8 +103,23 @@ impl CachedSession {
     /// Evaluates the next step on the inputs of the original model and returns its
     /// outputs, in order.
     pub fn run(&mut self, inputs: &[(&str, &Tensor)]) -> Result<Vec<(String, Tensor)>> {
-        let step = i64::try_from(self.generation.step()).unwrap_or(i64::MAX);
-        self.evaluate(inputs, step)
+        let outputs = self.evaluate(&feeds(inputs), (self.step(), false))?;
+        to_host(outputs)
+    }
+
+    /// Like [`run`](Self::run), but the outputs stay where the provider has them, and inputs may
+    /// lie there already: a ControlNet's residuals reach the UNet without a way through the host.
+    ///
+    /// An input that cached values depend on must be the same [`DeviceTensor`] on every step.
+    pub fn run_on_device(
+        &mut self,
+        inputs: &[(&str, Feed<'_>)],
+    ) -> Result<Vec<(String, DeviceTensor)>> {
+        self.evaluate(inputs, (self.step(), true))
+    }
+
+    fn step(&self) -> i64 {
+        i64::try_from(self.generation.step()).unwrap_or(i64::MAX)
     }
 
     /// Like [`run`](Self::run), but recomputes everything whatever the schedule says.
@@ -112,7 +128,7 @@ impl CachedSession {
         &mut self,
         inputs: &[(&str, &Tensor)],
     ) -> Result<Vec<(String, Tensor)>> {
-        self.evaluate(inputs, -1)
+        to_host(self.evaluate(&feeds(inputs), (-1, false))?)
     }
 
     /// Starts another generation: drops all caches, a failure and a cancellation,
@@ -138,7 +154,11 @@ impl CachedSession {
         }
     }
 
-    fn evaluate(&mut self, given: &[(&str, &Tensor)], step: i64) -> Result<Vec<(String, Tensor)>> {
+    fn evaluate(
+        &mut self,
+        given: &[(&str, Feed<'_>)],
+        (step, stay): (i64, bool),
+    ) -> Result<Vec<(String, DeviceTensor)>> {
         self.session.check_inputs(&self.layout.inputs, given)?;
         let admitted = self
             .generation
@@ -152,7 +172,7 @@ impl CachedSession {
         if self.cancel.is_cancelled() {
             return Err(self.stop(None));
         }
-        match self.run_engine(given, step) {
+        match self.run_engine(given, (step, stay)) {
             Ok(outputs) => {
                 self.generation.advance(&self.layout, given);
                 Ok(outputs)
@@ -183,9 +203,9 @@ impl CachedSession {
 
     fn run_engine(
         &mut self,
-        given: &[(&str, &Tensor)],
-        step: i64,
-    ) -> Result<Vec<(String, Tensor)>, Source> {
+        given: &[(&str, Feed<'_>)],
+        (step, stay): (i64, bool),
+    ) -> Result<Vec<(String, DeviceTensor)>, Source> {
         let Self {
             session,
             layout,
@@ -195,7 +215,7 @@ impl CachedSession {
         } = self;
         match (&mut session.backend, caches, cancel.options()) {
             (Backend::OnnxRuntime(inner), Caches::Bound(bound), Some(options)) => {
-                Ok(bound.run(inner, layout, options, given, step)?)
+                Ok(bound.run(inner, layout, options, given, (step, stay))?)
             }
             (Backend::Embedded(model), Caches::Moved(moved), _) => {
                 Ok(moved.run(model, layout, given, step)?)

@@ -2,10 +2,12 @@
 
 use std::fmt::Debug;
 
+use half::slice::HalfFloatSliceExt;
+use half::vec::HalfBitsVecExt;
 use half::{bf16, f16};
 use ort::value::{
-    DynTensor, DynValue, PrimitiveTensorElementType, Tensor as OrtTensor, TensorElementType,
-    ValueType,
+    DynTensor, PrimitiveTensorElementType, Tensor as OrtTensor, TensorElementType,
+    TensorValueTypeMarker, Value, ValueType,
 };
 
 use super::tensor::{DType, Tensor};
@@ -35,6 +37,40 @@ macro_rules! for_number {
     }};
 }
 
+/// Elements as bytes in native order, copied in one piece.
+trait Element: Sized {
+    fn from_bytes(bytes: &[u8]) -> Vec<Self>;
+    fn to_bytes(elements: &[Self]) -> Vec<u8>;
+}
+
+macro_rules! elements {
+    (@pod $($type:ty),*) => {$(
+        impl Element for $type {
+            fn from_bytes(bytes: &[u8]) -> Vec<Self> {
+                bytemuck::pod_collect_to_vec(bytes)
+            }
+
+            fn to_bytes(elements: &[Self]) -> Vec<u8> {
+                bytemuck::cast_slice(elements).to_vec()
+            }
+        }
+    )*};
+    (@half $($type:ty),*) => {$(
+        impl Element for $type {
+            fn from_bytes(bytes: &[u8]) -> Vec<Self> {
+                u16::from_bytes(bytes).reinterpret_into()
+            }
+
+            fn to_bytes(elements: &[Self]) -> Vec<u8> {
+                u16::to_bytes(elements.reinterpret_cast())
+            }
+        }
+    )*};
+}
+
+elements!(@pod f32, f64, i64, i32, i16, i8, u64, u32, u16, u8);
+elements!(@half f16, bf16);
+
 /// The engine's name of an element type, as a [`DType`] where a tensor can hold it.
 pub(super) fn dtype(element: TensorElementType) -> Option<DType> {
     Some(match element {
@@ -59,8 +95,8 @@ pub(super) fn dtype(element: TensorElementType) -> Option<DType> {
 pub(super) fn to_value(tensor: &Tensor) -> ort::Result<DynTensor> {
     let shape = tensor.shape().to_vec();
     for_number!(tensor.dtype(),
-        T => owned(shape, tensor.elements(T::from_ne_bytes)),
-        bool => owned(shape, tensor.elements(|[byte]: [u8; 1]| byte != 0))
+        T => owned(shape, T::from_bytes(tensor.bytes())),
+        bool => owned(shape, tensor.bytes().iter().map(|&byte| byte != 0).collect())
     )
 }
 
@@ -81,8 +117,10 @@ pub(super) fn zeros(dtype: DType, shape: &[usize]) -> ort::Result<DynTensor> {
     )
 }
 
-/// Copies a value of the engine, which must lie in host memory, into a host tensor.
-pub(super) fn from_value(value: &DynValue) -> ort::Result<Tensor> {
+/// Element type and shape of a value of the engine.
+pub(super) fn described<V: TensorValueTypeMarker + ?Sized>(
+    value: &Value<V>,
+) -> ort::Result<(DType, Vec<usize>)> {
     let ValueType::Tensor { ty, shape, .. } = value.dtype() else {
         return Err(ort::Error::new(format!(
             "expected a tensor, got {}",
@@ -91,19 +129,18 @@ pub(super) fn from_value(value: &DynValue) -> ort::Result<Tensor> {
     };
     let dtype = dtype(*ty)
         .ok_or_else(|| ort::Error::new(format!("tensors of type {ty} are not supported")))?;
-    let shape: Vec<usize> = shape
-        .iter()
-        .map(|&d| usize::try_from(d).unwrap_or(0))
-        .collect();
+    let size = |&d: &i64| usize::try_from(d).unwrap_or(0);
+    Ok((dtype, shape.iter().map(size).collect()))
+}
+
+/// Copies a value of the engine, which must lie in host memory, into a host tensor.
+pub(super) fn from_value<V: TensorValueTypeMarker + ?Sized>(
+    value: &Value<V>,
+) -> ort::Result<Tensor> {
+    let (dtype, shape) = described(value)?;
     let data: Vec<u8> = for_number!(dtype,
-        T => {
-            let (_, values) = value.try_extract_tensor::<T>()?;
-            values.iter().flat_map(|v| v.to_ne_bytes()).collect()
-        },
-        bool => {
-            let (_, values) = value.try_extract_tensor::<bool>()?;
-            values.iter().map(|&v| u8::from(v)).collect()
-        }
+        T => T::to_bytes(value.try_extract_tensor::<T>()?.1),
+        bool => value.try_extract_tensor::<bool>()?.1.iter().map(|&v| u8::from(v)).collect()
     );
     Tensor::from_bytes(dtype, &shape, data).map_err(|e| ort::Error::new(e.to_string()))
 }

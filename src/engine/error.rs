@@ -341,12 +341,26 @@ pub enum EngineError {
         file: String,
     },
 
+    /// A tensor cannot be copied between host and device.
+    #[error("the engine cannot copy a tensor between the memory of host and device")]
+    Transfer {
+        /// What it reported.
+        #[source]
+        source: Source,
+    },
+
     /// A host tensor that cannot be built.
     #[error(transparent)]
     Tensor(#[from] super::tensor::TensorError),
 }
 
 impl EngineError {
+    pub(super) fn transfer(source: ort::Error) -> Self {
+        Self::Transfer {
+            source: Box::new(source),
+        }
+    }
+
     /// What changed within a generation, if this refuses a change.
     pub(super) fn change(&self) -> Option<String> {
         match self {

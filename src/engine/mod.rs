@@ -26,6 +26,7 @@ mod bound;
 mod cached;
 mod cancel;
 mod convert;
+mod device;
 mod embedded;
 mod error;
 pub mod library;
@@ -47,6 +48,7 @@ use ort::logging::LogLevel;
 
 pub use cached::CachedSession;
 pub use cancel::CancelHandle;
+pub use device::{DeviceTensor, Feed};
 pub use error::{EngineError, Result};
 pub use model::{Dim, ModelSource, ValueInfo};
 pub use provider::{Provider, parse_option};

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::Context;
 
+use super::device::{DeviceTensor, Feed};
 use super::embedded::{self, Model, Value};
 use super::state::{Layout, STEP_INPUT};
 use super::tensor::Tensor;
@@ -25,12 +26,12 @@ impl Moved {
         &mut self,
         model: &mut Model,
         layout: &Layout,
-        given: &[(&str, &Tensor)],
+        given: &[(&str, Feed<'_>)],
         step: i64,
-    ) -> anyhow::Result<Vec<(String, Tensor)>> {
+    ) -> anyhow::Result<Vec<(String, DeviceTensor)>> {
         let mut values = BTreeMap::new();
-        for &(name, tensor) in given {
-            values.insert(name, embedded::to_value(tensor)?);
+        for &(name, feed) in given {
+            values.insert(name, embedded::to_value(&feed.to_tensor()?)?);
         }
         values.insert(STEP_INPUT, embedded::to_value(&Tensor::scalar_i64(step))?);
         let mut past = std::mem::take(&mut self.past).into_iter();
@@ -55,7 +56,7 @@ impl Moved {
                 .context("an output is missing")?;
             outputs.push((
                 output.name.clone(),
-                embedded::from_value(&value, output.dtype)?,
+                embedded::from_value(&value, output.dtype)?.into(),
             ));
         }
         let present = layout

@@ -40,6 +40,12 @@ impl Provider {
         }
     }
 
+    /// Whether a profile names every node that ran. TensorRT runs many as one.
+    #[must_use]
+    pub fn profiles_nodes(self) -> bool {
+        matches!(self, Self::Cpu | Self::Cuda)
+    }
+
     fn advice(self) -> &'static str {
         match self {
             Self::Cpu => "",
@@ -63,16 +69,27 @@ impl Provider {
         }
     }
 
-    /// Where this provider keeps values.
-    pub(super) fn memory(self, options: &[(String, String)]) -> ort::Result<MemoryInfo<'static>> {
+    /// The device that this provider keeps values on, and its number.
+    pub(super) fn device(self, options: &[(String, String)]) -> (AllocationDevice<'static>, i32) {
         let id = options.iter().rev().find(|(key, _)| key == "device_id");
         let id = id.and_then(|(_, value)| value.parse().ok()).unwrap_or(0);
-        let (device, id) = match self {
+        match self {
             Self::Cpu => (AllocationDevice::CPU, 0),
             Self::Cuda | Self::TensorRt => (AllocationDevice::CUDA, id),
-        };
-        MemoryInfo::new(device, id, AllocatorType::Device, MemoryType::Default)
+        }
     }
+
+    /// Where this provider keeps values.
+    pub(super) fn memory(self, options: &[(String, String)]) -> ort::Result<MemoryInfo<'static>> {
+        memory(self.device(options))
+    }
+}
+
+/// The memory of a device.
+pub(super) fn memory(
+    (device, id): (AllocationDevice<'static>, i32),
+) -> ort::Result<MemoryInfo<'static>> {
+    MemoryInfo::new(device, id, AllocatorType::Device, MemoryType::Default)
 }
 
 impl fmt::Display for Provider {

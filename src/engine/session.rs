@@ -4,13 +4,15 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use ort::environment::Environment;
+use ort::memory::AllocationDevice;
 use ort::value::Outlet;
 
+use super::device::{DeviceTensor, Feed, feeds};
 use super::error::{EngineError, Result, Source};
 use super::model::{ModelSource, ValueInfo};
-use super::provider::{self, Provider};
+use super::provider::{self, Provider, memory};
 use super::tensor::Tensor;
-use super::{Engine, EngineInfo, embedded, runtime};
+use super::{Engine, EngineInfo, bound, convert, embedded, runtime};
 
 /// How much the engine may change a graph before it runs it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -56,12 +58,33 @@ impl SessionOptions {
             ..Self::default()
         }
     }
+
+    /// Nothing is optimised, and two sessions that compute the same thing agree as closely as the
+    /// provider can: to compare, not to time. Provider options that were given stay.
+    ///
+    /// CUDA rounds fp32 operands to TF32 (10 bits of mantissa) and times convolutions against each
+    /// other to choose one, by default; two sessions then differ by more than a wrong rewrite may.
+    #[must_use]
+    pub fn to_compare(mut self) -> Self {
+        self.optimization = Optimization::Off;
+        if self.provider == Provider::Cuda {
+            for (key, value) in [("use_tf32", "0"), ("cudnn_conv_algo_search", "HEURISTIC")] {
+                if self.provider_options.iter().all(|(k, _)| k != key) {
+                    self.provider_options
+                        .push((key.to_owned(), value.to_owned()));
+                }
+            }
+        }
+        self
+    }
 }
 
 /// A loaded model. Runs keep nothing: feed everything each time.
 #[derive(Debug)]
 pub struct Session {
     pub(super) backend: Backend,
+    /// The device of the provider, and its number.
+    home: (AllocationDevice<'static>, i32),
     file: String,
     inputs: Vec<ValueInfo>,
     optional: Vec<ValueInfo>,
@@ -115,6 +138,7 @@ impl Session {
             outputs: infos(session.outputs())?,
             optional: optional.filter_map(Result::ok).collect(),
             backend: Backend::OnnxRuntime(session),
+            home: options.provider.device(&options.provider_options),
             file,
         })
     }
@@ -137,6 +161,7 @@ impl Session {
             outputs: model.outputs.clone(),
             optional: Vec::new(),
             backend: Backend::Embedded(Box::new(model)),
+            home: (AllocationDevice::CPU, 0),
             file,
         })
     }
@@ -180,7 +205,7 @@ impl Session {
         inputs: &[(&str, &Tensor)],
         outputs: Option<&[&str]>,
     ) -> Result<Vec<(String, Tensor)>> {
-        self.check_inputs(&self.inputs, inputs)?;
+        self.check_inputs(&self.inputs, &feeds(inputs))?;
         let names: Vec<String> = match outputs {
             Some(names) => names
                 .iter()
@@ -199,6 +224,44 @@ impl Session {
             file: self.file.clone(),
             source,
         })
+    }
+
+    /// Runs the model and leaves all outputs, in order, where the provider has them; inputs may
+    /// lie there already.
+    pub fn run_on_device(
+        &mut self,
+        inputs: &[(&str, Feed<'_>)],
+    ) -> Result<Vec<(String, DeviceTensor)>> {
+        self.check_inputs(&self.inputs, inputs)?;
+        let home = self.home;
+        let Backend::OnnxRuntime(session) = &mut self.backend else {
+            let host = inputs.iter().map(|&(n, feed)| Ok((n, feed.to_tensor()?)));
+            let host = host.collect::<Result<Vec<_>>>()?;
+            let given: Vec<_> = host.iter().map(|(n, tensor)| (*n, tensor)).collect();
+            let outputs = self.run(&given, None)?;
+            return Ok(outputs.into_iter().map(|(n, t)| (n, t.into())).collect());
+        };
+        let names = self.outputs.iter().map(|o| o.name.clone());
+        memory(home)
+            .and_then(|device| bound::run_on_device(session, &device, inputs, names))
+            .map_err(|source| EngineError::Run {
+                file: self.file.clone(),
+                source: Box::new(source),
+            })
+    }
+
+    /// Copies a tensor to where the provider keeps values.
+    ///
+    /// # Errors
+    /// [`EngineError::Transfer`] if the engine cannot.
+    pub fn upload(&self, tensor: &Tensor) -> Result<DeviceTensor> {
+        let (device, id) = self.home;
+        if device == AllocationDevice::CPU {
+            return Ok(tensor.clone().into());
+        }
+        convert::to_value(tensor)
+            .and_then(|value| DeviceTensor::from_value(value.to(device, id)?.into_dyn()))
+            .map_err(EngineError::transfer)
     }
 
     /// Ends profiling and returns the path of the profile.
@@ -222,7 +285,7 @@ impl Session {
     pub(super) fn check_inputs(
         &self,
         required: &[ValueInfo],
-        given: &[(&str, &Tensor)],
+        given: &[(&str, Feed<'_>)],
     ) -> Result<()> {
         let file = || self.file.clone();
         for (i, &(name, tensor)) in given.iter().enumerate() {

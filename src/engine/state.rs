@@ -1,9 +1,10 @@
 //! The calling convention of a rewritten model, and where a generation stands.
 
+use super::device::{Content, Feed};
 use super::error::{EngineError, Result};
 use super::model::{Dim, ValueInfo};
 use super::session::Session;
-use super::tensor::{DType, Tensor};
+use super::tensor::DType;
 
 /// The input that takes the step.
 pub const STEP_INPUT: &str = "hgc.step";
@@ -169,7 +170,7 @@ struct Fixed {
     name: String,
     shape: Vec<usize>,
     /// The value, for inputs that the caches rely on.
-    value: Option<Tensor>,
+    value: Option<Content>,
 }
 
 impl Generation {
@@ -180,7 +181,7 @@ impl Generation {
 
     /// Refuses an evaluation that would read caches made for something else. The
     /// generation itself is not touched: the caller ends it.
-    pub fn admit(&self, file: &str, layout: &Layout, given: &[(&str, &Tensor)]) -> Result<()> {
+    pub fn admit(&self, file: &str, layout: &Layout, given: &[(&str, Feed<'_>)]) -> Result<()> {
         let file = || file.to_owned();
         if let Some(reason) = &self.ended {
             return Err(EngineError::Poisoned {
@@ -199,11 +200,11 @@ impl Generation {
         };
         for Fixed { name, shape, value } in fixed {
             let (file, name) = (file(), name.clone());
-            let Some((_, tensor)) = given.iter().find(|(n, _)| *n == name) else {
+            let Some((_, feed)) = given.iter().find(|(n, _)| *n == name) else {
                 return Err(EngineError::InputSetChanged { file, name });
             };
-            if tensor.shape() != shape {
-                let (before, now) = (shape.clone(), tensor.shape().to_vec());
+            if feed.shape() != shape {
+                let (before, now) = (shape.clone(), feed.shape().to_vec());
                 return Err(EngineError::ShapeChanged {
                     file,
                     name,
@@ -211,7 +212,7 @@ impl Generation {
                     now,
                 });
             }
-            if value.as_ref().is_some_and(|v| v != *tensor) {
+            if value.as_ref().is_some_and(|v| *v != feed.content()) {
                 return Err(EngineError::ConstantChanged { file, name });
             }
         }
@@ -227,16 +228,16 @@ impl Generation {
     }
 
     /// Counts an evaluation that succeeded.
-    pub fn advance(&mut self, layout: &Layout, given: &[(&str, &Tensor)]) {
+    pub fn advance(&mut self, layout: &Layout, given: &[(&str, Feed<'_>)]) {
         self.step += 1;
-        let fix = |&(name, tensor): &(&str, &Tensor)| Fixed {
+        let fix = |&(name, feed): &(&str, Feed<'_>)| Fixed {
             name: name.to_owned(),
-            shape: tensor.shape().to_vec(),
+            shape: feed.shape().to_vec(),
             value: layout
                 .constants
                 .iter()
                 .any(|c| c == name)
-                .then(|| tensor.clone()),
+                .then(|| feed.content()),
         };
         self.fixed
             .get_or_insert_with(|| given.iter().map(fix).collect());
@@ -251,6 +252,7 @@ impl Generation {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::Tensor;
 
     fn info(name: &str, dims: &[Dim]) -> ValueInfo {
         ValueInfo {
@@ -293,15 +295,17 @@ mod tests {
         let layout = layout();
         let mut generation = Generation::default();
         let (x, text) = (ones(&[2, 8]), ones(&[4]));
-        let given = [("x", &x), ("text", &text)];
+        let given = [("x", Feed::Host(&x)), ("text", Feed::Host(&text))];
         generation.admit("m", &layout, &given).unwrap();
         generation.advance(&layout, &given);
         let other_x = Tensor::zeros(DType::F32, &[2, 8]).unwrap();
         generation
-            .admit("m", &layout, &[("x", &other_x), ("text", &text)])
+            .admit("m", &layout, &[("x", (&other_x).into()), given[1]])
             .unwrap();
-        let refused =
-            |given: &[(&str, &Tensor)]| generation.admit("m", &layout, given).unwrap_err();
+        let refused = |given: &[(&str, &Tensor)]| {
+            let given: Vec<_> = given.iter().map(|&(n, t)| (n, t.into())).collect();
+            generation.admit("m", &layout, &given).unwrap_err()
+        };
         let wide = ones(&[2, 9]);
         let error = refused(&[("x", &wide), ("text", &text)]);
         assert!(matches!(error, EngineError::ShapeChanged { .. }), "{error}");
@@ -328,7 +332,7 @@ mod tests {
         let layout = layout();
         let mut generation = Generation::default();
         let (x, text) = (ones(&[2, 8]), ones(&[4]));
-        let given = [("x", &x), ("text", &text)];
+        let given = [("x", Feed::Host(&x)), ("text", Feed::Host(&text))];
         generation.advance(&layout, &given);
         generation.advance(&layout, &given);
         let error = generation.admit("m", &layout, &given).unwrap_err();

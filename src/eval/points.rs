@@ -76,6 +76,7 @@ fn set(options: &mut Options, key: &str, value: &str) -> Result<(), String> {
         "lambda-guidance" => options.lambda_guidance = share()?,
         "reuse" => options.reuse = value.parse()?,
         "control-interval" => options.control_interval = count()?,
+        "whole-batch" => options.whole_batch = value.parse().map_err(|_| wrong())?,
         "key-steps" => {
             let steps: Result<Vec<usize>, _> = value.split('+').map(str::parse).collect();
             options.key_steps = Some(steps.map_err(|_| wrong())?);
@@ -83,7 +84,8 @@ fn set(options: &mut Options, key: &str, value: &str) -> Result<(), String> {
         _ => {
             return Err(format!(
                 "no parameter {key:?}; there are cut, interval, key-steps, gate-step, \
-                 lambda-inter, lambda-intra, lambda-guidance, reuse and control-interval"
+                 lambda-inter, lambda-intra, lambda-guidance, reuse, control-interval and \
+                 whole-batch"
             ));
         }
     }

@@ -1,5 +1,6 @@
 //! The denoising loop on random latents, original and rewritten interleaved.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -13,7 +14,8 @@ use crate::analysis::Analysis;
 use crate::analysis::macs::Macs;
 use crate::analysis::shapes::Sizes;
 use crate::engine::{
-    CachedSession, Engine, EngineKind, Optimization, Provider, Session, SessionOptions, Tensor,
+    CachedSession, DeviceTensor, Engine, EngineKind, Feed, Provider, Session, SessionOptions,
+    Tensor,
 };
 use crate::onnx::Model;
 use crate::plan::Plan;
@@ -205,13 +207,6 @@ impl<'a> Subject<'a> {
     }
 }
 
-fn options(settings: &Settings, optimization: Optimization) -> SessionOptions {
-    SessionOptions {
-        optimization,
-        ..SessionOptions::on(settings.provider, &settings.provider_options)
-    }
-}
-
 fn measure(
     engine: &'static Engine,
     subjects: &mut [Subject<'_>],
@@ -219,7 +214,7 @@ fn measure(
     report: &mut Report,
     progress: Progress<'_>,
 ) -> Result<(), MeasureError> {
-    let timed = options(settings, Optimization::Default);
+    let timed = SessionOptions::on(settings.provider, &settings.provider_options);
     let planned = subjects.first().map_or(0, |s| s.plan.steps);
     let steps = settings.steps.unwrap_or(planned);
     if steps == 0 || steps > planned {
@@ -234,7 +229,8 @@ fn measure(
         let cached = CachedSession::open(engine, &subject.pair.rewritten, &timed)?;
         sessions.push((original, cached));
     }
-    if engine.kind() == EngineKind::Embedded {
+    // CUDA chooses algorithms, TensorRT and the embedded engine build programs at the first run.
+    if engine.kind() == EngineKind::Embedded || settings.provider != Provider::Cpu {
         warm_up(subjects, &mut sessions, (settings.seed, steps))?;
     }
     report.steps = steps;
@@ -248,18 +244,24 @@ fn measure(
             macs_original: subject.cost.original.all,
         });
     }
+    let mut uploads: Vec<Uploads> = subjects.iter().map(|_| Uploads::default()).collect();
     for step in 0..steps {
         for (i, subject) in subjects.iter().enumerate() {
             let inputs = Feeds::new(&subject.analysis, settings.seed, steps).step(step)?;
             let (original, cached) = &mut sessions[i];
+            let inputs = uploads[i].place(original, inputs)?;
             // Turn and turn about, so that a slow spell hits both.
             let mut seconds = [0.0, 0.0];
             for turn in 0..2 {
                 let which = (turn + step) % 2;
                 seconds[which] = if which == 0 {
-                    time(&inputs, |given| Ok(original.run(given, None).map(drop)?))?
+                    time(&inputs, |given| {
+                        Ok(original.run_on_device(given).map(drop)?)
+                    })?
                 } else {
-                    time(&inputs, |given| Ok(cached.run(given).map(drop)?))?
+                    time(&inputs, |given| {
+                        Ok(cached.run_on_device(given).map(drop)?)
+                    })?
                 };
                 done += 1;
                 progress(done, total, &subject.pair.name);
@@ -281,8 +283,8 @@ fn measure(
     Ok(())
 }
 
-/// Runs a generation for nothing: the embedded engine prepares a program for every pattern of
-/// gates when it first comes.
+/// Runs a generation for nothing: what comes first on a step with another pattern of gates, or
+/// with another batch, is prepared then.
 fn warm_up(
     subjects: &[Subject<'_>],
     sessions: &mut [(Session, CachedSession)],
@@ -302,11 +304,38 @@ fn warm_up(
     Ok(())
 }
 
+/// Inputs on the device: a pipeline has the residuals there, and the constants since its first step.
+#[derive(Default)]
+struct Uploads(HashMap<String, (Tensor, DeviceTensor)>);
+
+impl Uploads {
+    fn place(
+        &mut self,
+        session: &Session,
+        inputs: Vec<(String, Tensor)>,
+    ) -> Result<Vec<(String, DeviceTensor)>, MeasureError> {
+        let mut placed = Vec::new();
+        for (name, tensor) in inputs {
+            let before = self.0.get(&name).filter(|(host, _)| *host == tensor);
+            let device = match before {
+                Some((_, device)) => device.clone(),
+                None => session.upload(&tensor)?,
+            };
+            self.0.insert(name.clone(), (tensor, device.clone()));
+            placed.push((name, device));
+        }
+        Ok(placed)
+    }
+}
+
 fn time(
-    inputs: &[(String, Tensor)],
-    run: impl FnOnce(&[(&str, &Tensor)]) -> Result<(), MeasureError>,
+    inputs: &[(String, DeviceTensor)],
+    run: impl FnOnce(&[(&str, Feed<'_>)]) -> Result<(), MeasureError>,
 ) -> Result<f64, MeasureError> {
-    let given = borrowed(inputs);
+    let given: Vec<_> = inputs
+        .iter()
+        .map(|(name, tensor)| (name.as_str(), tensor.into()))
+        .collect();
     let start = Instant::now();
     run(&given)?;
     Ok(start.elapsed().as_secs_f64())
@@ -319,14 +348,14 @@ fn executed(
     settings: &Settings,
     file: &mut FileReport,
 ) -> Result<(), MeasureError> {
-    if engine.kind() != EngineKind::OnnxRuntime || settings.provider != Provider::Cpu {
+    if engine.kind() != EngineKind::OnnxRuntime || !settings.provider.profiles_nodes() {
         return Ok(());
     }
     let unique = format!("hgc-bench-{}-{}", std::process::id(), subject.pair.name);
     let profile = Some(std::env::temp_dir().join(unique));
     let traced = SessionOptions {
         profile,
-        ..options(settings, Optimization::Off)
+        ..SessionOptions::on(settings.provider, &settings.provider_options).to_compare()
     };
     let mut cached = CachedSession::open(engine, &subject.pair.rewritten, &traced)?;
     let feeds = Feeds::new(&subject.analysis, settings.seed, file.steps.len());

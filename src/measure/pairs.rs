@@ -18,19 +18,30 @@ pub struct Pair {
     pub rewritten: PathBuf,
 }
 
+fn missing(folder: &Path, name: String) -> MeasureError {
+    MeasureError::MissingFile {
+        rewritten: folder.display().to_string(),
+        name,
+    }
+}
+
+/// The plan of a compiled folder.
+///
+/// # Errors
+/// [`MeasureError::MissingFile`] if there is none that can be read.
+pub fn plan_of(folder: &Path) -> Result<Plan, MeasureError> {
+    let text = std::fs::read_to_string(folder.join(PLAN_FILE))
+        .map_err(|_| missing(folder, PLAN_FILE.to_owned()))?;
+    toml::from_str(&text).map_err(|e| missing(folder, format!("readable {PLAN_FILE} ({e})")))
+}
+
 /// Finds for each original its compiled file in `folder`, by graph hash.
 ///
 /// # Errors
 /// [`MeasureError::MissingFile`] naming what the folder lacks.
 pub fn find_pairs(originals: &[PathBuf], folder: &Path) -> Result<Vec<Pair>, MeasureError> {
-    let missing = |name: String| MeasureError::MissingFile {
-        rewritten: folder.display().to_string(),
-        name,
-    };
-    let text = std::fs::read_to_string(folder.join(PLAN_FILE))
-        .map_err(|_| missing(PLAN_FILE.to_owned()))?;
-    let plan: Plan =
-        toml::from_str(&text).map_err(|e| missing(format!("readable {PLAN_FILE} ({e})")))?;
+    let plan = plan_of(folder)?;
+    let missing = |name: String| missing(folder, name);
     let mut pairs: Vec<Pair> = Vec::new();
     for original in originals {
         let hash = graph_hash(&Model::read(original)?.proto);

@@ -128,7 +128,7 @@ impl Proof<'_> {
     /// Every output of a generation against the oracle.
     pub(super) fn generation(&self) -> Result<(Check, Comparison, Option<PathBuf>), MeasureError> {
         let feeds = self.feeds();
-        let profiled = self.is_runtime_on_cpu();
+        let profiled = self.has_profile();
         let prefix = profiled.then(|| {
             let unique = format!(
                 "hgc-profile-{}-{}",

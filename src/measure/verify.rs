@@ -15,8 +15,7 @@ pub use super::verdict::{Check, Settings, Verdict};
 use super::{MeasureError, check_batch};
 use crate::analysis::Analysis;
 use crate::engine::{
-    CachedSession, Engine, EngineError, EngineKind, Optimization, Provider, Session,
-    SessionOptions, Tensor,
+    CachedSession, Engine, EngineError, EngineKind, Provider, Session, SessionOptions, Tensor,
 };
 use crate::onnx::{Model, graph_hash};
 use crate::plan::layout::Layout;
@@ -184,8 +183,14 @@ impl Proof<'_> {
         shape.is_some_and(|s| s.elem_type != 1) || weights.iter().any(|t| t.data_type() == 10)
     }
 
-    /// ONNX Runtime's CPU provider: its bits are compared, its profile is read.
-    pub(super) fn is_runtime_on_cpu(&self) -> bool {
+    /// Whether the engine's profile says which nodes ran.
+    pub(super) fn has_profile(&self) -> bool {
+        let runtime = self.engine.kind() == EngineKind::OnnxRuntime;
+        runtime && self.settings.provider.profiles_nodes()
+    }
+
+    /// ONNX Runtime's CPU provider: its bits are compared.
+    fn is_runtime_on_cpu(&self) -> bool {
         let runtime = self.engine.kind() == EngineKind::OnnxRuntime;
         runtime && self.settings.provider == Provider::Cpu
     }
@@ -211,10 +216,7 @@ impl Proof<'_> {
     }
 
     pub(super) fn options(&self) -> SessionOptions {
-        SessionOptions {
-            optimization: Optimization::Off,
-            ..SessionOptions::on(self.settings.provider, &self.settings.provider_options)
-        }
+        SessionOptions::on(self.settings.provider, &self.settings.provider_options).to_compare()
     }
 
     fn check_strip(&self) -> Check {

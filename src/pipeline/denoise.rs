@@ -12,7 +12,7 @@ use super::feeds::Step;
 use super::{Folder, Network, PipelineError, Settings, Version, check_finite, picture};
 use crate::analysis::inputs::InputKind;
 use crate::compile::{self, Inputs};
-use crate::engine::{Dim, Engine, SessionOptions, Tensor};
+use crate::engine::{DeviceTensor, Dim, Engine, SessionOptions, Tensor};
 use crate::plan::{Plan, Prompted};
 use crate::sampler::{Config, Sampler};
 
@@ -345,8 +345,12 @@ impl Loop {
     }
 
     /// The sum of what all ControlNets give; a model without a scale input is scaled here.
-    fn residuals(&mut self, step: &Step<'_>, scale: f32) -> Result<Vec<Tensor>, PipelineError> {
-        let mut total: Vec<Tensor> = Vec::new();
+    fn residuals(
+        &mut self,
+        step: &Step<'_>,
+        scale: f32,
+    ) -> Result<Vec<DeviceTensor>, PipelineError> {
+        let mut total: Vec<DeviceTensor> = Vec::new();
         for (index, (network, file)) in self.controlnets.iter_mut().enumerate() {
             let own = Step {
                 images: &step.images[index..=index],
@@ -354,11 +358,15 @@ impl Loop {
                 ..*step
             };
             let feeds = own.feed(network, file)?;
-            let mut found = network.run(&feeds)?;
-            if network.of_kind(InputKind::ControlScale).next().is_none() {
+            let mut found = network.run_on_device(&feeds)?;
+            let scaled = network.of_kind(InputKind::ControlScale).next().is_some();
+            if !scaled && scale != 1.0 {
                 for tensor in &mut found {
-                    let values: Vec<f32> = tensor.to_f32().iter().map(|v| v * scale).collect();
-                    *tensor = Tensor::from_f32_as(tensor.dtype(), tensor.shape(), &values)?;
+                    let values = tensor.to_tensor()?.to_f32();
+                    *tensor = like(
+                        tensor,
+                        &values.iter().map(|v| v * scale).collect::<Vec<_>>(),
+                    )?;
                 }
             }
             if total.is_empty() {
@@ -366,13 +374,18 @@ impl Loop {
                 continue;
             }
             for (sum, more) in total.iter_mut().zip(&found) {
-                let pairs = sum.to_f32().into_iter().zip(more.to_f32());
-                let values: Vec<f32> = pairs.map(|(a, b)| a + b).collect();
-                *sum = Tensor::from_f32_as(sum.dtype(), sum.shape(), &values)?;
+                let (own, more) = (sum.to_tensor()?.to_f32(), more.to_tensor()?.to_f32());
+                let values: Vec<f32> = own.iter().zip(&more).map(|(a, b)| a + b).collect();
+                *sum = like(sum, &values)?;
             }
         }
         Ok(total)
     }
+}
+
+/// A tensor like `old` with other values.
+fn like(old: &DeviceTensor, values: &[f32]) -> Result<DeviceTensor, PipelineError> {
+    Ok(Tensor::from_f32_as(old.dtype(), old.shape(), values)?.into())
 }
 
 /// Normal noise of `row` values for each generator.

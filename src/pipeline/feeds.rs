@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::{Network, PipelineError};
 use crate::analysis::inputs::InputKind;
-use crate::engine::{DType, Dim, Tensor, ValueInfo};
+use crate::engine::{DType, DeviceTensor, Dim, Tensor, ValueInfo};
 
 /// All that inputs may ask for on one step.
 pub(super) struct Step<'s> {
@@ -25,7 +25,7 @@ pub(super) struct Step<'s> {
     /// Height and width of them.
     pub image_size: [usize; 2],
     pub scales: &'s [f32],
-    pub residuals: &'s [Tensor],
+    pub residuals: &'s [DeviceTensor],
 }
 
 impl Step<'_> {
@@ -34,7 +34,7 @@ impl Step<'_> {
         &self,
         network: &Network,
         file: &Path,
-    ) -> Result<Vec<(String, Tensor)>, PipelineError> {
+    ) -> Result<Vec<(String, DeviceTensor)>, PipelineError> {
         let mut residuals = self.residuals.iter();
         let mut feeds = Vec::new();
         for (info, kind) in &network.inputs {
@@ -48,7 +48,8 @@ impl Step<'_> {
                     if residual.dtype() == info.dtype {
                         residual.clone()
                     } else {
-                        Tensor::from_f32_as(info.dtype, residual.shape(), &residual.to_f32())?
+                        let values = residual.to_tensor()?.to_f32();
+                        Tensor::from_f32_as(info.dtype, residual.shape(), &values)?.into()
                     }
                 }
                 // The second would be a noise level, which no sampler here gives.
@@ -58,7 +59,7 @@ impl Step<'_> {
                         name: info.name.clone(),
                     });
                 }
-                _ => self.one(info, *kind, file)?,
+                _ => self.one(info, *kind, file)?.into(),
             };
             feeds.push((info.name.clone(), tensor));
         }
@@ -96,10 +97,12 @@ impl Step<'_> {
                 }
                 float(&shape, self.scales)
             }
-            InputKind::Residual | InputKind::Other => Err(PipelineError::UnknownInput {
-                file: file.to_owned(),
-                name: info.name.clone(),
-            }),
+            InputKind::Residual | InputKind::Concatenated | InputKind::Other => {
+                Err(PipelineError::UnknownInput {
+                    file: file.to_owned(),
+                    name: info.name.clone(),
+                })
+            }
         }
     }
 

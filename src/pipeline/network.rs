@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use super::PipelineError;
 use crate::analysis::inputs::{InputKind, classify};
 use crate::engine::{
-    CachedSession, Engine, ModelSource, Session, SessionOptions, Tensor, ValueInfo,
+    CachedSession, DeviceTensor, Engine, Feed, ModelSource, Session, SessionOptions, Tensor,
+    ValueInfo,
 };
 use crate::graph::Graph;
 use crate::onnx::proto::ModelProto;
@@ -124,11 +125,24 @@ impl Network {
     ///
     /// # Errors
     /// [`PipelineError`] if the engine refuses.
-    pub fn run(&mut self, feeds: &[(String, Tensor)]) -> Result<Vec<Tensor>, PipelineError> {
-        let given: Vec<(&str, &Tensor)> = feeds.iter().map(|(n, t)| (n.as_str(), t)).collect();
+    pub fn run(&mut self, feeds: &[(String, DeviceTensor)]) -> Result<Vec<Tensor>, PipelineError> {
+        let read = |tensor: DeviceTensor| Ok(tensor.to_tensor()?);
+        self.run_on_device(feeds)?.into_iter().map(read).collect()
+    }
+
+    /// Evaluates the next step and leaves the outputs where they are.
+    ///
+    /// # Errors
+    /// [`PipelineError`] if the engine refuses.
+    pub fn run_on_device(
+        &mut self,
+        feeds: &[(String, DeviceTensor)],
+    ) -> Result<Vec<DeviceTensor>, PipelineError> {
+        let given: Vec<(&str, Feed<'_>)> =
+            feeds.iter().map(|(n, t)| (n.as_str(), t.into())).collect();
         let results = match &mut self.session {
-            Runner::Plain(session) => session.run(&given, None)?,
-            Runner::Cached(cached) => cached.run(&given)?,
+            Runner::Plain(session) => session.run_on_device(&given)?,
+            Runner::Cached(cached) => cached.run_on_device(&given)?,
         };
         Ok(results.into_iter().map(|(_, tensor)| tensor).collect())
     }

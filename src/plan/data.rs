@@ -181,10 +181,13 @@ impl Plan {
     /// Whether any site is cached or any step saves work.
     #[must_use]
     pub fn changes_anything(&self) -> bool {
-        let half = self.guidance.schedule.has_half();
-        self.models
-            .iter()
-            .any(|m| !m.sites.is_empty() || (m.halves && half))
+        self.models.iter().any(|m| !m.sites.is_empty()) || self.changes_batch()
+    }
+
+    /// Whether some step runs half of the batch.
+    #[must_use]
+    pub fn changes_batch(&self) -> bool {
+        self.guidance.schedule.has_half() && self.models.iter().any(|m| m.halves)
     }
 
     /// The plan of the file with that graph hash.

@@ -162,7 +162,7 @@ fn a_policy_that_finds_nothing_says_no() {
 }
 
 #[test]
-fn without_guidance_no_step_runs_half_a_batch() {
+fn without_guidance_or_on_demand_no_step_runs_half_a_batch() {
     let unet = stored("unet");
     let json = |options: &str| {
         let options = small(&format!("--format json {options}"));
@@ -175,6 +175,11 @@ fn without_guidance_no_step_runs_half_a_batch() {
     };
     assert!(halves(&json("")));
     assert!(!halves(&json("--prompted none --batch 1")));
+    for policy in ["hgc", "hgc-paper", "tgate"] {
+        let whole = json(&format!("--policy {policy} --whole-batch"));
+        assert!(!halves(&whole), "{policy}");
+        assert_eq!(whole["plan"]["parameters"]["whole-batch"], "true");
+    }
     hgc("plan", &[&unet], &small("--batch 1")).fails(BAD, &["--prompted none"]);
 }
 

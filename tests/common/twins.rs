@@ -33,8 +33,25 @@ pub enum Beside {
     Latent,
 }
 
+/// What meets the latent before the first convolution, or at it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stem {
+    /// Nothing.
+    Plain,
+    /// A mask and a masked latent, joined to its channels.
+    Masked,
+    /// A hint eight times as large, brought to its size by convolutions and joined to its channels.
+    Hinted,
+    /// A map of its size, joined to its rows.
+    Rows,
+    /// A map of its size that is convolved apart and added.
+    Summed,
+}
+
 /// What the graph is like.
 pub struct Twin {
+    /// What meets the latent.
+    pub stem: Stem,
     /// Whether there is a timestep.
     pub timed: bool,
     /// Numbers of the timestep where it is a matrix.
@@ -54,6 +71,7 @@ pub struct Twin {
 impl Default for Twin {
     fn default() -> Self {
         Self {
+            stem: Stem::Plain,
             timed: true,
             time_columns: None,
             widened: None,
@@ -105,8 +123,51 @@ impl Twin {
         wrap(graph)
     }
 
+    fn stem(&self, graph: &mut GraphProto) {
+        let mut image = |name: &str, channels: i64, side: i64| {
+            let dims = [None, Some(channels), Some(side), Some(side)];
+            graph.input.push(input(name, &dims));
+        };
+        let (joined, axis, channels): (&[&str], _, _) = match self.stem {
+            Stem::Plain => return conv(graph, "latent", "stem", 4, WIDTH, 1),
+            Stem::Masked => {
+                image("mask", 1, 16);
+                image("masked", 4, 16);
+                (&["latent", "mask", "masked"], 1, 9)
+            }
+            Stem::Hinted => {
+                image("hint", 3, 128);
+                conv(graph, "hint", "half", 3, 4, 2);
+                conv(graph, "half", "quarter", 4, 4, 2);
+                conv(graph, "quarter", "eighth", 4, 4, 2);
+                (&["latent", "eighth"], 1, 8)
+            }
+            Stem::Rows => {
+                image("below", 4, 16);
+                graph.initializer.push(tensor_i64("from", &[1], &[0]));
+                graph.initializer.push(tensor_i64("to", &[1], &[16]));
+                graph.initializer.push(tensor_i64("axis", &[1], &[2]));
+                (&["latent", "below"], 2, 4)
+            }
+            Stem::Summed => {
+                image("other", 4, 16);
+                conv(graph, "latent", "one", 4, WIDTH, 1);
+                conv(graph, "other", "two", 4, WIDTH, 1);
+                return node(graph, "Add", &["one", "two"], "stem");
+            }
+        };
+        let concat = make_node("Concat", "inputs", joined.iter().copied(), ["inputs"]);
+        push(graph, concat.with_attr(attr_int("axis", axis)));
+        if self.stem == Stem::Rows {
+            conv(graph, "inputs", "tall", channels, WIDTH, 1);
+            node(graph, "Slice", &["tall", "from", "to", "axis"], "stem");
+        } else {
+            conv(graph, "inputs", "stem", channels, WIDTH, 1);
+        }
+    }
+
     fn encoder(&self, graph: &mut GraphProto) {
-        conv(graph, "latent", "stem", 4, WIDTH, 1);
+        self.stem(graph);
         conv(graph, "stem", "small", WIDTH, WIDTH, 2);
         if let Some(by) = self.widened {
             graph.initializer.push(tensor_i64("first", &[1], &[0]));

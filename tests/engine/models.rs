@@ -128,6 +128,19 @@ pub fn bytes(model: &ModelProto) -> Vec<u8> {
     model.encode_to_vec()
 }
 
+/// `text = 2 seed`.
+pub fn text() -> ModelProto {
+    let graph = GraphProto {
+        name: "text".to_owned(),
+        node: vec![node("Mul", &["seed", "two"], &["text"])],
+        initializer: vec![floats("two", &[1], &[2.0])],
+        input: vec![value("seed", FLOAT, &["batch", "2"])],
+        output: vec![value("text", FLOAT, &["batch", "2"])],
+        ..Default::default()
+    };
+    model(graph, &[])
+}
+
 /// `y = x + 2x`, before the rewrite.
 pub fn original() -> ModelProto {
     let graph = GraphProto {

@@ -113,11 +113,11 @@ fn gpu_operators_compile_and_strip() {
 type Change = fn(&mut Options);
 
 /// Control that switches off mid-generation, the other order of halves, no gate step, given
-/// refresh steps, a refresh of half the batch, a sparser ControlNet, forecasts: each changes
-/// what the graph must do.
+/// refresh steps, a refresh of half the batch, none of it, a sparser ControlNet, forecasts: each
+/// changes what the graph must do.
 #[test]
 fn options_of_hgc() {
-    let variants: [(&str, Change); 8] = [
+    let variants: [(&str, Change); 9] = [
         ("control", |o| {
             (o.control_start, o.control_end) = (0.25, 0.7);
             o.reuse = Reuse::Linear;
@@ -130,6 +130,7 @@ fn options_of_hgc() {
         ("half", |o| {
             (o.steps, o.lambda_inter, o.lambda_guidance) = (8, 0.6, 0.5)
         }),
+        ("whole", |o| o.whole_batch = true),
         ("interval", |o| {
             (o.control_interval, o.lambda_inter) = (2, 0.6)
         }),
@@ -151,6 +152,11 @@ fn options_of_hgc() {
             for (original, rewritten) in files {
                 let verdict = prove(&original, &rewritten);
                 assert!(verdict.pass, "{source} {name}: {verdict:#?}");
+                let bits = name == "whole" && engine().kind() == EngineKind::OnnxRuntime;
+                assert!(
+                    !bits || verdict.reuse_bitwise == Some(true),
+                    "{source} {name}"
+                );
             }
         }
     }

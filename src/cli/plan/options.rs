@@ -80,6 +80,10 @@ struct Given {
     /// runs without classifier-free guidance [default: last]
     #[arg(long, conflicts_with = "plan")]
     prompted: Option<Half>,
+    /// Run both halves of a guided batch on every step. For CUDA, where a batch that changes
+    /// between steps costs more than the half that it saves
+    #[arg(long, conflicts_with = "plan")]
+    whole_batch: bool,
 }
 
 /// The half of a batch with the prompt, if there are two.
@@ -144,6 +148,7 @@ impl Given {
             ("control-start", self.control_start.is_some()),
             ("control-end", self.control_end.is_some()),
             ("prompted", self.prompted.is_some()),
+            ("whole-batch", self.whole_batch),
         ];
         let used = policy.parameters();
         let unused = given.iter().filter(|(n, set)| *set && !used.contains(n));
@@ -166,6 +171,7 @@ impl Given {
             control_start: self.control_start.unwrap_or(usual.control_start),
             control_end: self.control_end.unwrap_or(usual.control_end),
             prompted: self.prompted.map_or(usual.prompted, |half| half.0),
+            whole_batch: self.whole_batch,
         }
     }
 }

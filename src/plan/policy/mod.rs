@@ -75,6 +75,8 @@ pub fn make(policy: Policy, targets: &[Target<'_, '_>], options: &Options) -> Pl
 pub fn unhalved(unet: &Analysis<'_>, options: &Options) -> Option<&'static str> {
     if options.prompted.is_none() {
         Some("models run without classifier-free guidance (--prompted none)")
+    } else if options.whole_batch {
+        Some("both halves run on every step (--whole-batch)")
     } else if unet.inputs(InputKind::GuidanceEmbedding).next().is_some() {
         Some("this UNet takes the guidance scale as an input; it runs one half alone")
     } else if !unet.can_halve() {
@@ -292,6 +294,9 @@ fn parameters(policy: Policy, options: &Options, cut: Option<usize>) -> BTreeMap
     }
     if options.control_end < 1.0 {
         put("control-end", options.control_end.to_string());
+    }
+    if options.whole_batch && wants_halves(policy) {
+        put("whole-batch", options.whole_batch.to_string());
     }
     match policy {
         Policy::None | Policy::Lossless => {}

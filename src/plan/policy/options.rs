@@ -69,7 +69,13 @@ impl Policy {
                 "control-start",
                 "control-end",
             ],
-            Self::TGate => &["gate-step", "control-start", "control-end", "prompted"],
+            Self::TGate => &[
+                "gate-step",
+                "control-start",
+                "control-end",
+                "prompted",
+                "whole-batch",
+            ],
             Self::HgcPaper => &[
                 "cut",
                 "gate-step",
@@ -79,6 +85,7 @@ impl Policy {
                 "control-start",
                 "control-end",
                 "prompted",
+                "whole-batch",
             ],
             Self::Hgc => &[
                 "cut",
@@ -92,6 +99,7 @@ impl Policy {
                 "control-start",
                 "control-end",
                 "prompted",
+                "whole-batch",
             ],
         }
     }
@@ -148,6 +156,9 @@ pub struct Options {
     /// Which half of the batch carries the prompt; none where models run without
     /// classifier-free guidance, in one half.
     pub prompted: Option<Prompted>,
+    /// Both halves run on every step, so that the batch never changes: ONNX Runtime on CUDA plans
+    /// every convolution anew when it does.
+    pub whole_batch: bool,
 }
 
 /// Whether ControlNets work on a step, given the shares of the generation between which
@@ -177,6 +188,7 @@ impl Options {
             control_start: 0.0,
             control_end: 1.0,
             prompted: Some(Prompted::Last),
+            whole_batch: false,
         }
     }
 
