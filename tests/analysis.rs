@@ -16,7 +16,7 @@ use hgc::analysis::trunk::Skip;
 use hgc::analysis::{Analysis, Role, invariant};
 use hgc::onnx::proto::{ModelProto, tensor_shape_proto};
 use sha2::{Digest, Sha256};
-use twins::{Beside, Cross, Stem, Twin};
+use twins::{Beside, Cross, Stem, Twin, Vector};
 
 const SIZES: Sizes = Sizes {
     batch: 1,
@@ -418,6 +418,44 @@ fn what_is_joined_to_the_channels_of_the_latent_is_not_taken_for_it() {
         assert_eq!((found[0], &found[4..]), (latent, &more[..]), "{stem:?}");
         assert_eq!(analysis.role, role, "{stem:?}");
     }
+}
+
+#[test]
+fn class_labels_are_no_embedding_of_the_guidance_scale() {
+    for (vector, kind) in [
+        (Vector::Sinusoids, InputKind::GuidanceEmbedding),
+        (Vector::Embedding, InputKind::Other),
+    ] {
+        let model = Twin {
+            vector,
+            ..Twin::default()
+        }
+        .model();
+        assert_eq!(kinds(&analyse(&model)).last(), Some(&kind), "{vector:?}");
+    }
+}
+
+/// A pooled residual is one by one, whatever it is added to.
+#[test]
+fn declared_sizes_of_residuals_stay() {
+    let mut model = fixtures::model("sd15-ts17", "unet");
+    let graph = model.graph.as_mut().unwrap();
+    let residual = graph
+        .input
+        .iter()
+        .position(|i| i.name() == "mid_block_additional_residual")
+        .unwrap();
+    let mut shape = declared_shape(&graph.input[residual]).unwrap().clone();
+    for axis in [2, 3] {
+        shape.dim[axis].value = Some(tensor_shape_proto::dimension::Value::DimValue(1));
+    }
+    graph.input[residual] = declare("mid_block_additional_residual", 1, shape);
+    let analysis = analyse(&model);
+    assert_eq!(kinds(&analysis)[residual], InputKind::Residual);
+    let found = analysis.shapes.get(analysis.graph.inputs()[residual]);
+    let dims = &found.unwrap().dims;
+    assert_eq!([dims[2].at(1), dims[3].at(1)], [1, 1]);
+    assert_eq!(analysis.role, Role::Unet);
 }
 
 /// A latent of two by two is one by one half-way down, and so would one of four by four be:

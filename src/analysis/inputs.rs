@@ -265,6 +265,27 @@ impl Flow<'_, '_> {
         }
     }
 
+    /// Whether what `value` is added to comes from sinusoids by way of weights: class labels are
+    /// added to the embedding of the timestep, a guidance embedding to its sinusoids.
+    fn is_projected(&self, add: NodeId, value: ValueId) -> bool {
+        let graph = self.graph;
+        let none = BitSet::new(0);
+        let own = graph.descendants(&[value]);
+        let others = graph.inputs_of(add).iter().copied().filter(|v| {
+            let producer = graph.producer(*v);
+            *v != value && producer.is_none_or(|n| !own.contains(n.index()))
+        });
+        let above = graph.ancestors(&others.collect::<Vec<_>>(), &none);
+        let is = |n: usize, ops: &[&str]| ops.contains(&graph.op(NodeId::new(n)));
+        above
+            .iter()
+            .filter(|n| is(*n, &["MatMul", "Gemm"]))
+            .any(|n| {
+                let before = graph.ancestors(graph.inputs_of(NodeId::new(n)), &none);
+                before.iter().any(|n| is(n, &["Sin", "Cos"]))
+            })
+    }
+
     /// A pooled text must be joined with sinusoids of the time ids, and the other way
     /// round; a guidance embedding must be projected and added to those of the timestep.
     fn confirm_vectors(&self, kinds: &mut [InputKind]) {
@@ -292,6 +313,7 @@ impl Flow<'_, '_> {
                             self.first_ops(out).iter().all(|&add| {
                                 matches!(graph.op(add), "Add" | "Sum")
                                     && from_time.contains(add.index())
+                                    && !self.is_projected(add, out)
                             })
                         })
                 }),

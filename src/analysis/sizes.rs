@@ -130,8 +130,15 @@ impl InputDims {
                     .filter_map(|v| found[v.index()].as_ref())
                     .find(|s| s.dims.len() == 4)
             });
-            let Some(shape) = partner else { continue };
-            let dims: Vec<Option<Dim>> = shape.dims.iter().copied().map(Some).collect();
+            let declared = graph.input_info(value).and_then(declared_shape);
+            let (Some(shape), Some(declared)) = (partner, declared) else {
+                continue;
+            };
+            // What is declared stays: a pooled residual is one by one, and spread as it is added.
+            let dims: Vec<Option<Dim>> = (0..shape.dims.len())
+                .map(|axis| fixed_dim(declared, axis).map_or(shape.dims[axis], Dim::fixed))
+                .map(Some)
+                .collect();
             if self.dims[i].as_ref() != Some(&dims) {
                 self.dims[i] = Some(dims);
                 changed = true;

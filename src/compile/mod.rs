@@ -86,6 +86,8 @@ pub struct Planned {
     pub layouts: Vec<Layout>,
     /// Costs, parallel to the inputs.
     pub costs: Vec<Cost>,
+    /// Multiplying nodes of all inputs that no cost has, since a shape is unknown.
+    pub uncounted: usize,
 }
 
 impl<'m> Session<'m> {
@@ -299,6 +301,7 @@ impl<'m> Session<'m> {
             plan,
             layouts,
             costs,
+            uncounted: self.uncounted().iter().map(|(_, count)| count).sum(),
         })
     }
 

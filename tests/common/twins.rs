@@ -48,8 +48,21 @@ pub enum Stem {
     Summed,
 }
 
+/// What a projected vector is added to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Vector {
+    /// There is none.
+    Nothing,
+    /// The sinusoids of the timestep, as an embedding of the guidance scale.
+    Sinusoids,
+    /// What weights made of them, as class labels.
+    Embedding,
+}
+
 /// What the graph is like.
 pub struct Twin {
+    /// The vector input.
+    pub vector: Vector,
     /// What meets the latent.
     pub stem: Stem,
     /// Whether there is a timestep.
@@ -71,6 +84,7 @@ pub struct Twin {
 impl Default for Twin {
     fn default() -> Self {
         Self {
+            vector: Vector::Nothing,
             stem: Stem::Plain,
             timed: true,
             time_columns: None,
@@ -187,6 +201,25 @@ impl Twin {
             node(graph, "Sin", &["times"], "waves");
             node(graph, "Reshape", &["waves", "column"], "sine");
             node(graph, "Add", &["small", "sine"], "map");
+        } else if self.vector != Vector::Nothing {
+            graph.input.push(input("vector", &[None, Some(WIDTH)]));
+            graph
+                .initializer
+                .push(weights("vector.weight", &[WIDTH, 1]));
+            graph.initializer.push(weights("time.weight", &[1, 1]));
+            graph
+                .initializer
+                .push(tensor_i64("column", &[4], &[-1, 1, 1, 1]));
+            node(graph, "Sin", &["time"], "sine");
+            node(graph, "MatMul", &["sine", "time.weight"], "embedding");
+            node(graph, "MatMul", &["vector", "vector.weight"], "projection");
+            let beside = match self.vector {
+                Vector::Sinusoids => "sine",
+                _ => "embedding",
+            };
+            node(graph, "Add", &[beside, "projection"], "condition");
+            node(graph, "Reshape", &["condition", "column"], "conditions");
+            node(graph, "Add", &["small", "conditions"], "map");
         } else if self.timed {
             node(graph, "Sin", &["time"], "sine");
             node(graph, "Add", &["small", "sine"], "map");

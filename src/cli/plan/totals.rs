@@ -22,6 +22,8 @@ pub struct Totals {
     pub reduction: f64,
     /// Bytes of all caches.
     pub cache_bytes: u64,
+    /// Multiplying nodes that are in none of the counts, since a shape is unknown.
+    pub uncounted: usize,
 }
 
 /// One gate for programs.
@@ -58,6 +60,7 @@ impl Totals {
             macs_weights_after: after,
             reduction,
             cache_bytes: sum(&|c| c.cache_bytes),
+            uncounted: planned.uncounted,
         }
     }
 }
@@ -103,8 +106,12 @@ impl std::fmt::Display for GateReport {
 /// Two lines: MACs of the generation before and after, cache memory.
 pub fn summary(planned: &Planned) -> String {
     let totals = Totals::of(planned);
+    let beside = match totals.uncounted {
+        0 => String::new(),
+        nodes => format!(", {nodes} nodes uncounted"),
+    };
     format!(
-        "MACs of {} steps, weights only: {} -> {} ({:.1} % less); all: {} -> {}\n\
+        "MACs of {} steps, weights only: {} -> {} ({:.1} % less); all: {} -> {}{beside}\n\
          cache memory: {}\n",
         planned.plan.steps,
         macs(totals.macs_weights_before),
