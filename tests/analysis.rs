@@ -400,11 +400,13 @@ fn a_timestep_may_be_repeated_for_every_row() {
 }
 
 #[test]
-fn what_is_joined_to_the_channels_of_the_latent_is_not_taken_for_it() {
+fn what_meets_the_latent_before_the_first_block_is_not_taken_for_it() {
     use InputKind::{Concatenated, ControlImage, Latent, Other};
     for (stem, latent, more, role) in [
         (Stem::Masked, Latent, vec![Concatenated; 2], Role::Unet),
         (Stem::Hinted, Latent, vec![ControlImage], Role::Unet),
+        (Stem::Divided, Latent, vec![Other], Role::Unet),
+        (Stem::DividedByMap, Other, vec![Other], Role::Other),
         (Stem::Rows, Other, vec![Other], Role::Other),
         (Stem::Summed, Other, vec![Other], Role::Other),
     ] {

@@ -101,6 +101,9 @@ pub fn dim_param(shape: &TensorShapeProto, axis: usize) -> Option<&str> {
     }
 }
 
+/// ControlNets whose residuals are summed inside the graph.
+pub(super) const MAX_SETS: usize = 8;
+
 const FLOAT_TYPES: [i32; 4] = [1, 10, 11, 16];
 
 /// Finds the kind of each graph input, parallel to [`Graph::inputs`].
@@ -196,7 +199,8 @@ impl Flow<'_, '_> {
                     continue;
                 }
                 let scaling = matches!(self.graph.op(node), "Mul" | "Div" | "Sub" | "Add")
-                    && self.other_operand_constant(node, value);
+                    && (self.other_operand_constant(node, value)
+                        || self.is_scaled_by_vectors(node, value));
                 if self.passes(node) || self.takes_apart(node, value) || scaling {
                     todo.extend_from_slice(self.graph.outputs_of(node));
                     values.extend_from_slice(self.graph.outputs_of(node));
@@ -215,14 +219,36 @@ impl Flow<'_, '_> {
             .all(|&v| v == value || self.is_static(v))
     }
 
+    /// Whether an image is multiplied by, or divided by, what comes of scalars and vectors: the
+    /// noise level, the strength of control.
+    fn is_scaled_by_vectors(&self, node: NodeId, value: ValueId) -> bool {
+        let vector = |v: ValueId| {
+            let shape = self.graph.input_info(v).and_then(declared_shape);
+            shape.is_some_and(|s| s.dim.len() < 2)
+        };
+        let image = |v: ValueId| {
+            let shape = self.graph.input_info(v).and_then(declared_shape);
+            shape.is_some_and(|s| s.dim.len() == 4)
+        };
+        let others = || self.graph.inputs_of(node).iter().filter(|v| **v != value);
+        matches!(self.graph.op(node), "Mul" | "Div")
+            && image(value)
+            && others().all(|v| self.is_made_of(*v, &vector))
+    }
+
     /// Whether a value is made of constants and shapes alone, by few nodes: ones for every
     /// row of a batch.
     fn is_static(&self, value: ValueId) -> bool {
+        self.is_made_of(value, &|_| false)
+    }
+
+    /// Whether a value is made of constants, shapes and such `inputs` alone, by few nodes.
+    fn is_made_of(&self, value: ValueId, inputs: &impl Fn(ValueId) -> bool) -> bool {
         const FEW: usize = 64;
         let mut todo = vec![value];
         let mut seen = Vec::new();
         while let Some(value) = todo.pop() {
-            if self.graph.is_constant(value) || seen.contains(&value) {
+            if self.graph.is_constant(value) || inputs(value) || seen.contains(&value) {
                 continue;
             }
             let Some(node) = self.graph.producer(value) else {
@@ -339,19 +365,26 @@ impl Flow<'_, '_> {
             .map(|i| inputs[i])
             .collect();
         let from_latent = self.graph.descendants(&latents);
-        let joins = |node: &NodeId| {
-            matches!(self.graph.op(*node), "Add" | "Sum" | "SkipGroupNorm")
-                && from_latent.contains(node.index())
-        };
         for (&value, kind) in inputs.iter().zip(kinds.iter_mut()) {
-            let first = if *kind == InputKind::Residual {
-                self.first_ops(value)
-            } else {
-                continue;
-            };
-            if first.is_empty() || !first.iter().all(joins) {
+            if *kind == InputKind::Residual && !self.joins(value, &from_latent, MAX_SETS) {
                 *kind = InputKind::Other;
             }
         }
+    }
+
+    /// Whether a value is added to what comes from the latent and does nothing else, it may be
+    /// after up to `more` others that are no part of it either: residuals of several ControlNets.
+    fn joins(&self, value: ValueId, from_latent: &BitSet, more: usize) -> bool {
+        let first = self.first_ops(value);
+        let joins = |node: &NodeId| {
+            let sum = matches!(self.graph.op(*node), "Add" | "Sum" | "SkipGroupNorm");
+            let outputs = self.graph.outputs_of(*node);
+            sum && (from_latent.contains(node.index())
+                || more > 0
+                    && outputs
+                        .iter()
+                        .all(|v| self.joins(*v, from_latent, more - 1)))
+        };
+        !first.is_empty() && first.iter().all(joins)
     }
 }

@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 
 use super::dims::{Dim, Shape};
-use super::inputs::{Flow, InputKind, declared_shape, dim_param, fixed_dim};
+use super::inputs::{Flow, InputKind, MAX_SETS, declared_shape, dim_param, fixed_dim};
 use super::strides::{control_factor, strides};
 use crate::graph::{Graph, ValueId};
 use crate::onnx::proto::TensorShapeProto;
@@ -247,11 +247,24 @@ fn own_name(shape: &TensorShapeProto) -> Option<&str> {
     (!others.any(|o| o == Some(name))).then_some(name)
 }
 
-/// Stride of the place that a residual is added to.
+/// Stride of the place that a residual is added to, with others or alone.
 fn residual_stride(graph: &Graph<'_>, residual: ValueId, strides: &[i64]) -> Option<i64> {
-    let joins = Flow { graph }.first_ops(residual);
-    let others = joins.iter().flat_map(|n| graph.inputs_of(*n));
-    others.map(|v| strides[v.index()]).find(|s| *s > 0)
+    let mut level = vec![residual];
+    for _ in 0..=MAX_SETS {
+        let joins: Vec<_> = level
+            .iter()
+            .flat_map(|v| Flow { graph }.first_ops(*v))
+            .collect();
+        let others = joins.iter().flat_map(|n| graph.inputs_of(*n));
+        if let Some(stride) = others.map(|v| strides[v.index()]).find(|s| *s > 0) {
+            return Some(stride);
+        }
+        level = joins
+            .iter()
+            .flat_map(|n| graph.outputs_of(*n).to_vec())
+            .collect();
+    }
+    None
 }
 
 /// Size after padded convolutions with this stride in all.

@@ -168,6 +168,10 @@ fn keep_views(graph: &Graph<'_>, given: &BitSet, live: &mut BitSet) {
             if live.contains(producer.index()) {
                 break true;
             }
+            if let Some(nodes) = preparation(graph, producer) {
+                chain.extend(nodes);
+                break true;
+            }
             let rest = graph.inputs_of(producer).iter().skip(1);
             if !view(producer) || !rest.copied().all(|v| graph.is_constant(v)) {
                 break false;
@@ -178,9 +182,52 @@ fn keep_views(graph: &Graph<'_>, given: &BitSet, live: &mut BitSet) {
         if there {
             for node in chain {
                 live.insert(node.index());
+                let constants = graph.inputs_of(node).iter().copied();
+                let constants: Vec<_> = constants.filter(|v| graph.is_constant(*v)).collect();
+                let made = graph.ancestors(&constants, &BitSet::default());
+                made.iter().for_each(|n| {
+                    live.insert(n);
+                });
             }
         }
     }
+}
+
+/// The nodes that make a value of graph inputs and constants alone by joining or scaling them, if
+/// they are few: what stands before the first convolution of a model that is given its latent in parts.
+fn preparation(graph: &Graph<'_>, last: NodeId) -> Option<Vec<NodeId>> {
+    const FEW: usize = 16;
+    let mut found = Vec::new();
+    let mut todo = vec![last];
+    while let Some(node) = todo.pop() {
+        if found.contains(&node) {
+            continue;
+        }
+        let cheap = matches!(
+            graph.op(node),
+            "Concat"
+                | "Cast"
+                | "Identity"
+                | "Transpose"
+                | "Squeeze"
+                | "Unsqueeze"
+                | "Reshape"
+                | "Add"
+                | "Sub"
+                | "Mul"
+                | "Div"
+                | "Pow"
+                | "Sqrt"
+        );
+        if !cheap || found.len() == FEW {
+            return None;
+        }
+        found.push(node);
+        let inputs = graph.inputs_of(node).iter();
+        let computed = inputs.filter(|v| !graph.is_constant(**v));
+        todo.extend(computed.filter_map(|v| graph.producer(*v)));
+    }
+    Some(found)
 }
 
 impl BitSet {

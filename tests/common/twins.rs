@@ -42,6 +42,10 @@ pub enum Stem {
     Masked,
     /// A hint eight times as large, brought to its size by convolutions and joined to its channels.
     Hinted,
+    /// A noise level that divides it.
+    Divided,
+    /// A map of its size that divides it.
+    DividedByMap,
     /// A map of its size, joined to its rows.
     Rows,
     /// A map of its size that is convolved apart and added.
@@ -155,6 +159,18 @@ impl Twin {
                 conv(graph, "half", "quarter", 4, 4, 2);
                 conv(graph, "quarter", "eighth", 4, 4, 2);
                 (&["latent", "eighth"], 1, 8)
+            }
+            Stem::Divided | Stem::DividedByMap => {
+                let map = [None, Some(4), Some(16), Some(16)];
+                let dims: &[_] = if self.stem == Stem::Divided {
+                    &[]
+                } else {
+                    &map
+                };
+                graph.input.push(input("level", dims));
+                node(graph, "Exp", &["level"], "divisor");
+                node(graph, "Div", &["latent", "divisor"], "divided");
+                return conv(graph, "divided", "stem", 4, WIDTH, 1);
             }
             Stem::Rows => {
                 image("below", 4, 16);

@@ -7,6 +7,7 @@
 mod fixtures;
 
 mod broken;
+mod joined;
 mod policies;
 mod residuals;
 mod support;

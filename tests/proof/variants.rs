@@ -16,7 +16,7 @@ use crate::fixtures::fixture;
 use crate::support::{SIZES, compile, engine, prove};
 
 /// A pipeline folder with the fixture's UNet, changed.
-fn varied(source: &str, folder: &Path, change: impl Fn(&mut GraphProto)) -> PathBuf {
+pub fn varied(source: &str, folder: &Path, change: impl Fn(&mut GraphProto)) -> PathBuf {
     let original = fixture(source).join("unet/model.onnx");
     let mut proto: ModelProto = Model::read(&original).unwrap().proto;
     change(proto.graph.as_mut().unwrap());
