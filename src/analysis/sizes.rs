@@ -47,7 +47,7 @@ pub fn has_open_sizes(graph: &Graph<'_>, kinds: &[InputKind]) -> bool {
         match kind {
             // Images may be stacked on a leading axis.
             InputKind::Latent | InputKind::Concatenated | InputKind::ControlImage => {
-                (2..rank).any(open)
+                (1..rank).any(open)
             }
             InputKind::Text => open(1),
             _ => false,
@@ -99,6 +99,7 @@ impl InputDims {
                 }
                 _ => None,
             };
+            let size = size.map(|size| (spatial_axes(graph, value, declared.dim.len()), size));
             Some(known.fill(declared, kind, size))
         });
         Self {
@@ -154,16 +155,17 @@ impl<'m> Latent<'m> {
             .and_then(|v| graph.input_info(v))
             .and_then(declared_shape);
         let limited = |size: u64| i64::try_from(size).unwrap_or(i64::MAX);
-        let spatial = |axis: usize, asked: u64| {
+        let axes = latent.map_or([2, 3], |v| spatial_axes(graph, v, 4));
+        let spatial = |side: usize, asked: u64| {
             shape
-                .and_then(|s| fixed_dim(s, axis))
+                .and_then(|s| fixed_dim(s, axes[side]))
                 .unwrap_or(limited(asked))
         };
         let mut known = Self {
             batch_name: shape.and_then(own_name),
             symbolic: shape.is_some_and(|s| fixed_dim(s, 0).is_none()),
-            height: spatial(2, sizes.height),
-            width: spatial(3, sizes.width),
+            height: spatial(0, sizes.height),
+            width: spatial(1, sizes.width),
             tokens: limited(sizes.tokens),
             names: HashMap::new(),
         };
@@ -179,8 +181,9 @@ impl<'m> Latent<'m> {
             let Some(shape) = graph.input_info(value).and_then(declared_shape) else {
                 continue;
             };
+            let axes = spatial_axes(graph, value, shape.dim.len());
             let sizes: &[(usize, i64)] = match kind {
-                InputKind::Latent => &[(2, self.height), (3, self.width)],
+                InputKind::Latent => &[(axes[0], self.height), (axes[1], self.width)],
                 InputKind::Text => &[(1, self.tokens)],
                 _ => &[],
             };
@@ -197,12 +200,12 @@ impl<'m> Latent<'m> {
     }
 
     /// Declared dimensions, the open ones set as far as they can be told. `size` is
-    /// that of the last two axes of an image.
+    /// that of an image, with the axes of its height and width.
     fn fill(
         &self,
         declared: &TensorShapeProto,
         kind: InputKind,
-        size: Option<[i64; 2]>,
+        size: Option<([usize; 2], [i64; 2])>,
     ) -> Vec<Option<Dim>> {
         let rank = declared.dim.len();
         let open = |axis: usize| -> Option<Dim> {
@@ -217,7 +220,9 @@ impl<'m> Latent<'m> {
                 return Some(Dim::batch());
             }
             match (kind, size) {
-                (_, Some(size)) if axis + 2 >= rank => Some(Dim::fixed(size[axis + 2 - rank])),
+                (_, Some((axes, size))) if axes.contains(&axis) => {
+                    Some(Dim::fixed(size[usize::from(axis == axes[1])]))
+                }
                 (InputKind::ControlImage, _) if axis == rank - 4 && self.symbolic => {
                     Some(Dim::batch())
                 }
@@ -236,6 +241,21 @@ impl<'m> Latent<'m> {
                 .or_else(|| open(axis))
         };
         (0..rank).map(dim).collect()
+    }
+}
+
+/// Axes of height and width of an image: the last two, but where a `Transpose` brings channels
+/// before them first.
+fn spatial_axes(graph: &Graph<'_>, image: ValueId, rank: usize) -> [usize; 2] {
+    let last = [rank.saturating_sub(2), rank.saturating_sub(1)];
+    let [reader] = graph.consumers(image) else {
+        return last;
+    };
+    let attributes = &graph.node(*reader).attribute;
+    let order = attributes.iter().find(|a| a.name() == "perm");
+    match (graph.op(*reader), order.map(|a| a.ints.as_slice())) {
+        ("Transpose", Some([0, 3, 1, 2])) => [1, 2],
+        _ => last,
     }
 }
 

@@ -1,4 +1,4 @@
-//! Models that join and scale inside what others are given from outside.
+//! Models that join, scale and turn inside what others are given from outside.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use hgc::analysis::inputs::InputKind;
 use hgc::compile::{Inputs, Session};
 use hgc::onnx::proto::tensor_shape_proto::{Dimension, dimension};
 use hgc::onnx::proto::{GraphProto, NodeProto, ValueInfoProto, type_proto};
-use hgc::onnx::{attr_int, make_node, tensor_f32};
+use hgc::onnx::{attr_int, attr_ints, make_node, tensor_f32};
 use hgc::plan::policy::{Options, Policy};
 
 use crate::support::{SIZES, compile, prove};
@@ -92,6 +92,15 @@ fn twice_controlled(graph: &mut GraphProto) {
     graph.input.push(strength);
 }
 
+/// Channels of the latent come last.
+fn channels_last(graph: &mut GraphProto) {
+    let sample = input(graph, "sample");
+    dims(sample)[1..].rotate_left(1);
+    let order = attr_ints("perm", &[0, 3, 1, 2]);
+    let nodes = vec![make_node("Transpose", "first", ["sample"], ["first"]).with_attr(order)];
+    before(graph, "sample", "first", nodes);
+}
+
 fn check(change: fn(&mut GraphProto), expected: &[(InputKind, usize)]) {
     let folder = tempfile::tempdir().unwrap();
     let pipeline = varied("sd15-ts17", folder.path(), change);
@@ -101,6 +110,7 @@ fn check(change: fn(&mut GraphProto), expected: &[(InputKind, usize)]) {
         let found = session.analyses()[0].inputs(*kind).count();
         assert_eq!(found, *count, "{kind:?}");
     }
+    assert_eq!(session.uncounted(), []);
     for policy in [Policy::Hgc, Policy::FasterDiffusion, Policy::Lossless] {
         prove_all(&pipeline, policy, &folder.path().join(policy.name()));
     }
@@ -126,4 +136,10 @@ fn residuals_of_two_controlnets() {
         twice_controlled,
         &[(Latent, 1), (Residual, 26), (ControlScale, 1)],
     );
+}
+
+#[test]
+fn a_latent_with_channels_last() {
+    use InputKind::{Latent, Residual};
+    check(channels_last, &[(Latent, 1), (Residual, 13)]);
 }
