@@ -93,8 +93,13 @@ fn mistakes_in_a_set_are_named() {
     });
     fs::write(&file, good.to_string()).unwrap();
     assert_eq!(Set::read(&file).unwrap().scenes.len(), 2);
-    let cases: [(&str, Value, &str); 8] = [
+    let cases: [(&str, Value, &str); 9] = [
         ("/scenes", json!([]), "no scenes"),
+        (
+            "/scenes/1",
+            json!({"prompt": "b", "control": ["map.png"], "seed": 2, "negative": "c"}),
+            "negative",
+        ),
         ("/scenes/1/seed", json!(-1), "not a set of scenes"),
         ("/scenes/1/control", json!(["none.png"]), "scene 1"),
         ("/scenes/1/control", json!([]), "same number"),

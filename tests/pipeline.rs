@@ -5,6 +5,7 @@
 mod wrap;
 
 use std::fs;
+use std::io::Cursor;
 use std::path::Path;
 
 use hgc::engine::Tensor;
@@ -196,4 +197,28 @@ fn pictures_are_written_whole_or_not_at_all() {
     put(folder.path(), "b.png", "not a picture");
     let error = picture::read(&folder.path().join("b.png")).unwrap_err();
     assert!(error.to_string().contains("b.png"), "{error}");
+}
+
+/// Cameras and phones store a picture as the sensor saw it, and how to turn it.
+#[test]
+fn pictures_are_turned_as_their_metadata_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("turned.jpg");
+    let picture = RgbImage::from_fn(16, 8, |x, _| Rgb([if x < 8 { 255 } else { 0 }; 3]));
+    let mut jpeg = Cursor::new(Vec::new());
+    picture
+        .write_to(&mut jpeg, image::ImageFormat::Jpeg)
+        .unwrap();
+    let plain = jpeg.into_inner();
+    fs::write(&file, &plain).unwrap();
+    assert_eq!(picture::read(&file).unwrap().dimensions(), (16, 8));
+    // An Exif segment after the start of the image: orientation 6, a quarter turn clockwise.
+    let mut exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01".to_vec();
+    exif.extend([0x01, 0x12, 0, 3, 0, 0, 0, 1, 0, 6, 0, 0, 0, 0, 0, 0]);
+    let length = u16::try_from(exif.len() + 2).unwrap().to_be_bytes();
+    let turned = [&plain[..2], &[0xff, 0xe1], &length, &exif, &plain[2..]].concat();
+    fs::write(&file, turned).unwrap();
+    let found = picture::read(&file).unwrap();
+    assert_eq!(found.dimensions(), (8, 16));
+    assert!(found.get_pixel(4, 2).0[0] > 200 && found.get_pixel(4, 13).0[0] < 50);
 }

@@ -4,6 +4,7 @@ use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
 use super::points::Point;
+use super::set::Scene;
 use super::statistics::mean;
 use super::{EvalError, Set, score};
 use crate::analysis::macs::Macs;
@@ -150,6 +151,14 @@ impl<'e> Evaluation<'e> {
         }
         let encoded = pipeline::encode(engine, folder, options, &texts, set.scenes.len())?;
         encoded.warnings.iter().for_each(|w| warn(w));
+        let other = |s: &&Scene| s.controls.iter().any(|c| c.dimensions() != (width, height));
+        match set.scenes.iter().filter(other).count() {
+            0 => {}
+            n => warn(&format!(
+                "control images of {n} scenes are not {width}x{height}, the size that all pictures \
+                 have; resized"
+            )),
+        }
         let rows = set.scenes.iter().enumerate().map(|(i, scene)| {
             let images = scene.controls.iter();
             let images = images.map(|c| picture::resized(c, width, height)).collect();

@@ -83,6 +83,7 @@ pub struct Truth {
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct RawSet {
     scenes: Vec<RawScene>,
     #[serde(default)]
@@ -92,6 +93,7 @@ struct RawSet {
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct RawScene {
     prompt: String,
     #[serde(default)]
@@ -105,6 +107,7 @@ struct RawScene {
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct RawRegion {
     /// Its colour in the control image.
     map: [u8; 3],

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use image::imageops::FilterType;
-use image::{DynamicImage, ImageFormat, Rgb, RgbImage};
+use image::{DynamicImage, ImageDecoder, ImageFormat, Rgb, RgbImage};
 
 use super::{PipelineError, check_finite};
 use crate::engine::Tensor;
@@ -16,7 +16,7 @@ pub const HIGHEST_PSNR: f64 = 100.0;
 /// Side of the window of [`ssim`].
 const WINDOW: u32 = 8;
 
-/// Reads a control image as RGB.
+/// Reads a control image as RGB, turned as its metadata says it is to be seen.
 ///
 /// # Errors
 /// [`PipelineError`] if it is no picture that can be read.
@@ -35,7 +35,10 @@ pub fn read(path: &Path) -> Result<RgbImage, PipelineError> {
             file: path.to_owned(),
             source,
         })?;
-    let found: DynamicImage = reader.decode().map_err(picture)?;
+    let mut decoder = reader.into_decoder().map_err(picture)?;
+    let orientation = decoder.orientation().map_err(picture)?;
+    let mut found = DynamicImage::from_decoder(decoder).map_err(picture)?;
+    found.apply_orientation(orientation);
     Ok(found.to_rgb8())
 }
 
