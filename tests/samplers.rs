@@ -156,6 +156,17 @@ fn numbers_that_make_no_sense_are_refused() {
         let error = Sampler::new(&config(betas), 1).unwrap_err();
         assert!(matches!(error, SamplerError::Betas), "{betas}: {error}");
     }
+    let silent = |spacing: &str, prediction: &str| {
+        let text = format!(
+            r#"{{"rescale_betas_zero_snr": true, "timestep_spacing": "{spacing}",
+                "prediction_type": "{prediction}"}}"#
+        );
+        Sampler::new(&config(&text), 20)
+    };
+    let error = silent("trailing", "epsilon").unwrap_err();
+    assert!(matches!(error, SamplerError::NoSignal { timestep: 999.0 }));
+    assert!(silent("trailing", "v_prediction").is_ok());
+    assert!(silent("leading", "epsilon").is_ok());
     for count in ["0", "1", "1000000000000"] {
         let text = format!(r#"{{"num_train_timesteps": {count}, "use_karras_sigmas": true}}"#);
         let config = Config::parse(&text, Some(Method::Euler)).unwrap();

@@ -183,14 +183,14 @@ impl CachedSession {
 
     /// Ends the generation after a failure or, without one, a cancellation.
     fn stop(&mut self, failure: Option<Source>) -> EngineError {
-        let file = self.session.file().to_owned();
         match failure {
             Some(source) if !self.cancel.is_cancelled() => {
                 self.end(format!("an evaluation failed: {source}"));
-                EngineError::Run { file, source }
+                self.session.failed(source)
             }
             _ => {
                 self.end("an evaluation was cancelled");
+                let file = self.session.file().to_owned();
                 EngineError::Cancelled { file }
             }
         }

@@ -240,6 +240,19 @@ pub enum EngineError {
         expected: String,
     },
 
+    /// The embedded engine cannot run the model.
+    #[error(
+        "the embedded engine failed while it ran `{file}`; ONNX Runtime may run it: give its \
+         library with --ort-lib or ORT_DYLIB_PATH (see `hgc doctor`)"
+    )]
+    RunEmbedded {
+        /// The model.
+        file: String,
+        /// What it reported.
+        #[source]
+        source: Source,
+    },
+
     /// The engine reported an error while it ran the model.
     #[error("the engine failed while it ran `{file}`")]
     Run {

@@ -220,10 +220,16 @@ impl Session {
             }
             Backend::Embedded(model) => run_embedded(model, inputs, &names).map_err(Source::from),
         };
-        results.map_err(|source| EngineError::Run {
-            file: self.file.clone(),
-            source,
-        })
+        results.map_err(|source| self.failed(source))
+    }
+
+    /// The error of a run.
+    pub(super) fn failed(&self, source: Source) -> EngineError {
+        let file = self.file.clone();
+        match self.backend {
+            Backend::OnnxRuntime(_) => EngineError::Run { file, source },
+            Backend::Embedded(_) => EngineError::RunEmbedded { file, source },
+        }
     }
 
     /// Runs the model and leaves all outputs, in order, where the provider has them; inputs may

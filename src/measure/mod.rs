@@ -36,8 +36,12 @@ pub enum MeasureError {
     Read(#[from] ReadError),
     #[error(transparent)]
     Write(#[from] WriteError),
-    #[error("{file}: {source}")]
+    #[error(
+        "{file} was not made by `hgc compile`; give the original first, then what was compiled from it"
+    )]
     NotCompiled { file: String, source: StripError },
+    #[error("{file} is compiled already; give the original first, then what was compiled from it")]
+    CompiledOriginal { file: String },
     #[error(
         "{original} is not what {rewritten} was compiled from (graph hash {found}, the plan \
              has {expected})"

@@ -6,6 +6,7 @@ use super::MeasureError;
 use crate::compile::output::PLAN_FILE;
 use crate::onnx::{Model, graph_hash};
 use crate::plan::{ModelPlan, Plan};
+use crate::rewrite::compiled_plan;
 
 /// An original and what was compiled from it.
 #[derive(Clone, Debug)]
@@ -22,6 +23,19 @@ fn missing(folder: &Path, name: String) -> MeasureError {
     MeasureError::MissingFile {
         rewritten: folder.display().to_string(),
         name,
+    }
+}
+
+/// Whether a model that is given as the original is one.
+///
+/// # Errors
+/// [`MeasureError::CompiledOriginal`] if it was compiled.
+pub(super) fn check_original(model: &Model) -> Result<(), MeasureError> {
+    match compiled_plan(&model.proto) {
+        Ok(_) => Err(MeasureError::CompiledOriginal {
+            file: model.path.display().to_string(),
+        }),
+        Err(_) => Ok(()),
     }
 }
 
@@ -44,7 +58,9 @@ pub fn find_pairs(originals: &[PathBuf], folder: &Path) -> Result<Vec<Pair>, Mea
     let missing = |name: String| missing(folder, name);
     let mut pairs: Vec<Pair> = Vec::new();
     for original in originals {
-        let hash = graph_hash(&Model::read(original)?.proto);
+        let model = Model::read(original)?;
+        check_original(&model)?;
+        let hash = graph_hash(&model.proto);
         let free = |m: &&ModelPlan| m.hash == hash && !pairs.iter().any(|p| p.name == m.name);
         let model = plan.models.iter().find(free);
         let model = model.ok_or_else(|| missing(format!("model for {}", original.display())))?;

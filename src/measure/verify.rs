@@ -11,6 +11,7 @@
 use std::path::{Path, PathBuf};
 
 use super::compare::Comparison;
+use super::pairs::check_original;
 pub use super::verdict::{Check, Settings, Verdict};
 use super::{MeasureError, check_batch};
 use crate::analysis::Analysis;
@@ -45,6 +46,7 @@ pub fn verify(
 ) -> Result<Verdict, MeasureError> {
     let (source, compiled) = (Model::read(original)?, Model::read(rewritten)?);
     let file = rewritten.display().to_string();
+    check_original(&source)?;
     let plan =
         rewrite::compiled_plan(&compiled.proto).map_err(|source| MeasureError::NotCompiled {
             file: file.clone(),
@@ -163,7 +165,9 @@ impl Proof<'_> {
         let own = self.compiled.path.display().to_string();
         match error {
             MeasureError::Engine(
-                EngineError::Load { file, source } | EngineError::Run { file, source },
+                EngineError::Load { file, source }
+                | EngineError::Run { file, source }
+                | EngineError::RunEmbedded { file, source },
             ) if *file == own => Some(source.to_string()),
             MeasureError::Engine(EngineError::Convention { file, problem }) if *file == own => {
                 Some(problem.clone())

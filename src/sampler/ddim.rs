@@ -31,6 +31,13 @@ impl Ddim {
             clip: config.clip,
         }
     }
+
+    /// The first step whose latent has no share of the picture, if a noise prediction would have to
+    /// be divided by that share.
+    pub(super) fn silent(&self) -> Option<usize> {
+        let silent = self.alphas.iter().position(|(before, _)| *before <= 0.0);
+        silent.filter(|_| self.prediction == Prediction::Epsilon)
+    }
 }
 
 impl Solver for Ddim {

@@ -47,6 +47,16 @@ pub enum SamplerError {
     /// Betas that make no sense.
     #[error("the scheduler's betas are not between 0 and 1, or not one for each trained step")]
     Betas,
+    /// A noise prediction where nothing but noise is left.
+    #[error(
+        "at timestep {timestep} the scheduler leaves no signal (rescale_betas_zero_snr), where a \
+         noise prediction says nothing; the model was trained with another prediction_type \
+         (v_prediction), or wants timestep_spacing \"leading\""
+    )]
+    NoSignal {
+        /// Of the first step.
+        timestep: f64,
+    },
     /// Too few or too many steps.
     #[error("{asked} steps; the scheduler allows 1 to {most}")]
     Steps {
@@ -141,6 +151,10 @@ impl Sampler {
         let mut timesteps = noise::timesteps(config, steps);
         if config.method == Method::Ddim {
             let solver = ddim::Ddim::new(config, alphas, &timesteps);
+            if let Some(step) = solver.silent() {
+                let timestep = timesteps[step];
+                return Err(SamplerError::NoSignal { timestep });
+            }
             return Ok(Self {
                 timesteps,
                 initial_sigma: 1.0,

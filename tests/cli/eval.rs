@@ -41,6 +41,10 @@ fn a_report_is_written_kept_and_added_to() {
     assert_eq!(first["comparisons"], serde_json::json!([]));
     let page = fs::read_to_string(out.join("report.html")).unwrap();
     assert!(page.contains("deepcache:interval=2") && page.contains("data:image/"));
+    let scenes: Value =
+        serde_json::from_slice(&fs::read(shapes("choice/scenes.json")).unwrap()).unwrap();
+    let prompt = scenes["scenes"][0]["prompt"].as_str().unwrap();
+    assert!(page.contains(prompt) && page.contains(">control<"));
     assert!(!page.contains("src=\"http") && !page.contains("<link"));
 
     hgc("eval", &words, QUICK).fails(BAD, &["report.html", "--force", "--resume"]);

@@ -42,7 +42,11 @@ fn a_compiled_pair_is_verified_and_benched() {
     let controlnet = pipeline.controlnet();
     let texts = ["is not what", "graph hash"];
     hgc("verify", &[&controlnet, &compiled], SMALL).fails(BAD, &texts);
-    hgc("verify", &[&unet, &unet], SMALL).fails(BAD, &["not compiled by hgc"]);
+    hgc("verify", &[&unet, &unet], SMALL).fails(BAD, &["not made by `hgc compile`"]);
+    let swapped = ["compiled already; give the original first"];
+    hgc("verify", &[&compiled, &unet], SMALL).fails(BAD, &swapped);
+    hgc("verify", &[&out, &out], SMALL).fails(BAD, &swapped);
+    hgc("bench", &[&out, &out], SMALL).fails(BAD, &swapped);
 
     let odd = format!("{SMALL} --batch 3");
     hgc("bench", &[&original, &out], &odd).fails(BAD, &["--batch 3 has no halves"]);

@@ -13,11 +13,11 @@ use crate::support::{SIZES, compile, prove};
 use crate::variants::varied;
 
 fn dims(info: &mut ValueInfoProto) -> &mut Vec<Dimension> {
-    let kind = info.r#type.as_mut().and_then(|t| t.value.as_mut());
-    let Some(type_proto::Value::TensorType(tensor)) = kind else {
-        panic!("an input that is no tensor")
-    };
-    &mut tensor.shape.as_mut().unwrap().dim
+    let shape = info.r#type.as_mut().and_then(|t| match &mut t.value {
+        Some(type_proto::Value::TensorType(tensor)) => tensor.shape.as_mut(),
+        _ => None,
+    });
+    &mut shape.unwrap().dim
 }
 
 fn input<'g>(graph: &'g mut GraphProto, name: &str) -> &'g mut ValueInfoProto {

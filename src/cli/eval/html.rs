@@ -27,8 +27,8 @@ const COLOURS: [RGBColor; 7] = [
     RGBColor(0, 0, 0),
 ];
 
-/// The page.
-pub fn page(report: &Report, strips: &[Strip]) -> anyhow::Result<String> {
+/// The page; the pictures of each strip are of the first scenes, which have `prompts`.
+pub fn page(report: &Report, strips: &[Strip], prompts: &[&str]) -> anyhow::Result<String> {
     let mut plots = vec![(
         "PSNR to the original's pictures, dB",
         plot(report, &|row| Some(row.psnr).filter(|p| *p < 99.0))?,
@@ -63,9 +63,16 @@ pub fn page(report: &Report, strips: &[Strip]) -> anyhow::Result<String> {
                     (PreEscaped(svg))
                 }
                 h2 { "Points" }
+                p {
+                    "Drops are relative to the original; in red: more than 1.5 % of mIoU or prompt accuracy."
+                }
                 (points(report))
                 @if !report.comparisons.is_empty() {
                     h2 { "hgc at the same compute" }
+                    p {
+                        "For each point of another policy the best one of hgc that saves as much or more; \
+                         mIoU and PSNR are hgc's less the other's, with the 95 % interval over scenes."
+                    }
                     (comparisons(report))
                 }
                 @if !report.furthest.is_empty() {
@@ -77,9 +84,15 @@ pub fn page(report: &Report, strips: &[Strip]) -> anyhow::Result<String> {
                     ul { @for one in &report.failed { li { (one.label) ": " (one.reason) } } }
                 }
                 h2 { "Pictures" }
+                ol { @for prompt in prompts { li { (prompt) } } }
                 @for strip in strips {
                     p { (strip.label) }
-                    div { @for picture in &strip.pictures { img src=(picture) alt=(strip.label); } }
+                    div {
+                        @for (i, picture) in strip.pictures.iter().enumerate() {
+                            @let prompt = prompts.get(i).copied().unwrap_or_default();
+                            img src=(picture) alt={ (strip.label) ": " (prompt) } title=(prompt);
+                        }
+                    }
                 }
             }
         }

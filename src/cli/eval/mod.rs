@@ -161,10 +161,13 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let (mut measured, mut failed) = (Vec::new(), Vec::new());
     let asked = points.len();
     let points = args.with_kept(points, &progress, &base);
-    let mut strips = vec![Strip::new(
-        "original",
-        &originals[..originals.len().min(SHOWN)],
-    )];
+    let shown = &set.scenes[..originals.len().min(SHOWN)];
+    let controls = (0..shown.first().map_or(0, |s| s.controls.len())).map(|i| {
+        let maps: Vec<RgbImage> = shown.iter().map(|s| s.controls[i].clone()).collect();
+        Strip::new("control", &maps)
+    });
+    let mut strips: Vec<Strip> = controls.collect();
+    strips.push(Strip::new("original", &originals[..shown.len()]));
     for (index, point) in points.iter().enumerate() {
         bar.set_message(point.label.clone());
         let scored = score(
@@ -193,14 +196,15 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     }
     let report = Report::new(args.about(&set, engine), &baseline, &measured, failed);
     if let Some([html, json]) = &reports {
-        let text = html::page(&report, &strips)?;
+        let prompts: Vec<&str> = shown.iter().map(|s| s.prompt.as_str()).collect();
+        let text = html::page(&report, &strips, &prompts)?;
         let mut transaction = hgc::onnx::Transaction::new(args.force || args.resume);
         transaction.add_bytes(html, text.as_bytes())?;
         transaction.add_bytes(json, serde_json::to_string_pretty(&report)?.as_bytes())?;
         transaction.commit()?;
     }
-    let shown = reports.as_ref().map(|[html, _]| html);
-    print(&match (args.format, shown) {
+    let page = reports.as_ref().map(|[html, _]| html);
+    print(&match (args.format, page) {
         (Format::Json, _) => serde_json::to_string_pretty(&report)?,
         (Format::Table, None) => table::points(&report),
         (Format::Table, Some(html)) => {
