@@ -117,7 +117,7 @@ fn render(verdict: &Verdict) -> String {
     }
     if verdict.executed.is_none() && verdict.pass {
         text.push_str(
-            "     executed   not proved: only ONNX Runtime's CPU provider tells which nodes ran\n",
+            "     executed   not proved: only ONNX Runtime on cpu or cuda tells which nodes ran\n",
         );
     }
     let word = if verdict.pass {

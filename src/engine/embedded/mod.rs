@@ -1,6 +1,7 @@
 //! The embedded engine: tract, pure Rust, no library to install.
 
 mod flat;
+mod gemm;
 mod named_if;
 mod program;
 
@@ -61,11 +62,12 @@ impl Model {
                 (Bytes::from(read), path.parent())
             }
         };
-        let proto = ModelProto::decode(bytes).map_err(|source| EngineError::Parse {
+        let mut proto = ModelProto::decode(bytes).map_err(|source| EngineError::Parse {
             file: file.into(),
             source,
         })?;
         check_operators(file, &proto)?;
+        gemm::spell_out(&mut proto);
         let optimize = optimization != Optimization::Off;
         let load = |e: TractError| EngineError::Load {
             file: file.into(),
