@@ -2,13 +2,15 @@
 //! test` runs this file once with each.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used)]
 
+mod device;
 mod models;
+mod refused;
 
 use std::time::{Duration, Instant};
 
 use hgc::engine::{
-    CachedSession, DeviceTensor, Engine, EngineError, EngineKind, EngineRequest, Feed, ModelSource,
-    Optimization, Provider, Session, SessionOptions, Tensor,
+    CachedSession, Engine, EngineError, EngineKind, EngineRequest, ModelSource, Optimization,
+    Session, SessionOptions, Tensor,
 };
 use tract_onnx::pb::ModelProto;
 
@@ -297,90 +299,6 @@ fn a_running_evaluation_stops_when_cancelled() {
 }
 
 #[test]
-fn what_is_no_rewritten_model_is_refused() {
-    let error = open_error(&models::original());
-    assert!(matches!(error, EngineError::NotRewritten { .. }), "{error}");
-    let breaks = |change: &dyn Fn(&mut ModelProto), problem: &str| {
-        let mut model = models::gated(&SCHEDULE);
-        change(&mut model);
-        let error = open_error(&model);
-        assert!(matches!(error, EngineError::Convention { .. }), "{error}");
-        assert!(error.to_string().contains(problem), "{error}");
-    };
-    breaks(
-        &|m| m.metadata_props.retain(|e| e.key != "hgc.steps"),
-        "hgc.steps",
-    );
-    breaks(
-        &|m| m.metadata_props[1].value = "a\nnosite".to_owned(),
-        "nosite",
-    );
-    breaks(
-        &|m| m.metadata_props[2].value = "noinput".to_owned(),
-        "noinput",
-    );
-    breaks(
-        &|m| {
-            let graph = m.graph.as_mut().unwrap();
-            graph.output.retain(|o| o.name != "hgc.present.b");
-        },
-        "hgc.present.b",
-    );
-}
-
-#[test]
-fn a_model_that_does_not_load_is_named() {
-    let options = SessionOptions::default();
-    let missing = std::path::Path::new("/nonexistent/unet.onnx");
-    let error = Session::load(engine(), missing, &options).unwrap_err();
-    assert!(
-        error.to_string().contains("/nonexistent/unet.onnx"),
-        "{error}"
-    );
-    let junk = ModelSource::Memory {
-        name: "junk".into(),
-        bytes: "no model"[..].into(),
-        folder: None,
-    };
-    let error = Session::load(engine(), junk, &options).unwrap_err();
-    assert!(error.to_string().contains("`junk`"), "{error}");
-}
-
-#[test]
-fn an_operator_the_engine_lacks_is_named() {
-    let mut model = models::original();
-    let node = &mut model.graph.as_mut().unwrap().node[0];
-    node.op_type = "NoSuchOperator".to_owned();
-    let error = Session::load(
-        engine(),
-        memory("test.onnx", &model),
-        &SessionOptions::default(),
-    );
-    let error = anyhow::Error::from(error.unwrap_err());
-    assert!(format!("{error:#}").contains("NoSuchOperator"), "{error:#}");
-}
-
-#[test]
-fn a_provider_that_is_not_there_is_an_error() {
-    if engine().info().providers.contains(&Provider::Cuda) {
-        return;
-    }
-    for provider in [Provider::Cuda, Provider::TensorRt] {
-        let options = SessionOptions {
-            provider,
-            ..Default::default()
-        };
-        let source = memory("test.onnx", &models::original());
-        let error = Session::load(engine(), source, &options).unwrap_err();
-        assert!(
-            matches!(error, EngineError::ProviderMissing { .. }),
-            "{error}"
-        );
-        assert!(error.to_string().contains(provider.name()), "{error}");
-    }
-}
-
-#[test]
 fn one_process_has_one_engine() {
     let running = engine();
     assert!(std::ptr::eq(
@@ -428,61 +346,4 @@ fn profiles_are_written_or_refused() {
     session.run(&[("x", &x), ("text", &text)], None).unwrap();
     let path = session.end_profiling().unwrap();
     assert!(std::fs::read_to_string(path).unwrap().contains("Mul"));
-}
-
-#[test]
-fn outputs_stay_on_the_device_and_go_back_in() {
-    let (mut host, mut device) = (
-        open(&models::gated(&SCHEDULE)),
-        open(&models::gated(&SCHEDULE)),
-    );
-    let (mut x, text) = (filled(2, 4, 1.0), filled(2, 2, 1.0));
-    let mut kept = device.session().upload(&x).unwrap();
-    for _ in SCHEDULE {
-        let found = device.run_on_device(&[("x", (&kept).into()), ("text", (&text).into())]);
-        kept = found.unwrap().remove(0).1;
-        x = host.run(&[("x", &x), ("text", &text)]).unwrap().remove(0).1;
-        assert_eq!((kept.dtype(), kept.shape()), (x.dtype(), x.shape()));
-        assert_eq!(kept.to_tensor().unwrap(), x);
-    }
-    let mut plain = load(&models::original());
-    let inputs = [("x", Feed::from(&kept)), ("text", Feed::from(&text))];
-    let found = plain.run_on_device(&inputs).unwrap().remove(0).1;
-    let expected = plain.run(&[("x", &x), ("text", &text)], None).unwrap();
-    assert_eq!(found.to_tensor().unwrap(), expected[0].1);
-    let error = plain.run_on_device(&inputs[..1]).unwrap_err();
-    assert!(matches!(error, EngineError::MissingInput { .. }), "{error}");
-}
-
-/// A constant that is left on the device must stay the same tensor: its content is not read.
-#[test]
-fn a_constant_on_the_device_is_the_same_tensor_on_every_step() {
-    let mut maker = load(&models::text());
-    let mut text = || {
-        let seed = filled(2, 2, 1.0);
-        let made = maker.run_on_device(&[("seed", (&seed).into())]);
-        made.unwrap().remove(0).1
-    };
-    let (first, second) = (text(), text());
-    let mut session = open(&models::gated(&SCHEDULE));
-    let x = filled(2, 4, 1.0);
-    let mut run = |text: &DeviceTensor| {
-        session
-            .run_on_device(&[("x", (&x).into()), ("text", text.into())])
-            .map(drop)
-    };
-    run(&first).unwrap();
-    run(&first.clone()).unwrap();
-    let other = run(&second);
-    // The embedded engine has everything in host memory, where equal tensors are equal.
-    match engine().kind() {
-        EngineKind::Embedded => other.unwrap(),
-        EngineKind::OnnxRuntime => {
-            let error = other.unwrap_err();
-            assert!(
-                matches!(error, EngineError::ConstantChanged { .. }),
-                "{error}"
-            );
-        }
-    }
 }

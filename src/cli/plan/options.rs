@@ -128,11 +128,27 @@ impl PolicyArgs {
             );
         }
         let options = self.given.options(self.steps.unwrap_or_default());
+        if self.given.is_daring(self.policy, options.steps) {
+            eprintln!(
+                "hgc: warning: with {} steps much changes from one to the next; pictures stay close with \
+                 --lambda-inter 0.6 --lambda-intra 1 --lambda-guidance 1, for less saved (docs/EVAL.md)",
+                options.steps
+            );
+        }
         Ok(session.plan(self.policy, &options)?)
     }
 }
 
+/// Steps below which the defaults of `hgc` cost more than they should (docs/EVAL.md).
+const FEW_STEPS: usize = 16;
+
 impl Given {
+    /// Whether these are the defaults of `hgc` for few steps.
+    fn is_daring(&self, policy: Policy, steps: usize) -> bool {
+        let own = self.key_steps.is_some() || self.lambda_inter.is_some();
+        policy == Policy::Hgc && steps < FEW_STEPS && !own
+    }
+
     /// What was given but changes nothing with `policy`.
     fn unused_by(&self, policy: Policy) -> Vec<&'static str> {
         let given = [
