@@ -51,8 +51,12 @@ fn the_embedded_engine_is_always_there() {
     );
     let report: serde_json::Value = serde_json::from_str(&text).unwrap();
     assert_eq!(report["engine"], "embedded");
-    assert_eq!(report["providers"][0]["built_in"], true);
-    assert_eq!(report["providers"][1]["built_in"], false);
+    for (provider, there) in [(0, true), (1, false), (2, false)] {
+        let provider = &report["providers"][provider];
+        assert_eq!(provider["built_in"], there, "{provider}");
+        assert_eq!(provider["starts"], there, "{provider}");
+        assert!(provider.get("problem").is_none(), "{provider}");
+    }
     assert!(
         report["advice"][0]
             .as_str()

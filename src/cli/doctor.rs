@@ -39,6 +39,11 @@ struct Report {
 struct ProviderReport {
     name: &'static str,
     built_in: bool,
+    /// Whether a session starts on it.
+    starts: bool,
+    /// Why it does not, where it is built in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -59,7 +64,7 @@ struct Cpu {
 /// Runs `hgc doctor`.
 pub fn run(args: Args) -> Result<()> {
     let engine = Engine::start(&EngineRequest::from_env(args.ort_lib)?)?;
-    let report = Report::of(engine.info());
+    let report = Report::of(engine);
     print(&match args.format {
         Format::Table => report.text(),
         Format::Json => serde_json::to_string_pretty(&report)?,
@@ -67,8 +72,8 @@ pub fn run(args: Args) -> Result<()> {
 }
 
 impl Report {
-    fn of(info: &EngineInfo) -> Self {
-        let built_in = |p: Provider| info.providers.contains(&p);
+    fn of(engine: &Engine) -> Self {
+        let info = engine.info();
         let looked = info.looked.iter().map(|l| LookedReport {
             path: l.path.clone(),
             place: l.place.name(),
@@ -83,12 +88,7 @@ impl Report {
             version: info.version.clone(),
             build: info.build.clone(),
             library: info.library.clone(),
-            providers: Provider::ALL
-                .map(|p| ProviderReport {
-                    name: p.name(),
-                    built_in: built_in(p),
-                })
-                .into(),
+            providers: Provider::ALL.map(|p| ProviderReport::of(engine, p)).into(),
             looked: looked.collect(),
             cpu: Cpu::here(),
             advice: advice(info),
@@ -110,7 +110,11 @@ impl Report {
         });
         lines.push(format!("build      {}", self.build));
         for provider in &self.providers {
-            let state = if provider.built_in { "yes" } else { "no" };
+            let state = match (&provider.problem, provider.built_in) {
+                (Some(problem), _) => format!("built in, but does not start: {problem}"),
+                (None, true) => "yes".to_owned(),
+                (None, false) => "no".to_owned(),
+            };
             lines.push(format!("provider   {:<9} {state}", provider.name));
         }
         let features = self.cpu.features.join(" ");
@@ -126,6 +130,30 @@ impl Report {
         lines.extend(self.advice.iter().map(|a| format!("advice     {a}")));
         lines.join("\n") + "\n"
     }
+}
+
+impl ProviderReport {
+    fn of(engine: &Engine, provider: Provider) -> Self {
+        let built_in = engine.info().providers.contains(&provider);
+        let tried = built_in.then(|| provider.try_on(engine));
+        Self {
+            name: provider.name(),
+            built_in,
+            starts: matches!(tried, Some(Ok(()))),
+            problem: tried.and_then(Result::err).map(|e| deepest(&e)),
+        }
+    }
+}
+
+/// The cause of an error, without the place in the runtime's source that reports it.
+fn deepest(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    let text = cause.to_string();
+    let reason = text.rsplit_once("with error: ").map(|(_, reason)| reason);
+    reason.unwrap_or(&text).trim().to_owned()
 }
 
 fn outcome(outcome: &Outcome, place: Place) -> String {
@@ -154,13 +182,16 @@ fn advice(info: &EngineInfo) -> Vec<String> {
         );
     } else {
         advice.push(
-            "CUDA and TensorRT libraries are looked for when a session is created; those that \
-             pip installed beside the library are found by themselves"
+            "CUDA and TensorRT libraries that pip installed beside the library are found by \
+             themselves; others must be on LD_LIBRARY_PATH"
                 .to_owned(),
         );
     }
     if !info.providers.contains(&Provider::TensorRt) {
-        advice.push("for --ep tensorrt, `pip install onnxruntime-gpu tensorrt`".to_owned());
+        advice.push(
+            "for --ep tensorrt, `pip install onnxruntime-gpu 'tensorrt<11'` (version 10)"
+                .to_owned(),
+        );
     }
     advice
 }

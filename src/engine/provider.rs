@@ -11,8 +11,17 @@ use ort::ep::{self, ArbitrarilyConfigurableExecutionProvider, ExecutionProvider}
 use ort::memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType};
 use ort::session::builder::{AutoDevicePolicy, SessionBuilder};
 
-use super::EngineInfo;
+use prost::Message;
+
 use super::error::{EngineError, Result};
+use super::model::ModelSource;
+use super::session::{Session, SessionOptions};
+use super::{Engine, EngineInfo};
+use crate::onnx::make_node;
+use crate::onnx::proto::{
+    GraphProto, ModelProto, OperatorSetIdProto, TensorShapeProto, TypeProto, ValueInfoProto,
+    type_proto,
+};
 
 /// An execution provider of ONNX Runtime.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -46,6 +55,19 @@ impl Provider {
         matches!(self, Self::Cpu | Self::Cuda)
     }
 
+    /// Starts a session of a model that does nothing on this provider.
+    ///
+    /// # Errors
+    /// As [`Session::load`].
+    pub fn try_on(self, engine: &Engine) -> Result<()> {
+        let source = ModelSource::Memory {
+            name: "a model that does nothing".to_owned(),
+            bytes: nothing().encode_to_vec().into(),
+            folder: None,
+        };
+        Session::load(engine, source, &SessionOptions::on(self, &[])).map(drop)
+    }
+
     fn advice(self) -> &'static str {
         match self {
             Self::Cpu => "",
@@ -53,7 +75,7 @@ impl Provider {
                 "install `onnxruntime-gpu` and give its library with --ort-lib, or use --ep cpu"
             }
             Self::TensorRt => {
-                "install `onnxruntime-gpu` and `tensorrt` and give the library with --ort-lib, \
+                "install `onnxruntime-gpu` and `tensorrt<11` and give the library with --ort-lib, \
                  or use --ep cuda or --ep cpu"
             }
         }
@@ -110,6 +132,38 @@ impl FromStr for Provider {
                 value: value.to_owned(),
             }),
         }
+    }
+}
+
+/// A model with one `Identity`.
+fn nothing() -> ModelProto {
+    const FLOAT: i32 = 1;
+    let value = |name: &str| ValueInfoProto {
+        name: Some(name.to_owned()),
+        r#type: Some(TypeProto {
+            value: Some(type_proto::Value::TensorType(type_proto::Tensor {
+                elem_type: Some(FLOAT),
+                shape: Some(TensorShapeProto::default()),
+            })),
+            ..TypeProto::default()
+        }),
+        ..ValueInfoProto::default()
+    };
+    let graph = GraphProto {
+        name: Some("nothing".to_owned()),
+        node: vec![make_node("Identity", "same", ["x"], ["y"])],
+        input: vec![value("x")],
+        output: vec![value("y")],
+        ..GraphProto::default()
+    };
+    ModelProto {
+        ir_version: Some(8),
+        opset_import: vec![OperatorSetIdProto {
+            version: Some(13),
+            ..Default::default()
+        }],
+        graph: Some(graph),
+        ..ModelProto::default()
     }
 }
 
