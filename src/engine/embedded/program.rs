@@ -4,7 +4,8 @@
 //! and branches differ in what they compute and in how many rows. So the values that
 //! follow from the step are looked up first; those that decide (flags and counts)
 //! become constants, which settles every `If`, and the graph that is left is planned
-//! once for each pattern of them. Those that weigh (numbers of a forecast) stay inputs.
+//! once for each pattern of them. Those that weigh (numbers of a forecast) stay inputs. Where
+//! an input is the size of something, integer inputs are part of the pattern, too.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -27,6 +28,8 @@ pub(super) struct Program {
     frontier: Vec<(OutletId, String)>,
     look_up: Option<Arc<TypedRunnableModel>>,
     variants: Vec<Variant>,
+    /// Whether integer inputs are known when the graph is planned, as it cannot be planned without.
+    knows_integers: bool,
 }
 
 /// The graph for one pattern, and its plan for the sizes it ran at last.
@@ -71,11 +74,30 @@ impl Program {
             frontier,
             look_up,
             variants,
+            knows_integers: false,
         })
     }
 
     /// Runs the program on a value for each input; the outputs come in order.
     pub fn run(&mut self, values: &BTreeMap<&str, Value>, step: &str) -> TractResult<Vec<Value>> {
+        let first = self.attempt(values, step);
+        let integers = values.values().any(|v| is_integer(v));
+        if first.is_ok() || self.knows_integers || !integers {
+            return first;
+        }
+        // Some may be sizes, which planning needs to know.
+        self.knows_integers = true;
+        self.variants.clear();
+        let second = self.attempt(values, step);
+        if second.is_err() {
+            self.knows_integers = false;
+            self.variants.clear();
+            return first;
+        }
+        second
+    }
+
+    fn attempt(&mut self, values: &BTreeMap<&str, Value>, step: &str) -> TractResult<Vec<Value>> {
         let looked_up = match (&self.look_up, values.get(step)) {
             (Some(plan), Some(step)) => {
                 let found = plan.run(tvec!(step.clone().into_tvalue()))?;
@@ -83,7 +105,7 @@ impl Program {
             }
             _ => Vec::new(),
         };
-        let variant = self.variant(&looked_up)?;
+        let variant = self.variant(&looked_up, values)?;
         let weights = self
             .frontier
             .iter()
@@ -108,18 +130,35 @@ impl Program {
         Ok(outputs.into_iter().map(TValue::into_arc_tensor).collect())
     }
 
-    /// The variant for the values looked up, made where it is not there yet.
-    fn variant(&mut self, looked_up: &[Value]) -> TractResult<usize> {
-        let pattern: Vec<Value> = looked_up.iter().filter(|v| decides(v)).cloned().collect();
+    /// The variant for the values looked up and the sizes among the inputs, made where it is not
+    /// there yet.
+    fn variant(
+        &mut self,
+        looked_up: &[Value],
+        values: &BTreeMap<&str, Value>,
+    ) -> TractResult<usize> {
+        let known = self.knows_integers;
+        let sizes = values
+            .iter()
+            .filter(|(_, value)| known && is_integer(value));
+        let sizes: BTreeMap<&str, Value> = sizes.map(|(n, v)| (*n, v.clone())).collect();
+        let decisions = looked_up.iter().filter(|v| decides(v)).cloned();
+        let pattern: Vec<Value> = decisions.chain(sizes.values().cloned()).collect();
         if let Some(index) = self.variants.iter().position(|v| v.pattern == pattern) {
             return Ok(index);
         }
         let mut flat = Flat::default();
         let mut known = HashMap::new();
         for outlet in self.model.input_outlets()? {
-            if !self.stepwise.contains(&outlet.node) {
-                known.insert(*outlet, flat.source(&self.model.node(outlet.node).name));
+            let name = self.model.node(outlet.node).name.as_str();
+            if self.stepwise.contains(&outlet.node) {
+                continue;
             }
+            let input = match sizes.get(name) {
+                Some(value) => flat.constant(name, value.clone())?,
+                None => flat.source(name),
+            };
+            known.insert(*outlet, input);
         }
         for ((outlet, name), value) in self.frontier.iter().zip(looked_up) {
             let value = match decides(value) {
@@ -162,6 +201,11 @@ impl Variant {
         self.plan = Some((sizes, plan.clone()));
         Ok(plan)
     }
+}
+
+/// Whether a value may be a size. What a `Shape` gave is still of tract's own type.
+fn is_integer(value: &TractTensor) -> bool {
+    matches!(value.datum_type(), DatumType::I64 | DatumType::TDim)
 }
 
 /// Whether a value that follows from the step decides what is computed.
