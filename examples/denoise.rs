@@ -14,8 +14,8 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use hgc::engine::{
-    CachedSession, DType, Dim, Engine, EngineRequest, PAST_PREFIX, STEP_INPUT, SessionOptions,
-    Tensor, ValueInfo,
+    CachedSession, DType, Dim, Engine, EngineRequest, Feed, PAST_PREFIX, STEP_INPUT,
+    SessionOptions, Tensor, ValueInfo,
 };
 use hgc::plan::{ModelPlan, Plan};
 use rand::{Rng, SeedableRng};
@@ -119,14 +119,15 @@ fn predict(
     let values = vec![timestep as f32; rows.iter().product()];
     let time = Tensor::from_f32_as(time.dtype, &rows, &values)?;
     let mut given = vec![
-        ("sample", &sample),
-        ("timestep", &time),
-        ("encoder_hidden_states", &conditions.text),
+        ("sample", Feed::from(&sample)),
+        ("timestep", Feed::from(&time)),
+        ("encoder_hidden_states", Feed::from(&conditions.text)),
     ];
     let mut for_control = given.clone();
-    for_control.push(("controlnet_cond", &conditions.image));
-    for_control.push(("conditioning_scale", &conditions.scale));
-    let residuals = controlnet.run(&for_control)?;
+    for_control.push(("controlnet_cond", Feed::from(&conditions.image)));
+    for_control.push(("conditioning_scale", Feed::from(&conditions.scale)));
+    // Residuals stay on the device; only the noise comes back.
+    let residuals = controlnet.run_on_device(&for_control)?;
 
     // Residuals go in by position: the names on the two sides differ.
     let taken: Vec<String> = originals(unet)
@@ -144,11 +145,11 @@ fn predict(
         taken
             .iter()
             .zip(&residuals)
-            .map(|(name, (_, r))| (name.as_str(), r)),
+            .map(|(name, (_, r))| (name.as_str(), Feed::from(r))),
     );
-    let outputs = unet.run(&given)?;
+    let outputs = unet.run_on_device(&given)?;
     let (_, noise) = outputs.first().context("the UNet has no output")?;
-    let noise = noise.to_f32();
+    let noise = noise.to_tensor()?.to_f32();
     let (plain, prompted) = noise.split_at(noise.len() / 2);
     let guided = plain.iter().zip(prompted);
     Ok(guided.map(|(u, p)| u + GUIDANCE_SCALE * (p - u)).collect())
