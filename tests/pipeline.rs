@@ -222,3 +222,32 @@ fn pictures_are_turned_as_their_metadata_says() {
     assert_eq!(found.dimensions(), (8, 16));
     assert!(found.get_pixel(4, 2).0[0] > 200 && found.get_pixel(4, 13).0[0] < 50);
 }
+
+/// A picture of 3.6 gigapixels is small as a file.
+#[test]
+fn pictures_that_would_fill_memory_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("huge.png");
+    let mut png = Cursor::new(Vec::new());
+    let picture = RgbImage::new(1, 1);
+    picture.write_to(&mut png, image::ImageFormat::Png).unwrap();
+    let mut png = png.into_inner();
+    // Width and height in the header, and its checksum.
+    for place in [16, 20] {
+        png[place..place + 4].copy_from_slice(&60_000u32.to_be_bytes());
+    }
+    let checksum = crc32(&png[12..29]).to_be_bytes();
+    png[29..33].copy_from_slice(&checksum);
+    fs::write(&file, png).unwrap();
+    let error = picture::read(&file).unwrap_err();
+    let cause = std::error::Error::source(&error).unwrap().to_string();
+    assert!(error.to_string().contains("huge.png"), "{error}");
+    assert!(cause.contains("limit"), "{cause}");
+}
+
+/// CRC-32 as PNG has it.
+fn crc32(bytes: &[u8]) -> u32 {
+    let bit = |crc: u32| (crc >> 1) ^ if crc & 1 == 1 { 0xedb8_8320 } else { 0 };
+    let step = |crc: u32, byte: &u8| (0..8).fold(crc ^ u32::from(*byte), |crc, _| bit(crc));
+    !bytes.iter().fold(u32::MAX, step)
+}

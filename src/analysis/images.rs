@@ -6,16 +6,27 @@ use super::strides::{is_conv, join_stride};
 use crate::graph::{BitSet, NodeId, ValueId};
 
 impl Flow<'_, '_> {
-    /// Whether a convolution reads the input, by itself or with others in its channels.
+    /// Whether a convolution reads the input, by itself or, before the first block, with others in
+    /// its channels.
     pub(super) fn is_image(&self, input: ValueId) -> bool {
-        let convolves = |n: &NodeId| is_conv(self.graph, *n);
+        let graph = self.graph;
+        let convolves = |n: &NodeId| is_conv(graph, *n);
         let first = self.first_ops(input);
-        first.iter().any(convolves)
-            || first.iter().any(|&n| {
-                let outputs = self.graph.outputs_of(n);
-                let stem: Vec<NodeId> = outputs.iter().flat_map(|v| self.first_ops(*v)).collect();
-                self.joins_channels(n) && !stem.is_empty() && stem.iter().all(convolves)
-            })
+        // Every block has the embedding of the timestep.
+        let before_blocks = |n: NodeId| {
+            let above = graph.ancestors(graph.inputs_of(n), &BitSet::default());
+            let mut above = above.iter().map(NodeId::new);
+            !above.any(|n| matches!(graph.op(n), "Sin" | "Cos"))
+        };
+        let joins = |&n: &NodeId| {
+            let stem = || -> Vec<NodeId> {
+                let outputs = graph.outputs_of(n).iter();
+                outputs.flat_map(|v| self.first_ops(*v)).collect()
+            };
+            let convolved = |stem: Vec<NodeId>| !stem.is_empty() && stem.iter().all(convolves);
+            self.joins_channels(n) && before_blocks(n) && convolved(stem())
+        };
+        first.iter().any(convolves) || first.iter().any(joins)
     }
 
     fn joins_channels(&self, node: NodeId) -> bool {

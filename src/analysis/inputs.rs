@@ -1,5 +1,7 @@
 //! What each graph input is, told by rank, type and data flow, never by name.
 
+use std::collections::HashSet;
+
 use crate::graph::{BitSet, Graph, NodeId, ValueId};
 use crate::onnx::proto::{TensorShapeProto, ValueInfoProto, tensor_shape_proto, type_proto};
 
@@ -101,8 +103,47 @@ pub fn dim_param(shape: &TensorShapeProto, axis: usize) -> Option<&str> {
     }
 }
 
-/// ControlNets whose residuals are summed inside the graph.
-pub(super) const MAX_SETS: usize = 8;
+/// Sums of residuals on their way to what comes from the latent, level by level and each value
+/// once: a hostile graph has many ways through its sums.
+pub(super) struct Sums {
+    seen: HashSet<ValueId>,
+    level: Vec<ValueId>,
+    depth: usize,
+}
+
+impl Sums {
+    /// ControlNets whose residuals may be summed inside a graph.
+    const SETS: usize = 8;
+    /// Values of one level; a residual has one.
+    const WIDTH: usize = 16;
+
+    pub(super) fn new(value: ValueId) -> Self {
+        Self {
+            seen: HashSet::from([value]),
+            level: vec![value],
+            depth: 0,
+        }
+    }
+
+    /// The values to look at next; none at the end, or where there are too many.
+    pub(super) fn next_level(&mut self) -> Option<Vec<ValueId>> {
+        self.depth += 1;
+        let more = !self.level.is_empty() && self.level.len() <= Self::WIDTH;
+        let go = more && self.depth <= Self::SETS + 1;
+        go.then(|| std::mem::take(&mut self.level))
+    }
+
+    /// Adds values to the next level.
+    pub(super) fn add(&mut self, values: &[ValueId]) {
+        let fresh = values.iter().filter(|v| self.seen.insert(**v));
+        self.level.extend(fresh);
+    }
+
+    /// Whether nothing is left.
+    fn ended(&self) -> bool {
+        self.level.is_empty()
+    }
+}
 
 const FLOAT_TYPES: [i32; 4] = [1, 10, 11, 16];
 
@@ -200,7 +241,7 @@ impl Flow<'_, '_> {
                 }
                 let scaling = matches!(self.graph.op(node), "Mul" | "Div" | "Sub" | "Add")
                     && (self.other_operand_constant(node, value)
-                        || self.is_scaled_by_vectors(node, value));
+                        || self.is_scaled_by_vectors(node, (input, value)));
                 if self.passes(node) || self.takes_apart(node, value) || scaling {
                     todo.extend_from_slice(self.graph.outputs_of(node));
                     values.extend_from_slice(self.graph.outputs_of(node));
@@ -219,9 +260,9 @@ impl Flow<'_, '_> {
             .all(|&v| v == value || self.is_static(v))
     }
 
-    /// Whether an image is multiplied by, or divided by, what comes of scalars and vectors: the
-    /// noise level, the strength of control.
-    fn is_scaled_by_vectors(&self, node: NodeId, value: ValueId) -> bool {
+    /// Whether a value that an image is recast to is multiplied by, or divided by, what comes of
+    /// scalars and vectors: the noise level, the strength of control.
+    fn is_scaled_by_vectors(&self, node: NodeId, (input, value): (ValueId, ValueId)) -> bool {
         let vector = |v: ValueId| {
             let shape = self.graph.input_info(v).and_then(declared_shape);
             shape.is_some_and(|s| s.dim.len() < 2)
@@ -232,7 +273,7 @@ impl Flow<'_, '_> {
         };
         let others = || self.graph.inputs_of(node).iter().filter(|v| **v != value);
         matches!(self.graph.op(node), "Mul" | "Div")
-            && image(value)
+            && image(input)
             && others().all(|v| self.is_made_of(*v, &vector))
     }
 
@@ -291,25 +332,25 @@ impl Flow<'_, '_> {
         }
     }
 
-    /// Whether what `value` is added to comes from sinusoids by way of weights: class labels are
-    /// added to the embedding of the timestep, a guidance embedding to its sinusoids.
-    fn is_projected(&self, add: NodeId, value: ValueId) -> bool {
+    /// Nodes that compute with what weights made of sinusoids.
+    fn after_embedding(&self) -> BitSet {
         let graph = self.graph;
-        let none = BitSet::new(0);
-        let own = graph.descendants(&[value]);
-        let others = graph.inputs_of(add).iter().copied().filter(|v| {
-            let producer = graph.producer(*v);
-            *v != value && producer.is_none_or(|n| !own.contains(n.index()))
+        let outputs = |nodes: &[NodeId]| -> Vec<ValueId> {
+            nodes
+                .iter()
+                .flat_map(|n| graph.outputs_of(*n).to_vec())
+                .collect()
+        };
+        let is = |n: &NodeId, ops: &[&str]| ops.contains(&graph.op(*n));
+        let waves: Vec<NodeId> = graph.nodes().filter(|n| is(n, &["Sin", "Cos"])).collect();
+        let below = graph.descendants(&outputs(&waves));
+        let below = below.iter().map(NodeId::new);
+        let projections: Vec<NodeId> = below.filter(|n| is(n, &["MatMul", "Gemm"])).collect();
+        let mut after = graph.descendants(&outputs(&projections));
+        projections.iter().for_each(|n| {
+            after.insert(n.index());
         });
-        let above = graph.ancestors(&others.collect::<Vec<_>>(), &none);
-        let is = |n: usize, ops: &[&str]| ops.contains(&graph.op(NodeId::new(n)));
-        above
-            .iter()
-            .filter(|n| is(*n, &["MatMul", "Gemm"]))
-            .any(|n| {
-                let before = graph.ancestors(graph.inputs_of(NodeId::new(n)), &none);
-                before.iter().any(|n| is(n, &["Sin", "Cos"]))
-            })
+        after
     }
 
     /// A pooled text must be joined with sinusoids of the time ids, and the other way
@@ -326,6 +367,9 @@ impl Flow<'_, '_> {
         let from_ids = graph.descendants(&of(InputKind::TimeIds, kinds));
         let from_time = graph.descendants(&of(InputKind::Timestep, kinds));
         let has_ids = !of(InputKind::TimeIds, kinds).is_empty();
+        // Class labels are added to the embedding of the timestep, a guidance embedding to its
+        // sinusoids.
+        let embedded = self.after_embedding();
         let inputs = graph.inputs().to_vec();
         for (&value, kind) in inputs.iter().zip(kinds.iter_mut()) {
             let first = self.first_ops(value);
@@ -336,10 +380,16 @@ impl Flow<'_, '_> {
                 InputKind::GuidanceEmbedding => first.iter().all(|&n| {
                     !from_time.contains(n.index())
                         && graph.outputs_of(n).iter().all(|&out| {
-                            self.first_ops(out).iter().all(|&add| {
+                            let (own, adds) = self.recast(out);
+                            let after = |v: &ValueId| {
+                                let producer = graph.producer(*v);
+                                producer.is_some_and(|n| embedded.contains(n.index()))
+                            };
+                            let plain = |v: &ValueId| own.contains(v) || !after(v);
+                            adds.iter().all(|&add| {
                                 matches!(graph.op(add), "Add" | "Sum")
                                     && from_time.contains(add.index())
-                                    && !self.is_projected(add, out)
+                                    && graph.inputs_of(add).iter().all(plain)
                             })
                         })
                 }),
@@ -366,25 +416,28 @@ impl Flow<'_, '_> {
             .collect();
         let from_latent = self.graph.descendants(&latents);
         for (&value, kind) in inputs.iter().zip(kinds.iter_mut()) {
-            if *kind == InputKind::Residual && !self.joins(value, &from_latent, MAX_SETS) {
+            if *kind == InputKind::Residual && !self.joins(value, &from_latent) {
                 *kind = InputKind::Other;
             }
         }
     }
 
     /// Whether a value is added to what comes from the latent and does nothing else, it may be
-    /// after up to `more` others that are no part of it either: residuals of several ControlNets.
-    fn joins(&self, value: ValueId, from_latent: &BitSet, more: usize) -> bool {
-        let first = self.first_ops(value);
-        let joins = |node: &NodeId| {
-            let sum = matches!(self.graph.op(*node), "Add" | "Sum" | "SkipGroupNorm");
-            let outputs = self.graph.outputs_of(*node);
-            sum && (from_latent.contains(node.index())
-                || more > 0
-                    && outputs
-                        .iter()
-                        .all(|v| self.joins(*v, from_latent, more - 1)))
-        };
-        !first.is_empty() && first.iter().all(joins)
+    /// after others that are no part of it either: residuals of several ControlNets.
+    fn joins(&self, value: ValueId, from_latent: &BitSet) -> bool {
+        let mut sums = Sums::new(value);
+        while let Some(level) = sums.next_level() {
+            for value in level {
+                let first = self.first_ops(value);
+                let adds =
+                    |n: &NodeId| matches!(self.graph.op(*n), "Add" | "Sum" | "SkipGroupNorm");
+                if first.is_empty() || !first.iter().all(adds) {
+                    return false;
+                }
+                let apart = first.iter().filter(|n| !from_latent.contains(n.index()));
+                apart.for_each(|n| sums.add(self.graph.outputs_of(*n)));
+            }
+        }
+        sums.ended()
     }
 }

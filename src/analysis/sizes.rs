@@ -8,9 +8,9 @@
 use std::collections::HashMap;
 
 use super::dims::{Dim, Shape};
-use super::inputs::{Flow, InputKind, MAX_SETS, declared_shape, dim_param, fixed_dim};
+use super::inputs::{Flow, InputKind, Sums, declared_shape, dim_param, fixed_dim};
 use super::strides::{control_factor, strides};
-use crate::graph::{Graph, ValueId};
+use crate::graph::{Graph, NodeId, ValueId};
 use crate::onnx::proto::TensorShapeProto;
 
 /// Sizes that an export leaves open.
@@ -45,9 +45,8 @@ pub fn has_open_sizes(graph: &Graph<'_>, kinds: &[InputKind]) -> bool {
         let rank = shape.map_or(0, |s| s.dim.len());
         let open = |axis: usize| shape.is_some_and(|s| fixed_dim(s, axis).is_none());
         match kind {
-            // Images may be stacked on a leading axis.
             InputKind::Latent | InputKind::Concatenated | InputKind::ControlImage => {
-                (1..rank).any(open)
+                spatial_axes(graph, *v, rank).into_iter().any(open)
             }
             InputKind::Text => open(1),
             _ => false,
@@ -137,7 +136,10 @@ impl InputDims {
             };
             // What is declared stays: a pooled residual is one by one, and spread as it is added.
             let dims: Vec<Option<Dim>> = (0..shape.dims.len())
-                .map(|axis| fixed_dim(declared, axis).map_or(shape.dims[axis], Dim::fixed))
+                .map(|axis| {
+                    let stays = fixed_dim(declared, axis).filter(|size| *size > 0);
+                    stays.map_or(shape.dims[axis], Dim::fixed)
+                })
                 .map(Some)
                 .collect();
             if self.dims[i].as_ref() != Some(&dims) {
@@ -244,18 +246,29 @@ impl<'m> Latent<'m> {
     }
 }
 
-/// Axes of height and width of an image: the last two, but where a `Transpose` brings channels
-/// before them first.
+/// Axes of height and width of an image: the last two, but where all that reads it first brings
+/// the channels before them.
 fn spatial_axes(graph: &Graph<'_>, image: ValueId, rank: usize) -> [usize; 2] {
-    let last = [rank.saturating_sub(2), rank.saturating_sub(1)];
-    let [reader] = graph.consumers(image) else {
-        return last;
+    let mut readers = Vec::new();
+    let mut todo = vec![image];
+    while let Some(value) = todo.pop() {
+        for &node in graph.consumers(value) {
+            match graph.op(node) {
+                "Shape" => {}
+                "Cast" | "Identity" => todo.extend_from_slice(graph.outputs_of(node)),
+                _ => readers.push(node),
+            }
+        }
+    }
+    let turns = |node: &NodeId| {
+        let attributes = &graph.node(*node).attribute;
+        let order = attributes.iter().find(|a| a.name() == "perm");
+        graph.op(*node) == "Transpose" && order.is_some_and(|a| a.ints == [0, 3, 1, 2])
     };
-    let attributes = &graph.node(*reader).attribute;
-    let order = attributes.iter().find(|a| a.name() == "perm");
-    match (graph.op(*reader), order.map(|a| a.ints.as_slice())) {
-        ("Transpose", Some([0, 3, 1, 2])) => [1, 2],
-        _ => last,
+    if !readers.is_empty() && readers.iter().all(turns) {
+        [1, 2]
+    } else {
+        [rank.saturating_sub(2), rank.saturating_sub(1)]
     }
 }
 
@@ -269,20 +282,17 @@ fn own_name(shape: &TensorShapeProto) -> Option<&str> {
 
 /// Stride of the place that a residual is added to, with others or alone.
 fn residual_stride(graph: &Graph<'_>, residual: ValueId, strides: &[i64]) -> Option<i64> {
-    let mut level = vec![residual];
-    for _ in 0..=MAX_SETS {
-        let joins: Vec<_> = level
-            .iter()
-            .flat_map(|v| Flow { graph }.first_ops(*v))
-            .collect();
-        let others = joins.iter().flat_map(|n| graph.inputs_of(*n));
-        if let Some(stride) = others.map(|v| strides[v.index()]).find(|s| *s > 0) {
-            return Some(stride);
+    let mut sums = Sums::new(residual);
+    while let Some(level) = sums.next_level() {
+        for value in level {
+            for node in (Flow { graph }).first_ops(value) {
+                let others = graph.inputs_of(node).iter();
+                if let Some(stride) = others.map(|v| strides[v.index()]).find(|s| *s > 0) {
+                    return Some(stride);
+                }
+                sums.add(graph.outputs_of(node));
+            }
         }
-        level = joins
-            .iter()
-            .flat_map(|n| graph.outputs_of(*n).to_vec())
-            .collect();
     }
     None
 }

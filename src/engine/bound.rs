@@ -106,7 +106,7 @@ impl Bound {
 /// Binds what is given, each where it lies.
 fn bind_inputs(binding: &mut IoBinding, given: &[(&str, Feed<'_>)]) -> ort::Result<()> {
     for &(name, feed) in given {
-        match feed {
+        match feed.resolved() {
             Feed::Host(tensor) => binding.bind_input(name, &convert::to_value(tensor)?)?,
             Feed::Device(tensor) => match tensor.value() {
                 Some(value) => binding.bind_input(name, value)?,

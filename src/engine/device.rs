@@ -61,6 +61,14 @@ pub(super) enum Content {
 }
 
 impl Feed<'_> {
+    /// A tensor that was left in host memory as what it is.
+    pub(super) fn resolved(self) -> Self {
+        match self {
+            Self::Host(_) => self,
+            Self::Device(tensor) => tensor.into(),
+        }
+    }
+
     /// The element type.
     #[must_use]
     pub fn dtype(&self) -> DType {
@@ -79,9 +87,9 @@ impl Feed<'_> {
         }
     }
 
-    pub(super) fn content(&self) -> Content {
-        match self {
-            Self::Host(tensor) => Content::Host((*tensor).clone()),
+    pub(super) fn content(self) -> Content {
+        match self.resolved() {
+            Self::Host(tensor) => Content::Host(tensor.clone()),
             Self::Device(tensor) => Content::Device(tensor.identity),
         }
     }

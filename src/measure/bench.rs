@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::pairs::{Pair, find_pairs};
+use super::pairs::{Pair, find_pairs, plan_in};
 use super::profile::{self, Ledger};
 use super::verify::borrowed;
 use super::{Feeds, MeasureError, check_batch};
@@ -21,7 +21,6 @@ use crate::onnx::Model;
 use crate::plan::Plan;
 use crate::plan::cost::Cost;
 use crate::plan::layout::Layout;
-use crate::rewrite;
 
 /// How to measure.
 #[derive(Clone, Debug)]
@@ -177,12 +176,7 @@ impl<'a> Subject<'a> {
         settings: &Settings,
     ) -> Result<Self, MeasureError> {
         let file = pair.rewritten.display().to_string();
-        let plan = rewrite::compiled_plan(&compiled.proto).map_err(|source| {
-            MeasureError::NotCompiled {
-                file: file.clone(),
-                source,
-            }
-        })?;
+        let plan = plan_in(compiled)?;
         let model_plan = plan.models.iter().find(|m| m.name == pair.name);
         let model_plan = model_plan.ok_or_else(|| MeasureError::MissingFile {
             rewritten: file.clone(),

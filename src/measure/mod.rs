@@ -39,7 +39,9 @@ pub enum MeasureError {
     #[error(
         "{file} was not made by `hgc compile`; give the original first, then what was compiled from it"
     )]
-    NotCompiled { file: String, source: StripError },
+    NotCompiled { file: String },
+    #[error("{file} is compiled, but its plan cannot be read")]
+    DamagedPlan { file: String, source: StripError },
     #[error("{file} is compiled already; give the original first, then what was compiled from it")]
     CompiledOriginal { file: String },
     #[error(

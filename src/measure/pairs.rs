@@ -6,7 +6,7 @@ use super::MeasureError;
 use crate::compile::output::PLAN_FILE;
 use crate::onnx::{Model, graph_hash};
 use crate::plan::{ModelPlan, Plan};
-use crate::rewrite::compiled_plan;
+use crate::rewrite::{StripError, compiled_plan, is_compiled};
 
 /// An original and what was compiled from it.
 #[derive(Clone, Debug)]
@@ -31,12 +31,24 @@ fn missing(folder: &Path, name: String) -> MeasureError {
 /// # Errors
 /// [`MeasureError::CompiledOriginal`] if it was compiled.
 pub(super) fn check_original(model: &Model) -> Result<(), MeasureError> {
-    match compiled_plan(&model.proto) {
-        Ok(_) => Err(MeasureError::CompiledOriginal {
+    match is_compiled(&model.proto) {
+        true => Err(MeasureError::CompiledOriginal {
             file: model.path.display().to_string(),
         }),
-        Err(_) => Ok(()),
+        false => Ok(()),
     }
+}
+
+/// The plan that a compiled model carries.
+///
+/// # Errors
+/// [`MeasureError::NotCompiled`] or [`MeasureError::DamagedPlan`].
+pub(super) fn plan_in(model: &Model) -> Result<Plan, MeasureError> {
+    let file = model.path.display().to_string();
+    compiled_plan(&model.proto).map_err(|source| match source {
+        StripError::NotCompiled => MeasureError::NotCompiled { file },
+        source => MeasureError::DamagedPlan { file, source },
+    })
 }
 
 /// The plan of a compiled folder.

@@ -11,7 +11,7 @@
 use std::path::{Path, PathBuf};
 
 use super::compare::Comparison;
-use super::pairs::check_original;
+use super::pairs::{check_original, plan_in};
 pub use super::verdict::{Check, Settings, Verdict};
 use super::{MeasureError, check_batch};
 use crate::analysis::Analysis;
@@ -47,11 +47,7 @@ pub fn verify(
     let (source, compiled) = (Model::read(original)?, Model::read(rewritten)?);
     let file = rewritten.display().to_string();
     check_original(&source)?;
-    let plan =
-        rewrite::compiled_plan(&compiled.proto).map_err(|source| MeasureError::NotCompiled {
-            file: file.clone(),
-            source,
-        })?;
+    let plan = plan_in(&compiled)?;
     let found = graph_hash(&source.proto);
     let name = rewrite::metadata(&compiled.proto, rewrite::names::key::NAME).unwrap_or_default();
     let model_plan = plan

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use image::imageops::FilterType;
-use image::{DynamicImage, ImageDecoder, ImageFormat, Rgb, RgbImage};
+use image::{DynamicImage, ImageDecoder, ImageFormat, Limits, Rgb, RgbImage};
 
 use super::{PipelineError, check_finite};
 use crate::engine::Tensor;
@@ -36,6 +36,9 @@ pub fn read(path: &Path) -> Result<RgbImage, PipelineError> {
             source,
         })?;
     let mut decoder = reader.into_decoder().map_err(picture)?;
+    // `ImageReader::decode` would see to that, but tells no orientation.
+    let mut limits = Limits::default();
+    limits.reserve(decoder.total_bytes()).map_err(picture)?;
     let orientation = decoder.orientation().map_err(picture)?;
     let mut found = DynamicImage::from_decoder(decoder).map_err(picture)?;
     found.apply_orientation(orientation);

@@ -5,6 +5,7 @@ use hgc::analysis::inputs::{InputKind, declared_shape};
 use hgc::analysis::shapes::{Sizes, declare};
 use hgc::analysis::trunk::Skip;
 use hgc::analysis::{Analysis, Role};
+use hgc::onnx::make_node;
 use hgc::onnx::proto::tensor_shape_proto;
 
 use crate::twins::{Beside, Cross, Stem, Twin, Vector};
@@ -258,4 +259,41 @@ fn small_latents_tell_what_is_dynamic() {
         analysis.skips.iter().filter(|s| differs(s)).count()
     };
     assert_eq!([2, 8, 64, 72].map(dynamic), [12; 4]);
+}
+
+#[test]
+fn what_is_joined_in_the_decoder_is_no_image() {
+    let model = Twin {
+        late: true,
+        ..Twin::default()
+    }
+    .model();
+    let analysis = analyse(&model);
+    let found = kinds(&analysis);
+    assert_eq!(found[0], InputKind::Latent);
+    assert_eq!(found.last(), Some(&InputKind::Other));
+    assert_eq!(analysis.role, Role::Unet);
+}
+
+/// Twenty to the power of eight ways lead through such sums.
+#[test]
+fn sums_that_branch_are_walked_once() {
+    let mut model = Twin::default().model();
+    let graph = model.graph.as_mut().unwrap();
+    let mut before = vec!["extra".to_owned(); 20];
+    for layer in 0..8 {
+        let names: Vec<String> = (0..20).map(|i| format!("sum.{layer}.{i}")).collect();
+        let sums = names
+            .iter()
+            .map(|name| make_node("Sum", name, before.clone(), [name.clone()]));
+        graph.node.extend(sums.collect::<Vec<_>>());
+        before = names;
+    }
+    before.push("stem".to_owned());
+    graph
+        .node
+        .push(make_node("Sum", "last", before, ["last".to_owned()]));
+    graph.node.sort_by_key(|n| n.output[0] == "out");
+    let analysis = analyse(&model);
+    assert_eq!(kinds(&analysis)[3], InputKind::Other);
 }

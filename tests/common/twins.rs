@@ -83,6 +83,8 @@ pub struct Twin {
     pub cross: Cross,
     /// Operator that joins the rank-4 input with the skip.
     pub residual: &'static str,
+    /// Whether one more rank-4 input is joined to the channels before the last convolution.
+    pub late: bool,
 }
 
 impl Default for Twin {
@@ -97,6 +99,7 @@ impl Default for Twin {
             skips: true,
             cross: Cross::Attended,
             residual: "Add",
+            late: false,
         }
     }
 }
@@ -299,7 +302,15 @@ impl Twin {
             make_node("Concat", "Concat", ["main", "joined"], ["both"])
                 .with_attr(attr_int("axis", 1)),
         );
-        conv(graph, "both", "out", 2 * WIDTH, 4, 1);
+        if self.late {
+            let dims = [None, Some(WIDTH), Some(16), Some(16)];
+            graph.input.push(input("late", &dims));
+            let all = make_node("Concat", "all", ["both", "late"], ["all"]);
+            push(graph, all.with_attr(attr_int("axis", 1)));
+            conv(graph, "all", "out", 3 * WIDTH, 4, 1);
+        } else {
+            conv(graph, "both", "out", 2 * WIDTH, 4, 1);
+        }
     }
 }
 

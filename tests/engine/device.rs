@@ -13,7 +13,8 @@ fn outputs_stay_on_the_device_and_go_back_in() {
     let (mut x, text) = (filled(2, 4, 1.0), filled(2, 2, 1.0));
     let mut kept = device.session().upload(&x).unwrap();
     for _ in SCHEDULE {
-        let found = device.run_on_device(&[("x", (&kept).into()), ("text", (&text).into())]);
+        let inputs = [("x", Feed::Device(&kept)), ("text", Feed::from(&text))];
+        let found = device.run_on_device(&inputs);
         kept = found.unwrap().remove(0).1;
         x = host.run(&[("x", &x), ("text", &text)]).unwrap().remove(0).1;
         assert_eq!((kept.dtype(), kept.shape()), (x.dtype(), x.shape()));

@@ -97,7 +97,11 @@ fn channels_last(graph: &mut GraphProto) {
     let sample = input(graph, "sample");
     dims(sample)[1..].rotate_left(1);
     let order = attr_ints("perm", &[0, 3, 1, 2]);
-    let nodes = vec![make_node("Transpose", "first", ["sample"], ["first"]).with_attr(order)];
+    let nodes = vec![
+        make_node("Identity", "same", ["sample"], ["same"]),
+        make_node("Shape", "size", ["sample"], ["size"]),
+        make_node("Transpose", "first", ["same"], ["first"]).with_attr(order),
+    ];
     before(graph, "sample", "first", nodes);
 }
 

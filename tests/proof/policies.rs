@@ -20,7 +20,7 @@ fn options() -> Options {
 /// Fixtures with fused operators that the embedded engine lacks.
 const NEED_ONNX_RUNTIME: [&str; 2] = ["sd15-ort-extended", "sd15-ort-mha"];
 
-/// fp32 results must be bit-identical where DESIGN says so.
+/// fp32 results are bit-identical where values are held and guidance is full.
 fn check(name: &str, half_precision: bool, policies: &[Policy]) {
     let source = fixture(name);
     let inputs = Inputs::read(&source, &[]).unwrap();

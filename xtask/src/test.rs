@@ -10,7 +10,7 @@ use crate::{cargo, setup};
 /// Tests that run models, run once with each engine: a test file, and which of its
 /// tests.
 ///
-/// Every fixture is proved there with the default policy, some with all: planning a graph for each
+/// Every fixture whose operators it has is proved there with the default policy, some with all: planning a graph for each
 /// pattern of gates takes long. `cargo xtask test --embedded-only` runs all of it.
 const ENGINE_TESTS: &[(&str, &[&str])] = &[
     ("engine", &[]),

@@ -130,8 +130,9 @@ impl PolicyArgs {
         let options = self.given.options(self.steps.unwrap_or_default());
         if self.given.is_daring(self.policy, options.steps) {
             eprintln!(
-                "hgc: warning: with {} steps much changes from one to the next; pictures stay close with \
-                 --lambda-inter 0.6 --lambda-intra 1 --lambda-guidance 1, for less saved (docs/EVAL.md)",
+                "hgc: warning: of few steps ({}) much changes from one to the next; pictures stay closer \
+                 with --lambda-inter 0.6 --lambda-intra 1 --lambda-guidance 1, for less saved \
+                 (docs/EVAL.md)",
                 options.steps
             );
         }

@@ -22,9 +22,10 @@ fn branches(node: &NodeProto) -> impl Iterator<Item = &GraphProto> {
 }
 
 fn has_halves(graph: &GraphProto) -> bool {
-    let weights = graph.initializer.iter();
-    weights.map(|t| t.data_type).any(|t| t == FLOAT16)
-        || graph.node.iter().flat_map(branches).any(has_halves)
+    let attributes = graph.node.iter().flat_map(|n| &n.attribute);
+    let constants = attributes.filter_map(|a| a.t.as_ref());
+    let mut weights = graph.initializer.iter().chain(constants);
+    weights.any(|t| t.data_type == FLOAT16) || graph.node.iter().flat_map(branches).any(has_halves)
 }
 
 fn in_graph(graph: &mut GraphProto) {

@@ -5,7 +5,7 @@
 //! follow from the step are looked up first; those that decide (flags and counts)
 //! become constants, which settles every `If`, and the graph that is left is planned
 //! once for each pattern of them. Those that weigh (numbers of a forecast) stay inputs. Where
-//! an input is the size of something, integer inputs are part of the pattern, too.
+//! an input is the sizes of something, vectors of integers are part of the pattern, too.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -18,6 +18,9 @@ use super::Value;
 use super::flat::{Flat, Ref};
 use super::named_if::NamedIf;
 
+/// Plans that are kept; of more the oldest goes.
+const MOST_VARIANTS: usize = 64;
+
 /// A parsed model.
 pub(super) struct Program {
     model: InferenceModel,
@@ -28,7 +31,7 @@ pub(super) struct Program {
     frontier: Vec<(OutletId, String)>,
     look_up: Option<Arc<TypedRunnableModel>>,
     variants: Vec<Variant>,
-    /// Whether integer inputs are known when the graph is planned, as it cannot be planned without.
+    /// Whether vectors of integers are known when the graph is planned, as it cannot be without.
     knows_integers: bool,
 }
 
@@ -81,7 +84,7 @@ impl Program {
     /// Runs the program on a value for each input; the outputs come in order.
     pub fn run(&mut self, values: &BTreeMap<&str, Value>, step: &str) -> TractResult<Vec<Value>> {
         let first = self.attempt(values, step);
-        let integers = values.values().any(|v| is_integer(v));
+        let integers = values.values().any(|v| may_be_sizes(v));
         if first.is_ok() || self.knows_integers || !integers {
             return first;
         }
@@ -140,7 +143,7 @@ impl Program {
         let known = self.knows_integers;
         let sizes = values
             .iter()
-            .filter(|(_, value)| known && is_integer(value));
+            .filter(|(_, value)| known && may_be_sizes(value));
         let sizes: BTreeMap<&str, Value> = sizes.map(|(n, v)| (*n, v.clone())).collect();
         let decisions = looked_up.iter().filter(|v| decides(v)).cloned();
         let pattern: Vec<Value> = decisions.chain(sizes.values().cloned()).collect();
@@ -170,6 +173,9 @@ impl Program {
         let outputs = flat.inline(&self.model, "", known, &|id| self.stepwise.contains(&id))?;
         let outputs = flat.prune(&outputs);
         let sources = flat.sources();
+        if self.variants.len() == MOST_VARIANTS {
+            self.variants.remove(0);
+        }
         self.variants.push(Variant {
             pattern,
             flat,
@@ -203,9 +209,10 @@ impl Variant {
     }
 }
 
-/// Whether a value may be a size. What a `Shape` gave is still of tract's own type.
-fn is_integer(value: &TractTensor) -> bool {
-    matches!(value.datum_type(), DatumType::I64 | DatumType::TDim)
+/// Whether a value may be the sizes of something. What a `Shape` gave is still of tract's own type.
+fn may_be_sizes(value: &TractTensor) -> bool {
+    let whole = matches!(value.datum_type(), DatumType::I64 | DatumType::TDim);
+    whole && value.rank() == 1 && value.len() > 1
 }
 
 /// Whether a value that follows from the step decides what is computed.
