@@ -14,6 +14,7 @@ mod images;
 pub mod inputs;
 pub mod invariant;
 pub mod macs;
+mod residuals;
 pub mod shapes;
 pub mod sizes;
 mod stand_in;

@@ -8,7 +8,8 @@
 use std::collections::HashMap;
 
 use super::dims::{Dim, Shape};
-use super::inputs::{Flow, InputKind, Sums, declared_shape, dim_param, fixed_dim};
+use super::inputs::{InputKind, declared_shape, dim_param, fixed_dim};
+use super::residuals::residual_stride;
 use super::strides::{control_factor, strides};
 use crate::graph::{Graph, NodeId, ValueId};
 use crate::onnx::proto::TensorShapeProto;
@@ -278,23 +279,6 @@ fn own_name(shape: &TensorShapeProto) -> Option<&str> {
     let name = dim_param(shape, 0).filter(|n| !n.is_empty())?;
     let mut others = (1..shape.dim.len()).map(|axis| dim_param(shape, axis));
     (!others.any(|o| o == Some(name))).then_some(name)
-}
-
-/// Stride of the place that a residual is added to, with others or alone.
-fn residual_stride(graph: &Graph<'_>, residual: ValueId, strides: &[i64]) -> Option<i64> {
-    let mut sums = Sums::new(residual);
-    while let Some(level) = sums.next_level() {
-        for value in level {
-            for node in (Flow { graph }).first_ops(value) {
-                let others = graph.inputs_of(node).iter();
-                if let Some(stride) = others.map(|v| strides[v.index()]).find(|s| *s > 0) {
-                    return Some(stride);
-                }
-                sums.add(graph.outputs_of(node));
-            }
-        }
-    }
-    None
 }
 
 /// Size after padded convolutions with this stride in all.
