@@ -17,17 +17,7 @@ const ENGINE_TESTS: &[(&str, &[&str])] = &[
     ("cli", &[]),
     ("pipeline", &[]),
     ("xl", &[]),
-    (
-        "proof",
-        &[
-            "broken",
-            "by_default",
-            "distilled",
-            "dynamo_23",
-            "merged",
-            "sd21",
-        ],
-    ),
+    ("proof", &["broken", "by_default", "distilled", "merged"]),
 ];
 
 /// Options of `cargo xtask test`.
