@@ -7,11 +7,10 @@ use anyhow::{Context, Result, bail};
 
 use crate::{cargo, setup};
 
-/// Tests that run models, run once with each engine: a test file, and which of its
-/// tests.
+/// What `--short` runs again on the embedded engine: a test file, and which of its tests.
 ///
-/// Every fixture whose operators it has is proved there with the default policy, some with all: planning a graph for each
-/// pattern of gates takes long. `cargo xtask test --embedded-only` runs all of it.
+/// Every fixture whose operators it has is proved there with the default policy, some with all:
+/// planning a graph for each pattern of gates takes long.
 const ENGINE_TESTS: &[(&str, &[&str])] = &[
     ("engine", &[]),
     ("cli", &[]),
@@ -27,6 +26,10 @@ pub struct Args {
     #[arg(long)]
     embedded_only: bool,
 
+    /// Run again on the embedded engine only what runs models, with fewer of the proofs
+    #[arg(long, conflicts_with = "embedded_only")]
+    short: bool,
+
     /// Arguments for `cargo test`
     #[arg(last = true)]
     rest: Vec<String>,
@@ -35,19 +38,29 @@ pub struct Args {
 /// Runs `cargo xtask test`.
 pub fn run(args: &Args) -> Result<()> {
     let mut summaries: Vec<(String, Summary)> = Vec::new();
-    let mut all = cargo::cargo();
-    all.args(["test", "--workspace", "--no-fail-fast"])
-        .args(&args.rest);
-    if args.embedded_only {
-        all.env("HGC_ENGINE", "tract").env_remove("ORT_DYLIB_PATH");
-        summaries.push(("all tests, embedded engine".to_owned(), tests(&mut all)?));
-    } else {
+    let all = || {
+        let mut all = cargo::cargo();
+        all.args(["test", "--workspace", "--no-fail-fast"]);
+        all.args(&args.rest);
+        all
+    };
+    if !args.embedded_only {
         let library = setup::library().context(
             "cannot get the ONNX Runtime the tests need; set ORT_DYLIB_PATH to a library of \
              version 1.24 or newer, or run `cargo xtask test --embedded-only`",
         )?;
-        all.env("HGC_ENGINE", "ort").env("ORT_DYLIB_PATH", &library);
-        summaries.push(("all tests, ONNX Runtime".to_owned(), tests(&mut all)?));
+        let mut runtime = all();
+        runtime.env("HGC_ENGINE", "ort");
+        runtime.env("ORT_DYLIB_PATH", &library);
+        summaries.push(("all tests, ONNX Runtime".to_owned(), tests(&mut runtime)?));
+    }
+    if !args.short {
+        let mut embedded = all();
+        embedded.env("HGC_ENGINE", "tract");
+        embedded.env_remove("ORT_DYLIB_PATH");
+        let title = "all tests, embedded engine".to_owned();
+        summaries.push((title, tests(&mut embedded)?));
+    } else {
         for (file, filters) in ENGINE_TESTS {
             let mut again = cargo::cargo();
             again.args(["test", "--no-fail-fast", "--test", file]);
