@@ -30,9 +30,8 @@ impl Flow<'_, '_> {
     }
 
     fn joins_channels(&self, node: NodeId) -> bool {
-        let attributes = &self.graph.node(node).attribute;
-        let axis = attributes.iter().find(|a| a.name() == "axis");
-        self.graph.op(node) == "Concat" && axis.is_some_and(|a| matches!(a.i(), 1 | -3))
+        let axis = self.graph.node(node).attr_i("axis");
+        self.graph.op(node) == "Concat" && matches!(axis, Some(1 | -3))
     }
 
     /// Tells the latent from control images: a control image is brought down to

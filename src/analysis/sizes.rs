@@ -262,9 +262,8 @@ fn spatial_axes(graph: &Graph<'_>, image: ValueId, rank: usize) -> [usize; 2] {
         }
     }
     let turns = |node: &NodeId| {
-        let attributes = &graph.node(*node).attribute;
-        let order = attributes.iter().find(|a| a.name() == "perm");
-        graph.op(*node) == "Transpose" && order.is_some_and(|a| a.ints == [0, 3, 1, 2])
+        let order = graph.node(*node).attr_ints("perm");
+        graph.op(*node) == "Transpose" && order == Some(&[0, 3, 1, 2])
     };
     if !readers.is_empty() && readers.iter().all(turns) {
         [1, 2]

@@ -184,10 +184,7 @@ fn keep_views(graph: &Graph<'_>, given: &BitSet, live: &mut BitSet) {
                 live.insert(node.index());
                 let constants = graph.inputs_of(node).iter().copied();
                 let constants: Vec<_> = constants.filter(|v| graph.is_constant(*v)).collect();
-                let made = graph.ancestors(&constants, &BitSet::default());
-                made.iter().for_each(|n| {
-                    live.insert(n);
-                });
+                live.union_with(&graph.ancestors(&constants, &BitSet::default()));
             }
         }
     }
