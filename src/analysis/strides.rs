@@ -52,15 +52,8 @@ fn stride_before(graph: &Graph<'_>, stride: &[i64], node: NodeId) -> i64 {
 
 /// Stride of a convolution along its first spatial axis.
 pub(super) fn conv_stride(graph: &Graph<'_>, node: NodeId) -> i64 {
-    let attribute = graph
-        .node(node)
-        .attribute
-        .iter()
-        .find(|a| a.name() == "strides");
-    attribute
-        .and_then(|a| a.ints.first().copied())
-        .unwrap_or(1)
-        .max(1)
+    let strides = graph.node(node).attr_ints("strides");
+    strides.and_then(|s| s.first().copied()).unwrap_or(1).max(1)
 }
 
 /// By value the product of convolution strides on the way from `latent`, the largest

@@ -96,18 +96,13 @@ pub fn find_skips(graph: &Graph<'_>, shapes: &Shapes, depends: &[Kinds]) -> Vec<
         let &[left, right] = graph.inputs_of(concat) else {
             continue;
         };
-        let axis = graph
-            .node(concat)
-            .attribute
-            .iter()
-            .find(|a| a.name() == "axis");
         // The last axis holds the channels in the layout of some accelerators; short of
         // a known rank it is more likely a concatenation of embeddings.
-        let channels = axis.is_some_and(|a| match a.i() {
-            1 | -3 => true,
-            3 | -1 => rank(left) == Some(4),
+        let channels = match graph.node(concat).attr_i("axis") {
+            Some(1 | -3) => true,
+            Some(3 | -1) => rank(left) == Some(4),
             _ => false,
-        });
+        };
         if !channels || !latent(left) || !latent(right) || !is_map(left) || !is_map(right) {
             continue;
         }
