@@ -8,6 +8,7 @@ mod engine;
 mod eval;
 mod inspect;
 mod plan;
+mod print;
 mod run;
 mod strip;
 mod verify;
@@ -32,6 +33,8 @@ enum Command {
     Plan(plan::Args),
     /// Rewrite a UNet and its ControlNets with caches
     Compile(compile::Args),
+    /// Show a graph or a plan as text, one line a node
+    Print(print::Args),
     /// Give the original back from a compiled model
     Strip(strip::Args),
     /// Prove that a compiled model computes what its plan says
@@ -82,6 +85,7 @@ pub fn main() -> ExitCode {
         Command::Inspect(args) => inspect::run(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Compile(args) => compile::run(&args),
+        Command::Print(args) => print::run(&args),
         Command::Strip(args) => strip::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Bench(args) => bench::run(&args),

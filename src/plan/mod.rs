@@ -9,5 +9,6 @@ pub mod layout;
 pub mod policy;
 pub mod region;
 pub mod schedule;
+mod text;
 
 pub use data::{Gate, Guidance, ModelPlan, Plan, Prompted, Refusal, Reuse, Rows, Site};

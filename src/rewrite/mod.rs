@@ -8,6 +8,7 @@ mod emit;
 mod guidance;
 mod interface;
 pub mod names;
+pub mod print;
 mod record;
 mod rename;
 mod rows;

@@ -1,0 +1,53 @@
+//! `hgc print`: a graph or a plan as text.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use hgc::analysis::Analysis;
+use hgc::onnx::Model;
+use hgc::onnx::proto::ModelProto;
+use hgc::plan::Plan;
+use hgc::rewrite::print::{Annotations, print as text_of};
+use hgc::rewrite::{is_compiled, strip};
+
+use super::Outcome;
+use super::args::{SizeArgs, print};
+
+/// Options of `hgc print`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// An ONNX file, compiled or not, or a plan (TOML)
+    file: PathBuf,
+    #[command(flatten)]
+    sizes: SizeArgs,
+}
+
+/// Runs `hgc print`.
+pub fn run(args: &Args) -> anyhow::Result<Outcome> {
+    let is_plan = args.file.extension().is_some_and(|e| e == "toml");
+    let text = if is_plan {
+        plan(&args.file)?.to_string()
+    } else {
+        let model = Model::read(&args.file)?;
+        text_of(&model.proto, &annotations(&model.proto, args.sizes))
+    };
+    print(&text)?;
+    Ok(Outcome::Done)
+}
+
+fn plan(file: &Path) -> anyhow::Result<Plan> {
+    let text = std::fs::read_to_string(file)
+        .with_context(|| format!("cannot read the plan {}", file.display()))?;
+    toml::from_str(&text).with_context(|| format!("{} is not a plan", file.display()))
+}
+
+/// Shapes of the graph, of the original's where it is compiled; none where they are unknown.
+fn annotations(proto: &ModelProto, sizes: SizeArgs) -> Annotations {
+    let original = is_compiled(proto).then(|| strip(proto).ok()).flatten();
+    let proto = original.as_ref().unwrap_or(proto);
+    let analysis = Analysis::of(proto, sizes.into());
+    analysis.map_or_else(
+        |_| Annotations::default(),
+        |a| Annotations::of(&a.graph, &a.shapes),
+    )
+}

@@ -1,0 +1,85 @@
+//! Plans and graphs of every fixture under every policy.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+use hgc::analysis::shapes::Sizes;
+use hgc::compile::{Inputs, Planned, Session};
+use hgc::plan::policy::{Options, Policy};
+use hgc::rewrite::print::{Annotations, print};
+use sha2::{Digest, Sha256};
+
+use crate::{differs, fixtures, settle};
+
+/// Latents of the reduced-width fixtures.
+const SIZES: Sizes = Sizes {
+    batch: 2,
+    height: 16,
+    width: 16,
+    tokens: 77,
+};
+
+/// Fixtures whose compiled graphs are kept whole, by the default policy.
+const WHOLE: [&str; 4] = [
+    "sd15-dynamo23",
+    "sd15-ort-mha",
+    "sd15-merged",
+    "distilled-ts17",
+];
+
+/// What a plan saves, in a line a model.
+fn costs(planned: &Planned) -> String {
+    let models = planned.plan.models.iter().zip(&planned.costs);
+    models.fold(String::new(), |mut text, (model, cost)| {
+        let (before, after) = (cost.before(), cost.after());
+        let _ = writeln!(
+            text,
+            "cost {}: {} -> {} MACs of weights, {} -> {} in all, {} bytes of caches",
+            model.name, before.weights, after.weights, before.all, after.all, cost.cache_bytes
+        );
+        text
+    })
+}
+
+fn digest(text: &str) -> String {
+    let digest = Sha256::digest(text.as_bytes());
+    digest.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// Plans and digests of one fixture; whole texts where they are kept.
+fn check(name: &str) -> Vec<Option<String>> {
+    let inputs = Inputs::read(&fixtures::fixture(name), &[]).unwrap();
+    let session = Session::new(&inputs, SIZES).unwrap();
+    let annotations: Vec<_> = session
+        .analyses()
+        .iter()
+        .map(|a| Annotations::of(&a.graph, &a.shapes))
+        .collect();
+    let (mut plans, mut digests, mut found) = (String::new(), String::new(), Vec::new());
+    for policy in Policy::ALL {
+        let planned = session.plan(policy, &Options::new(20)).unwrap();
+        let _ = writeln!(plans, "{}{}", planned.plan, costs(&planned));
+        for (index, model) in planned.plan.models.iter().enumerate() {
+            let text = print(
+                &session.rewrite(&planned, index).unwrap(),
+                &annotations[index],
+            );
+            let _ = writeln!(digests, "{policy} {} {}", model.name, digest(&text));
+            if policy == Policy::Hgc && WHOLE.contains(&name) {
+                found.push(differs(&format!("graphs/{name}.{}.txt", model.name), &text));
+            }
+        }
+    }
+    found.push(differs(&format!("plans/{name}.txt"), &plans));
+    found.push(differs(&format!("digests/{name}.txt"), &digests));
+    found
+}
+
+#[test]
+fn every_fixture_under_every_policy() {
+    let names: BTreeSet<String> = fixtures::names()
+        .into_iter()
+        .map(|(name, _)| name)
+        .collect();
+    settle(names.iter().flat_map(|name| check(name)));
+}
