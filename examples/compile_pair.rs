@@ -14,7 +14,8 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use hgc::analysis::shapes::Sizes;
 use hgc::compile::{Inputs, Session, output};
-use hgc::plan::policy::{Options, Policy};
+use hgc::plan::parameter::{LAMBDA_INTER, Parameters, Value};
+use hgc::plan::policy::Hgc;
 
 const STEPS: usize = 20;
 
@@ -34,9 +35,8 @@ fn main() -> Result<()> {
     let session = Session::new(&inputs, sizes)?;
 
     // Both files are planned together: the ControlNet refreshes when the UNet reads it.
-    let mut options = Options::new(STEPS);
-    options.lambda_inter = 0.4;
-    let planned = session.plan(Policy::Hgc, &options)?;
+    let parameters = Parameters::new(STEPS).with(&LAMBDA_INTER, Value::Share(0.4));
+    let planned = session.plan(&Hgc, &parameters)?;
     if !planned.plan.changes_anything() {
         bail!("there is nothing to cache in {}", unet.display());
     }

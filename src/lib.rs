@@ -55,13 +55,14 @@
 //!
 //! use hgc::analysis::shapes::Sizes;
 //! use hgc::compile::{Inputs, Session, output};
-//! use hgc::plan::policy::{Options, Policy};
+//! use hgc::plan::parameter::Parameters;
+//! use hgc::plan::policy::Hgc;
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let inputs = Inputs::read(Path::new("unet.onnx"), &["controlnet.onnx".into()])?;
 //! let sizes = Sizes { batch: 2, height: 64, width: 64, tokens: 77 };
 //! let session = Session::new(&inputs, sizes)?;
-//! let planned = session.plan(Policy::Hgc, &Options::new(20))?;
+//! let planned = session.plan(&Hgc, &Parameters::new(20))?;
 //! for (model, cost) in planned.plan.models.iter().zip(&planned.costs) {
 //!     println!("{}: {} -> {} MACs", model.name, cost.before().weights, cost.after().weights);
 //! }
@@ -86,6 +87,7 @@ pub mod engine;
 pub mod eval;
 pub mod graph;
 pub mod measure;
+mod nearest;
 pub mod onnx;
 pub mod pipeline;
 pub mod plan;

@@ -17,7 +17,8 @@ use hgc::compile::{Inputs, Session, Source};
 use hgc::onnx::Model;
 use hgc::onnx::proto::tensor_shape_proto::dimension::Value as DimValue;
 use hgc::onnx::proto::{GraphProto, ModelProto, NodeProto, TensorProto, type_proto};
-use hgc::plan::policy::{Options, Policy};
+use hgc::plan::parameter::Parameters;
+use hgc::plan::policy::Policy;
 use hgc::rewrite::strip;
 use proptest::prelude::*;
 use prost::Message;
@@ -170,7 +171,8 @@ fn apply(model: &mut ModelProto, d: &Damage) -> Option<()> {
 }
 
 /// Everything that `hgc compile` does before it writes; the reason where it refuses.
-fn compile(bytes: Vec<u8>, path: &Path, policy: Policy) -> Result<(), String> {
+fn compile(bytes: Vec<u8>, path: &Path, policy: &str) -> Result<(), String> {
+    let policy: &dyn Policy = policy.parse().expect("a policy");
     let text = |e: &dyn std::error::Error| e.to_string();
     let model = Model::from_bytes(Bytes::from(bytes), path).map_err(|e| text(&e))?;
     let inputs = Inputs {
@@ -182,7 +184,7 @@ fn compile(bytes: Vec<u8>, path: &Path, policy: Policy) -> Result<(), String> {
     };
     let session = Session::new(&inputs, SIZES).map_err(|e| text(&e))?;
     let planned = session
-        .plan(policy, &Options::new(6))
+        .plan(policy, &Parameters::new(6))
         .map_err(|e| text(&e))?;
     if !planned.plan.changes_anything() {
         return Ok(());
@@ -202,7 +204,7 @@ proptest! {
     fn damaged_exports_do_no_harm(
         source in 0..NAMES.len(),
         damages in proptest::collection::vec(damage(), 1..5),
-        policy in prop_oneof![Just(Policy::Hgc), Just(Policy::Lossless), Just(Policy::FasterDiffusion)],
+        policy in prop_oneof![Just("hgc"), Just("lossless"), Just("faster-diffusion")],
     ) {
         let (path, model) = &SOURCES[source];
         let mut model = model.clone();

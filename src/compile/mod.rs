@@ -14,7 +14,8 @@ use crate::onnx::graph_hash;
 use crate::onnx::proto::ModelProto;
 use crate::plan::cost::Cost;
 use crate::plan::layout::{Layout, LayoutError};
-use crate::plan::policy::{self, Options, Policy, Target};
+use crate::plan::parameter::{CUT, ParameterError, Parameters, Value};
+use crate::plan::policy::{self, Policy, Target};
 use crate::plan::{ModelPlan, Plan};
 use crate::rewrite::{self, RewriteError};
 
@@ -67,8 +68,15 @@ pub enum CompileError {
     Layout { file: String, source: LayoutError },
     #[error("{file}: cannot be rewritten")]
     Rewrite { file: String, source: RewriteError },
-    #[error("{reason}")]
-    Options { reason: String },
+    #[error(transparent)]
+    Parameter(#[from] ParameterError),
+    #[error("cut is {cut}, but the UNet has {skips} skip connections")]
+    Cut { cut: usize, skips: usize },
+    #[error(
+        "the batch is {batch}; {policy} runs the prompted half of a guided batch, give an even \
+         one, or prompted none if the model runs without guidance"
+    )]
+    OddBatch { batch: u64, policy: &'static str },
 }
 
 /// Analysed models that are planned and compiled together.
@@ -158,12 +166,14 @@ impl<'m> Session<'m> {
     /// Plans all models together by a policy.
     ///
     /// # Errors
-    /// [`CompileError::Options`] if an option is out of range.
-    pub fn plan(&self, policy: Policy, options: &Options) -> Result<Planned, CompileError> {
-        options
-            .check()
-            .map_err(|reason| CompileError::Options { reason })?;
-        self.check_options(policy, options)?;
+    /// [`CompileError::Parameter`] if a parameter is out of range.
+    pub fn plan(
+        &self,
+        policy: &dyn Policy,
+        parameters: &Parameters,
+    ) -> Result<Planned, CompileError> {
+        parameters.check()?;
+        self.check_parameters(policy, parameters)?;
         let targets: Vec<Target<'_, '_>> = self
             .analyses
             .iter()
@@ -175,7 +185,7 @@ impl<'m> Session<'m> {
                 hash: hash.clone(),
             })
             .collect();
-        self.place(policy::make(policy, &targets, options))
+        self.place(policy::make(policy, &targets, parameters))
     }
 
     /// Files with multiplying nodes whose shapes are unknown, and how many: their MACs are not in
@@ -193,22 +203,24 @@ impl<'m> Session<'m> {
         self.analyses.first().map_or(0, |a| a.skips.len())
     }
 
-    fn check_options(&self, policy: Policy, options: &Options) -> Result<(), CompileError> {
+    fn check_parameters(
+        &self,
+        policy: &dyn Policy,
+        parameters: &Parameters,
+    ) -> Result<(), CompileError> {
         let Some(unet) = self.analyses.first() else {
             return Ok(());
         };
         let (skips, batch) = (unet.skips.len(), unet.sizes.batch);
-        if let Some(cut) = options.cut.filter(|c| *c > skips) {
-            let reason = format!("--cut is {cut}, but the UNet has {skips} skip connections");
-            return Err(CompileError::Options { reason });
+        if let Some(&Value::Count(cut)) = parameters.get(&CUT)
+            && cut > skips
+        {
+            return Err(CompileError::Cut { cut, skips });
         }
-        let halves = policy::wants_halves(policy) && policy::unhalved(unet, options).is_none();
+        let halves = policy.wants_halves() && policy::unhalved(unet, parameters).is_none();
         if halves && batch % 2 == 1 {
-            let reason = format!(
-                "--batch is {batch}; {policy} runs the prompted half of a guided batch, give an \
-                 even one, or --prompted none if the model runs without guidance"
-            );
-            return Err(CompileError::Options { reason });
+            let policy = policy.name();
+            return Err(CompileError::OddBatch { batch, policy });
         }
         Ok(())
     }

@@ -114,12 +114,12 @@ fn differences(ours: &[f64], others: &[f64]) -> Vec<f64> {
 mod tests {
     use super::*;
     use crate::analysis::macs::Macs;
-    use crate::eval::points;
-    use crate::plan::policy::Options;
+    use crate::plan::parameter::Parameters;
+    use crate::plan::policy::Point;
 
     /// A point that leaves `weights` of 100 MACs, with these scores on two scenes.
     fn point(label: &str, weights: u64, psnr: f64, miou: [f64; 2]) -> Option<Measured> {
-        let point = points::parse(label, &Options::new(20)).ok()?.pop()?;
+        let point = Point::one(label, &Parameters::new(20)).ok()?;
         let macs = |weights| Macs { weights, all: 0 };
         Some(Measured {
             point,

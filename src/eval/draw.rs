@@ -3,7 +3,6 @@
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
-use super::points::Point;
 use super::set::Scene;
 use super::statistics::mean;
 use super::{EvalError, Set, score};
@@ -13,6 +12,7 @@ use crate::engine::{Engine, SessionOptions};
 use crate::pipeline::{
     self, Batch, Folder, Loop, PipelineError, Settings as RunSettings, Version, decode, picture,
 };
+use crate::plan::policy::Point;
 use crate::sampler::Config;
 
 /// How to draw.
@@ -231,7 +231,7 @@ impl<'e> Evaluation<'e> {
     /// # Errors
     /// [`EvalError`] if its parameters do not fit the models.
     pub fn plan(&self, point: &Point) -> Result<Planned, EvalError> {
-        Ok(self.session.plan(point.policy, &point.options)?)
+        Ok(self.session.plan(point.policy, &point.parameters)?)
     }
 
     /// Draws the set with one point, planned, and compares the pictures with the original's.

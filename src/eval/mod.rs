@@ -2,12 +2,11 @@
 //! scenes.
 //!
 //! [`Set`] is what is drawn and, where that is known, what the pictures must show.
-//! [`points`] are policies with parameters. [`Evaluation`] draws the set with the original
+//! A [`Point`](crate::plan::policy::Point) is a policy with parameters. [`Evaluation`] draws the set with the original
 //! once and with every point, and [`compare`] says which policy is ahead at equal compute.
 
 pub mod compare;
 mod draw;
-pub mod points;
 pub mod score;
 pub mod sensitivity;
 mod set;

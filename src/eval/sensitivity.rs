@@ -9,7 +9,8 @@ use super::draw::{Evaluation, Progress};
 use super::statistics::mean;
 use crate::compile::{CompileError, Session};
 use crate::pipeline::picture;
-use crate::plan::policy::{Options, Policy};
+use crate::plan::parameter::{CUT, GATE_STEP, INTERVAL, KEY_STEPS, Parameters, Value};
+use crate::plan::policy::{DeepCache, FasterDiffusion, Nothing, Policy, TGate};
 use crate::plan::schedule::{GuidanceSchedule, GuidanceStep, Schedule};
 use crate::plan::{Gate, Plan, Reuse, Rows, Site};
 
@@ -49,46 +50,42 @@ pub struct Sensitivity {
 /// [`CompileError`] if a policy cannot plan these models.
 pub fn candidates(
     session: &Session<'_>,
-    options: &Options,
+    parameters: &Parameters,
 ) -> Result<Vec<Candidate>, CompileError> {
     let mut found: Vec<Candidate> = Vec::new();
-    let mut add = |policy: Policy, options: &Options, label: &dyn Fn(&str, &Site) -> String| {
-        let planned = session.plan(policy, options)?;
-        for (model, own) in planned.plan.models.iter().enumerate() {
-            for site in &own.sites {
-                let name = label(&own.name, site);
-                if found.iter().all(|c| c.name != name) {
-                    let site = Box::new(site.clone());
-                    let what = What::Site { model, site };
-                    found.push(Candidate { name, what });
+    let mut add =
+        |policy: &dyn Policy, told: &Parameters, label: &dyn Fn(&str, &Site) -> String| {
+            let planned = session.plan(policy, told)?;
+            for (model, own) in planned.plan.models.iter().enumerate() {
+                for site in &own.sites {
+                    let name = label(&own.name, site);
+                    if found.iter().all(|c| c.name != name) {
+                        let site = Box::new(site.clone());
+                        let what = What::Site { model, site };
+                        found.push(Candidate { name, what });
+                    }
                 }
             }
-        }
-        Ok::<_, CompileError>(())
-    };
+            Ok::<_, CompileError>(())
+        };
     // One refresh in a generation: every site that can stand somewhere does.
-    let mut rare = Options {
-        interval: options.steps.max(2),
-        gate_step: Some(1),
-        key_steps: Some(vec![0]),
-        ..options.clone()
-    };
+    let mut rare = parameters
+        .clone()
+        .with(&INTERVAL, Value::Count(parameters.steps.max(2)))
+        .with(&GATE_STEP, Value::Count(1))
+        .with(&KEY_STEPS, Value::Steps(vec![0]));
     for cut in 1..session.skips() {
-        rare.cut = Some(cut);
-        add(
-            Policy::DeepCache,
-            &rare,
-            &|model, site| match site.name.as_str() {
-                "deep" => format!("{model} deep, cut {cut}"),
-                other => format!("{model} {other}"),
-            },
-        )?;
+        rare.set(&CUT, Value::Count(cut));
+        add(&DeepCache, &rare, &|model, site| match site.name.as_str() {
+            "deep" => format!("{model} deep, cut {cut}"),
+            other => format!("{model} {other}"),
+        })?;
     }
-    rare.cut = None;
+    rare.unset(&CUT);
     let plain = |model: &str, site: &Site| format!("{model} {}", site.name);
-    add(Policy::FasterDiffusion, &rare, &plain)?;
-    add(Policy::TGate, &rare, &plain)?;
-    let fused = session.plan(Policy::TGate, &rare)?.plan;
+    add(&FasterDiffusion, &rare, &plain)?;
+    add(&TGate, &rare, &plain)?;
+    let fused = session.plan(&TGate, &rare)?.plan;
     let halves: Vec<bool> = fused.models.iter().map(|m| m.halves).collect();
     // Without guidance tgate plans no half.
     if fused.guidance.schedule.has_half() && halves.contains(&true) {
@@ -145,14 +142,14 @@ impl Candidate {
 pub fn measure(
     evaluation: &mut Evaluation<'_>,
     candidate: &Candidate,
-    options: &Options,
+    parameters: &Parameters,
     reuse: Reuse,
     originals: &[RgbImage],
     progress: Progress<'_>,
 ) -> Result<Sensitivity, EvalError> {
-    let nothing = evaluation.session().plan(Policy::None, options)?.plan;
+    let nothing = evaluation.session().plan(&Nothing, parameters)?.plan;
     let mut psnr = Vec::new();
-    for step in 1..options.steps {
+    for step in 1..parameters.steps {
         let plan = candidate.plan(nothing.clone(), reuse, step);
         let planned = evaluation.session().adopt(plan)?;
         let (pictures, _) = evaluation.pictures(&planned, progress)?;

@@ -2,7 +2,9 @@
 
 use super::PipelineError;
 use crate::plan::Plan;
-use crate::plan::policy::{Options, control_is_on};
+use crate::plan::parameter::{
+    CONTROL_END, CONTROL_START, PROMPTED, Parameters, Value, control_is_on,
+};
 
 /// How to generate.
 #[derive(Clone, Debug)]
@@ -26,14 +28,22 @@ impl Settings {
         if self.guidance > 1.0 { 2 } else { 1 }
     }
 
-    /// Options of a plan for these settings: its steps, whether there is a prompted half,
+    /// Parameters of a plan for these settings: its steps, whether there is a prompted half,
     /// and when control works.
     #[must_use]
-    pub fn plan_options(&self) -> Options {
-        let mut options = Options::new(self.steps);
-        options.prompted = options.prompted.filter(|_| self.rows() > 1);
-        (options.control_start, options.control_end) = self.control_window;
-        options
+    pub fn parameters(&self) -> Parameters {
+        let mut parameters = Parameters::new(self.steps);
+        if self.rows() == 1 {
+            parameters.set(&PROMPTED, Value::Half(None));
+        }
+        let (start, end) = self.control_window;
+        if start > 0.0 {
+            parameters.set(&CONTROL_START, Value::Share(start));
+        }
+        if end < 1.0 {
+            parameters.set(&CONTROL_END, Value::Share(end));
+        }
+        parameters
     }
 
     /// Whether networks whose latents have one value for `whole` pixels can draw in this size.

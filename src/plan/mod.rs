@@ -6,6 +6,7 @@
 pub mod cost;
 pub mod data;
 pub mod layout;
+pub mod parameter;
 pub mod policy;
 pub mod region;
 pub mod schedule;

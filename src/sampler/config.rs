@@ -94,7 +94,11 @@ impl FromStr for Method {
         let found = Self::ALL.into_iter().find(|m| m.name() == text);
         found.ok_or_else(|| {
             let names: Vec<_> = Self::ALL.iter().map(|m| m.name()).collect();
-            format!("unknown sampler {text:?}; one of {}", names.join(", "))
+            let meant = crate::nearest::suggestion(text, names.iter().copied());
+            format!(
+                "unknown sampler {text:?}{meant}; one of {}",
+                names.join(", ")
+            )
         })
     }
 }

@@ -70,7 +70,7 @@ fn mistakes_are_named_before_drawing() {
         ("--prompt a --policy best", "no policy \"best\""),
         ("--prompt a --policy hgc:gate-step=30", "1 to 20"),
         ("--prompt a --scenes 0", "nothing to draw"),
-        ("--prompt a --steps 0", "--steps is 0"),
+        ("--prompt a --steps 0", "steps is 0"),
         ("--set none.json", "none.json"),
         ("--prompt a --guidance NaN", "finite"),
         ("--prompt a --resume", "--output"),

@@ -42,8 +42,8 @@ fn mistakes_are_named_first() {
         ("no/a.png", "", "no such folder"),
         ("old.png", "", "--force"),
         ("map.png", "--force", "is an input"),
-        ("a.png", "--control-start 5", "--control-start is 5"),
-        ("a.png", "--steps 0", "--steps is 0"),
+        ("a.png", "--control-start 5", "control-start is 5"),
+        ("a.png", "--steps 0", "steps is 0"),
         (
             "a.png",
             "--control-start 0.5 --control-end 0.2",

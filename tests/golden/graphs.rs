@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 
 use hgc::analysis::shapes::Sizes;
 use hgc::compile::{Inputs, Planned, Session};
-use hgc::plan::policy::{Options, Policy};
+use hgc::plan::parameter::Parameters;
+use hgc::plan::policy;
 use hgc::rewrite::print::{Annotations, print};
 use sha2::{Digest, Sha256};
 
@@ -56,8 +57,8 @@ fn check(name: &str) -> Vec<Option<String>> {
         .map(|a| Annotations::of(&a.graph, &a.shapes))
         .collect();
     let (mut plans, mut digests, mut found) = (String::new(), String::new(), Vec::new());
-    for policy in Policy::ALL {
-        let planned = session.plan(policy, &Options::new(20)).unwrap();
+    for &policy in policy::ALL {
+        let planned = session.plan(policy, &Parameters::new(20)).unwrap();
         let _ = writeln!(plans, "{}{}", planned.plan, costs(&planned));
         for (index, model) in planned.plan.models.iter().enumerate() {
             let text = print(
@@ -65,7 +66,7 @@ fn check(name: &str) -> Vec<Option<String>> {
                 &annotations[index],
             );
             let _ = writeln!(digests, "{policy} {} {}", model.name, digest(&text));
-            if policy == Policy::Hgc && WHOLE.contains(&name) {
+            if policy == policy::DEFAULT && WHOLE.contains(&name) {
                 found.push(differs(&format!("graphs/{name}.{}.txt", model.name), &text));
             }
         }

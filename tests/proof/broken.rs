@@ -6,8 +6,8 @@ use hgc::engine::EngineKind;
 use hgc::measure::verify::Verdict;
 use hgc::onnx::proto::{GraphProto, ModelProto, NodeProto};
 use hgc::onnx::{Model, Transaction, folder_of};
-use hgc::plan::Reuse;
-use hgc::plan::policy::{Options, Policy};
+use hgc::plan::parameter::Parameters;
+use hgc::plan::policy::{DeepCache, Hgc, Point, Policy, TGate};
 
 use crate::fixtures::fixture;
 use crate::support::{compile, engine, prove, try_prove};
@@ -31,13 +31,12 @@ fn set_flag(model: &mut ModelProto, table: &str, row: usize, flag: bool) {
 }
 
 /// Compiles the fixture's UNet, breaks it, and verifies the result.
-fn verify_broken(policy: Policy, break_it: impl Fn(&mut ModelProto)) -> Verdict {
+fn verify_broken(policy: &dyn Policy, break_it: impl Fn(&mut ModelProto)) -> Verdict {
     let folder = tempfile::tempdir().unwrap();
     let source = fixture("sd15-unet-only");
-    let mut options = Options::new(6);
-    (options.lambda_inter, options.reuse) = (0.5, Reuse::Linear);
-    // Where a level begins, so that the region begins with a convolution.
-    options.cut = Some(3);
+    // The cut is where a level begins, so that the region begins with a convolution.
+    let told = "hgc:lambda-inter=0.5,reuse=linear,cut=3";
+    let options = Point::one(told, &Parameters::new(6)).unwrap().parameters;
     let files = compile(&source, policy, &options, folder.path());
     let (original, rewritten) = &files[0];
     assert!(
@@ -78,7 +77,7 @@ fn ran_too_much(verdict: &Verdict) {
 /// Two sites read each other's caches: right shapes, wrong values.
 #[test]
 fn wrong_value_captured() {
-    let verdict = verify_broken(Policy::TGate, |model| {
+    let verdict = verify_broken(&TGate, |model| {
         let graph = model.graph.as_mut().unwrap();
         let names = ["cross.up.3.transformer.0-0", "cross.up.3.transformer.1-0"];
         for (own, other) in [(names[0], names[1]), (names[1], names[0])] {
@@ -99,7 +98,7 @@ fn wrong_value_captured() {
 /// every step.
 #[test]
 fn region_one_node_short() {
-    let verdict = verify_broken(Policy::DeepCache, |model| {
+    let verdict = verify_broken(&DeepCache, |model| {
         let graph = model.graph.as_mut().unwrap();
         let position = graph
             .node
@@ -126,7 +125,7 @@ fn region_one_node_short() {
 /// The slope is not renewed at a refresh.
 #[test]
 fn stale_slope() {
-    let verdict = verify_broken(Policy::Hgc, |model| {
+    let verdict = verify_broken(&Hgc, |model| {
         let graph = model.graph.as_mut().unwrap();
         let refresh = branch(site(graph, "hgc.site.deep"), "then_branch");
         let slope = refresh
@@ -149,7 +148,7 @@ fn stale_slope() {
 /// A refresh that keeps its old value instead of the new one.
 #[test]
 fn cache_not_renewed() {
-    let verdict = verify_broken(Policy::DeepCache, |model| {
+    let verdict = verify_broken(&DeepCache, |model| {
         // The schedule says reuse where the plan says refresh.
         set_flag(model, "hgc.refresh.deep.table", 4, false);
     });
@@ -160,7 +159,7 @@ fn cache_not_renewed() {
 /// A forced refresh that reads the cache: on the inputs of the step before nobody would see.
 #[test]
 fn forced_refresh_reads_the_cache() {
-    let verdict = verify_broken(Policy::DeepCache, |model| {
+    let verdict = verify_broken(&DeepCache, |model| {
         set_flag(model, "hgc.refresh.deep.table", 0, false);
     });
     fails(&verdict, "refresh");
@@ -169,7 +168,7 @@ fn forced_refresh_reads_the_cache() {
 /// A capture of the wrong shape: the engine refuses to run it, which proves nothing good.
 #[test]
 fn a_rewrite_that_does_not_run() {
-    let verdict = verify_broken(Policy::DeepCache, |model| {
+    let verdict = verify_broken(&DeepCache, |model| {
         let text = model.graph.as_ref().unwrap().input[2].name().to_owned();
         let node = site(model.graph.as_mut().unwrap(), "hgc.site.deep");
         for inner in &mut branch(node, "else_branch").node {
@@ -212,7 +211,7 @@ fn infinite_outputs_prove_nothing() {
     std::fs::create_dir(original.parent().unwrap()).unwrap();
     store(proto, &source, &original);
     let out = folder.path().join("out");
-    let files = compile(folder.path(), Policy::DeepCache, &Options::new(4), &out);
+    let files = compile(folder.path(), &DeepCache, &Parameters::new(4), &out);
     let error = try_prove(&files[0].0, &files[0].1).unwrap_err();
     assert!(error.to_string().contains("not finite"), "{error}");
 }

@@ -7,7 +7,8 @@ use hgc::compile::{Inputs, Session};
 use hgc::onnx::proto::tensor_shape_proto::{Dimension, dimension};
 use hgc::onnx::proto::{GraphProto, NodeProto, ValueInfoProto, type_proto};
 use hgc::onnx::{attr_int, attr_ints, make_node, tensor_f32};
-use hgc::plan::policy::{Options, Policy};
+use hgc::plan::parameter::Parameters;
+use hgc::plan::policy::{FasterDiffusion, Hgc, Lossless, Policy};
 
 use crate::support::{SIZES, compile, prove};
 use crate::variants::varied;
@@ -115,13 +116,13 @@ fn check(change: fn(&mut GraphProto), expected: &[(InputKind, usize)]) {
         assert_eq!(found, *count, "{kind:?}");
     }
     assert_eq!(session.uncounted(), []);
-    for policy in [Policy::Hgc, Policy::FasterDiffusion, Policy::Lossless] {
+    for policy in [&Hgc as &dyn Policy, &FasterDiffusion, &Lossless] {
         prove_all(&pipeline, policy, &folder.path().join(policy.name()));
     }
 }
 
-fn prove_all(pipeline: &Path, policy: Policy, out: &Path) {
-    for (original, rewritten) in compile(pipeline, policy, &Options::new(4), out) {
+fn prove_all(pipeline: &Path, policy: &dyn Policy, out: &Path) {
+    for (original, rewritten) in compile(pipeline, policy, &Parameters::new(4), out) {
         let verdict = prove(&original, &rewritten);
         assert!(verdict.pass, "{policy}: {verdict:#?}");
     }

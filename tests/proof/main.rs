@@ -8,6 +8,7 @@ mod fixtures;
 
 mod broken;
 mod joined;
+mod own_policy;
 mod policies;
 mod residuals;
 mod support;

@@ -6,22 +6,23 @@ use hgc::engine::{Dim, EngineKind, Session as RawSession, SessionOptions, Tensor
 use hgc::measure::Feeds;
 use hgc::measure::verify::borrowed;
 use hgc::onnx::Model;
-use hgc::plan::policy::{Options, Policy, unhalved};
+use hgc::plan::parameter::Parameters;
+use hgc::plan::policy::{self, DeepCache, Hgc, Point, Policy, TGate, unhalved};
 use hgc::plan::{Reuse, Rows};
 use hgc::rewrite;
 
 use crate::fixtures::fixture;
 use crate::support::{SIZES, compile, compile_with, engine, prove, try_prove};
 
-fn options() -> Options {
-    Options::new(6)
+fn options() -> Parameters {
+    Parameters::new(6)
 }
 
 /// Fixtures with fused operators that the embedded engine lacks.
 const NEED_ONNX_RUNTIME: [&str; 2] = ["sd15-ort-extended", "sd15-ort-mha"];
 
 /// fp32 results are bit-identical where values are held and guidance is full.
-fn check(name: &str, half_precision: bool, policies: &[Policy]) {
+fn check(name: &str, half_precision: bool, policies: &[&dyn Policy]) {
     let source = fixture(name);
     let inputs = Inputs::read(&source, &[]).unwrap();
     let session = Session::new(&inputs, SIZES).unwrap();
@@ -50,10 +51,7 @@ fn check(name: &str, half_precision: bool, policies: &[Policy]) {
             }
             assert_eq!(verdict.refresh_bitwise, Some(true), "{name} {policy}");
             // Fused and held guidance are compared within a tolerance.
-            let held = match policy {
-                Policy::TGate | Policy::HgcPaper | Policy::Hgc => whole_batch,
-                _ => true,
-            };
+            let held = !policy.wants_halves() || whole_batch;
             assert_eq!(
                 verdict.reuse_bitwise,
                 held.then_some(true),
@@ -70,12 +68,12 @@ macro_rules! proofs {
 
             #[test]
             fn by_default() {
-                check($fixture, $half, &[Policy::Hgc]);
+                check($fixture, $half, &[&Hgc]);
             }
 
             #[test]
             fn otherwise() {
-                let others = Policy::ALL.into_iter().filter(|p| *p != Policy::Hgc);
+                let others = policy::ALL.iter().copied().filter(|p| p.name() != Hgc.name());
                 check($fixture, $half, &others.collect::<Vec<_>>());
             }
         })*
@@ -111,8 +109,8 @@ fn gpu_operators_compile_and_strip() {
     let folder = tempfile::tempdir().unwrap();
     let inputs = Inputs::read(&fixture("sd15-ort-gpu"), &[]).unwrap();
     let session = Session::new(&inputs, SIZES).unwrap();
-    for policy in [Policy::DeepCache, Policy::TGate, Policy::Hgc] {
-        let planned = session.plan(policy, &Options::new(20)).unwrap();
+    for policy in [&DeepCache as &dyn Policy, &TGate, &Hgc] {
+        let planned = session.plan(policy, &Parameters::new(20)).unwrap();
         for model in &planned.plan.models {
             assert_eq!(model.refusals, [], "{policy} {}", model.name);
         }
@@ -131,46 +129,42 @@ fn gpu_operators_compile_and_strip() {
     }
 }
 
-/// What a variant changes.
-type Change = fn(&mut Options);
+/// Parameters of `hgc`, spelled as users do.
+fn told_to_hgc(text: &str, steps: usize) -> Parameters {
+    let point = Point::one(&format!("hgc:{text}"), &Parameters::new(steps));
+    point.unwrap().parameters
+}
 
 /// Control that switches off mid-generation, the other order of halves, no gate step, given
 /// refresh steps, a refresh of half the batch, none of it, a sparser ControlNet, forecasts: each
 /// changes what the graph must do.
 #[test]
 fn options_of_hgc() {
-    let variants: [(&str, Change); 9] = [
-        ("control", |o| {
-            (o.control_start, o.control_end) = (0.25, 0.7);
-            o.reuse = Reuse::Linear;
-        }),
-        ("first", |o| o.prompted = Some(hgc::plan::Prompted::First)),
-        ("no gate", |o| o.gate_step = Some(o.steps)),
-        ("given", |o| {
-            (o.steps, o.key_steps) = (6, Some(vec![0, 3, 4]));
-        }),
-        ("half", |o| {
-            (o.steps, o.lambda_inter, o.lambda_guidance) = (8, 0.6, 0.5)
-        }),
-        ("whole", |o| o.whole_batch = true),
-        ("interval", |o| {
-            (o.control_interval, o.lambda_inter) = (2, 0.6)
-        }),
-        ("linear", |o| {
-            (o.steps, o.lambda_inter, o.reuse) = (8, 0.5, Reuse::Linear)
-        }),
+    let variants: [(&str, usize, &str); 9] = [
+        (
+            "control",
+            6,
+            "control-start=0.25,control-end=0.7,reuse=linear",
+        ),
+        ("first", 6, "prompted=first"),
+        ("no gate", 6, "gate-step=6"),
+        ("given", 6, "key-steps=0+3+4"),
+        ("half", 8, "lambda-inter=0.6,lambda-guidance=0.5"),
+        ("whole", 6, "whole-batch=true"),
+        ("interval", 6, "control-interval=2,lambda-inter=0.6"),
+        ("linear", 8, "lambda-inter=0.5,reuse=linear"),
         // A whole-batch refresh of a cross-attention follows one that ran half.
-        ("slopes", |o| {
-            (o.steps, o.gate_step, o.reuse) = (8, Some(8), Reuse::Linear);
-            (o.lambda_inter, o.lambda_guidance) = (0.7, 0.6);
-        }),
+        (
+            "slopes",
+            8,
+            "gate-step=8,reuse=linear,lambda-inter=0.7,lambda-guidance=0.6",
+        ),
     ];
-    for (name, change) in variants {
+    for (name, steps, told) in variants {
         for source in ["sd15-ts17", "sd15-merged"] {
             let folder = tempfile::tempdir().unwrap();
-            let mut options = options();
-            change(&mut options);
-            let files = compile(&fixture(source), Policy::Hgc, &options, folder.path());
+            let options = told_to_hgc(told, steps);
+            let files = compile(&fixture(source), &Hgc, &options, folder.path());
             for (original, rewritten) in files {
                 let verdict = prove(&original, &rewritten);
                 assert!(verdict.pass, "{source} {name}: {verdict:#?}");
@@ -200,11 +194,10 @@ fn slopes_are_of_the_same_rows() {
                 (0.5, Some(steps / 2)),
                 (1.0, None),
             ] {
-                let mut options = Options::new(steps);
-                (options.lambda_inter, options.lambda_intra) = (inter, intra);
-                options.gate_step = gate;
-                options.reuse = Reuse::Linear;
-                let planned = session.plan(Policy::Hgc, &options).unwrap();
+                let gate = gate.map_or_else(String::new, |g| format!(",gate-step={g}"));
+                let text = format!("lambda-inter={inter},lambda-intra={intra},reuse=linear{gate}");
+                let options = told_to_hgc(&text, steps);
+                let planned = session.plan(&Hgc, &options).unwrap();
                 let guidance = &planned.plan.guidance.schedule;
                 for model in &planned.plan.models {
                     for site in model.sites.iter().filter(|s| s.rows == Rows::All) {
@@ -237,9 +230,9 @@ fn a_longer_control_interval_refreshes_less() {
     let session = Session::new(&inputs, SIZES).unwrap();
     for guidance in [0.5, 0.9, 1.0] {
         let refreshes = [1, 2, 3, 4, 8].map(|interval| {
-            let mut options = Options::new(20);
-            (options.control_interval, options.lambda_guidance) = (interval, guidance);
-            let plan = session.plan(Policy::Hgc, &options).unwrap().plan;
+            let text = format!("control-interval={interval},lambda-guidance={guidance}");
+            let options = told_to_hgc(&text, 20);
+            let plan = session.plan(&Hgc, &options).unwrap().plan;
             let control = plan.models[1].gate("control").unwrap();
             control.schedule.refresh_steps().len()
         });
@@ -256,7 +249,7 @@ fn steps_out_of_range_are_errors() {
     let folder = tempfile::tempdir().unwrap();
     let files = compile(
         &fixture("sd15-unet-only"),
-        Policy::DeepCache,
+        &DeepCache,
         &options(),
         folder.path(),
     );

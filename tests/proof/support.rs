@@ -7,7 +7,8 @@ use hgc::compile::{Inputs, Session, output};
 use hgc::engine::{Engine, EngineRequest, Provider};
 use hgc::measure::MeasureError;
 use hgc::measure::verify::{Settings, Verdict, verify};
-use hgc::plan::policy::{Options, Policy};
+use hgc::plan::parameter::Parameters;
+use hgc::plan::policy::Policy;
 
 /// Latents of the reduced-width fixtures.
 pub const SIZES: Sizes = Sizes {
@@ -24,13 +25,13 @@ pub fn engine() -> &'static Engine {
 /// Compiles all models of a restored fixture; gives original and rewritten files.
 pub fn compile(
     fixture: &Path,
-    policy: Policy,
-    options: &Options,
+    policy: &dyn Policy,
+    parameters: &Parameters,
     folder: &Path,
 ) -> Vec<(PathBuf, PathBuf)> {
     let inputs = Inputs::read(fixture, &[]).unwrap();
     let session = Session::new(&inputs, SIZES).unwrap();
-    compile_with(fixture, &inputs, &session, policy, options, folder)
+    compile_with(fixture, &inputs, &session, policy, parameters, folder)
 }
 
 /// The same for models that are analysed already.
@@ -38,13 +39,13 @@ pub fn compile_with(
     fixture: &Path,
     inputs: &Inputs,
     session: &Session<'_>,
-    policy: Policy,
-    options: &Options,
+    policy: &dyn Policy,
+    parameters: &Parameters,
     folder: &Path,
 ) -> Vec<(PathBuf, PathBuf)> {
-    let planned = session.plan(policy, options).unwrap();
+    let planned = session.plan(policy, parameters).unwrap();
     assert!(
-        policy == Policy::None || planned.plan.changes_anything(),
+        policy.name() == "none" || planned.plan.changes_anything(),
         "{policy} found nothing: {:#?}",
         planned.plan
     );

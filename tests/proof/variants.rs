@@ -9,7 +9,8 @@ use hgc::measure::Feeds;
 use hgc::onnx::proto::tensor_shape_proto::dimension;
 use hgc::onnx::proto::{GraphProto, ModelProto, NodeProto, ValueInfoProto, type_proto};
 use hgc::onnx::{Model, Transaction, attr_int, folder_of, make_node, tensor_f32, tensor_i64};
-use hgc::plan::policy::{Options, Policy};
+use hgc::plan::parameter::{PROMPTED, Parameters, Value};
+use hgc::plan::policy::{DeepCache, FasterDiffusion, Hgc, Lossless, Policy};
 use hgc::plan::{Prompted, Reuse};
 
 use crate::fixtures::fixture;
@@ -66,9 +67,9 @@ fn idle_nodes_are_no_obstacle() {
     };
     let folder = tempfile::tempdir().unwrap();
     let pipeline = varied("sd15-unet-only", folder.path(), add_idle);
-    for policy in [Policy::DeepCache, Policy::FasterDiffusion] {
+    for policy in [&DeepCache as &dyn Policy, &FasterDiffusion] {
         let out = folder.path().join(policy.name());
-        for (original, rewritten) in compile(&pipeline, policy, &Options::new(4), &out) {
+        for (original, rewritten) in compile(&pipeline, policy, &Parameters::new(4), &out) {
             let verdict = prove(&original, &rewritten);
             assert!(verdict.pass, "{policy}: {verdict:#?}");
         }
@@ -81,9 +82,8 @@ fn one_timestep_does_for_all_rows() {
     for prompted in [Prompted::Last, Prompted::First] {
         let folder = tempfile::tempdir().unwrap();
         let source = fixture("sd15-ts14");
-        let mut options = Options::new(5);
-        options.prompted = Some(prompted);
-        let files = compile(&source, Policy::Hgc, &options, folder.path());
+        let options = Parameters::new(5).with(&PROMPTED, Value::Half(Some(prompted)));
+        let files = compile(&source, &Hgc, &options, folder.path());
         let inputs = Inputs::read(&source, &[]).unwrap();
         let session = Session::new(&inputs, SIZES).unwrap();
         let analysis = &session.analyses()[0];
@@ -142,7 +142,7 @@ fn a_baked_in_batch_is_found_whatever_is_declared() {
     let pipeline = varied("sd15-static", folder.path(), open);
     let inputs = Inputs::read(&pipeline, &[]).unwrap();
     let session = Session::new(&inputs, SIZES).unwrap();
-    let planned = session.plan(Policy::Hgc, &Options::new(4)).unwrap();
+    let planned = session.plan(&Hgc, &Parameters::new(4)).unwrap();
     let model = &planned.plan.models[0];
     assert!(!model.halves && !planned.plan.guidance.schedule.has_half());
     let told = model.refusals.iter().any(|r| r.reason.contains("batch"));
@@ -169,7 +169,7 @@ fn nodes_without_names_are_proved_too() {
     let folder = tempfile::tempdir().unwrap();
     let pipeline = varied("sd15-unet-only", folder.path(), unname);
     let out = folder.path().join("out");
-    for (original, rewritten) in compile(&pipeline, Policy::Hgc, &Options::new(4), &out) {
+    for (original, rewritten) in compile(&pipeline, &Hgc, &Parameters::new(4), &out) {
         let verdict = prove(&original, &rewritten);
         assert!(verdict.pass, "{verdict:#?}");
         strips_to(&rewritten, &original);
@@ -200,7 +200,7 @@ fn nodes_out_of_order_are_proved_too() {
     let folder = tempfile::tempdir().unwrap();
     let pipeline = varied("sd15-unet-only", folder.path(), |g| g.node.reverse());
     let out = folder.path().join("out");
-    for (original, rewritten) in compile(&pipeline, Policy::Hgc, &Options::new(4), &out) {
+    for (original, rewritten) in compile(&pipeline, &Hgc, &Parameters::new(4), &out) {
         let verdict = prove(&original, &rewritten);
         assert!(verdict.pass, "{verdict:#?}");
         strips_to(&rewritten, &original);
@@ -242,8 +242,8 @@ fn sizes_that_a_region_shares_are_cached_with_it() {
     let folder = tempfile::tempdir().unwrap();
     let pipeline = varied("sd15-unet-only", folder.path(), share);
     let out = folder.path().join("out");
-    let options = Options::new(4);
-    for (original, rewritten) in compile(&pipeline, Policy::FasterDiffusion, &options, &out) {
+    let options = Parameters::new(4);
+    for (original, rewritten) in compile(&pipeline, &FasterDiffusion, &options, &out) {
         let verdict = prove(&original, &rewritten);
         assert!(verdict.pass, "{verdict:#?}");
         let graph = Model::read(&rewritten).unwrap().proto.graph.unwrap();
@@ -272,7 +272,7 @@ fn nodes_of_unknown_shape_are_proved_too() {
     let folder = tempfile::tempdir().unwrap();
     let pipeline = varied("sd15-unet-only", folder.path(), veil);
     let out = folder.path().join("out");
-    for (original, rewritten) in compile(&pipeline, Policy::Lossless, &Options::new(3), &out) {
+    for (original, rewritten) in compile(&pipeline, &Lossless, &Parameters::new(3), &out) {
         if engine().kind() == EngineKind::Embedded {
             let error = try_prove(&original, &rewritten).unwrap_err().to_string();
             assert!(error.contains("SequenceAt"), "{error}");
@@ -293,7 +293,7 @@ fn a_forecast_of_guidance_is_proved() {
     let source = fixture("sd15-unet-only");
     let inputs = Inputs::read(&source, &[]).unwrap();
     let session = Session::new(&inputs, SIZES).unwrap();
-    let mut plan = session.plan(Policy::Hgc, &Options::new(6)).unwrap().plan;
+    let mut plan = session.plan(&Hgc, &Parameters::new(6)).unwrap().plan;
     plan.guidance.reuse = Reuse::Linear;
     let planned = session.adopt(plan).unwrap();
     output::write(

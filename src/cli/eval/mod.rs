@@ -11,17 +11,18 @@ use std::path::PathBuf;
 use anyhow::bail;
 use hgc::compile::{Inputs, Session};
 use hgc::engine::{Engine, SessionOptions};
-use hgc::eval::points::{self, Point};
 use hgc::eval::{Evaluation, Measured, Scene, Set, Settings, sensitivity};
 use hgc::pipeline::{self, Folder, picture};
 use hgc::plan::Reuse;
-use hgc::plan::policy::{Options, Policy};
+use hgc::plan::parameter::{Parameters, REUSE, Value};
+use hgc::plan::policy::{self, Nothing, Point, Policy as _};
 use hgc::sampler::Method;
 use image::RgbImage;
 
 use super::Outcome;
 use super::args::{Format, finite, print, progress_bar};
 use super::engine::EngineArgs;
+use super::plan::Told;
 use progress::Progress;
 use report::{Failed, Report, Strip};
 
@@ -58,9 +59,6 @@ pub struct Args {
     /// Change of the pictures for every site and step when only that site is reused there
     #[arg(long, conflicts_with_all = ["policy", "grid", "output"])]
     sensitivity: bool,
-    /// How a site is reused with --sensitivity: hold or linear
-    #[arg(long, default_value = "hold", requires = "sensitivity")]
-    reuse: Reuse,
     /// Denoising steps
     #[arg(long, default_value_t = 20)]
     steps: usize,
@@ -83,6 +81,8 @@ pub struct Args {
     /// ddim, euler, euler-ancestral, dpm++2m or unipc [default: as the scheduler's file says]
     #[arg(long)]
     sampler: Option<Method>,
+    #[command(flatten)]
+    told: Told,
     #[command(flatten)]
     engine: EngineArgs,
     /// Folder for report.html and report.json, and for points.json, which --resume reads
@@ -114,11 +114,11 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         steps: args.steps,
         guidance: args.guidance,
         control_scale: args.control_scale,
-        control_window: (0.0, 1.0),
+        control_window: args.told.over(Parameters::new(args.steps)).control_window(),
         size: folder.size_for(set.scenes[0].controls.first()),
     };
-    let base = drawing.plan_options();
-    base.check().map_err(anyhow::Error::msg)?;
+    let base = args.told.over(drawing.parameters());
+    base.check()?;
     let inputs = Inputs::read(&folder.path, &[])?;
     let sizes = folder.sizes(drawing.size, drawing.rows(), folder.tokens()?);
     let session = Session::new(&inputs, sizes)?;
@@ -304,8 +304,8 @@ impl Args {
         })
     }
 
-    fn points(&self, base: &Options, skips: usize) -> anyhow::Result<Vec<Point>> {
-        let all = Policy::ALL.iter().filter(|p| **p != Policy::None);
+    fn points(&self, base: &Parameters, skips: usize) -> anyhow::Result<Vec<Point>> {
+        let all = policy::ALL.iter().filter(|p| p.name() != Nothing.name());
         let texts: Vec<String> = if self.policy.is_empty() {
             all.map(ToString::to_string).collect()
         } else {
@@ -313,10 +313,9 @@ impl Args {
         };
         let mut found = Vec::new();
         for text in &texts {
-            let parsed = points::parse(text, base).map_err(anyhow::Error::msg)?;
-            if self.grid && !text.contains(':') {
-                let policy = parsed[0].policy;
-                found.extend(points::grid(policy, base, skips));
+            let parsed = Point::parse(text, base)?;
+            if let Some(point) = parsed.first().filter(|_| self.grid && !text.contains(':')) {
+                found.extend(Point::grid(point.policy, base, skips));
             }
             found.extend(parsed);
         }
@@ -326,11 +325,11 @@ impl Args {
     }
 
     /// Points of an evaluation that is resumed stay in its report.
-    fn with_kept(&self, mut points: Vec<Point>, kept: &Progress, base: &Options) -> Vec<Point> {
+    fn with_kept(&self, mut points: Vec<Point>, kept: &Progress, base: &Parameters) -> Vec<Point> {
         let mut more = Vec::new();
         for label in kept.labels() {
             if points.iter().all(|p| p.label != label) {
-                more.extend(points::parse(label, base).unwrap_or_default());
+                more.extend(Point::parse(label, base).unwrap_or_default());
             }
         }
         points.append(&mut more);
@@ -341,7 +340,7 @@ impl Args {
         &self,
         evaluation: &mut Evaluation<'_>,
         session: &Session<'_>,
-        base: &Options,
+        base: &Parameters,
         originals: &[RgbImage],
         bar: &indicatif::ProgressBar,
     ) -> anyhow::Result<Vec<sensitivity::Sensitivity>> {
@@ -349,12 +348,15 @@ impl Args {
         let runs = candidates.len() * self.steps.saturating_sub(1);
         bar.inc_length((runs * evaluation.batches()) as u64);
         let mut found = Vec::new();
+        let reuse = match base.get(&REUSE) {
+            Some(Value::Reuse(reuse)) => *reuse,
+            _ => Reuse::Hold,
+        };
         for candidate in &candidates {
             bar.set_message(candidate.name.clone());
             let mut told = || bar.inc(1);
-            let one = sensitivity::measure(
-                evaluation, candidate, base, self.reuse, originals, &mut told,
-            );
+            let one =
+                sensitivity::measure(evaluation, candidate, base, reuse, originals, &mut told);
             found.push(one?);
         }
         Ok(found)

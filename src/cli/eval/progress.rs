@@ -6,11 +6,11 @@ use std::time::UNIX_EPOCH;
 
 use anyhow::{Context, bail};
 use hgc::analysis::macs::Macs;
-use hgc::eval::points::Point;
 use hgc::eval::{Measured, Quality, Set, Settings};
 use hgc::onnx::{Transaction, hexadecimal};
 use hgc::pipeline::Folder;
 use hgc::plan::Plan;
+use hgc::plan::policy::Point;
 use hgc::sampler::Config;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};

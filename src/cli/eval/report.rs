@@ -5,11 +5,10 @@ use std::io::Cursor;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hgc::eval::compare::{self, Comparison, drop_of, is_faithful};
-use hgc::eval::points::Point;
 use hgc::eval::statistics::mean;
 use hgc::eval::{EvalError, Measured, Quality};
 use hgc::pipeline::picture::resized;
-use hgc::plan::policy::Policy;
+use hgc::plan::policy::{self, Point, Policy};
 use image::{ImageFormat, RgbImage};
 use serde::{Deserialize, Serialize};
 
@@ -116,12 +115,16 @@ impl Report {
         measured: &[Measured],
         failed: Vec<Failed>,
     ) -> Self {
-        let of = |policy: Policy| measured.iter().filter(move |m| m.point.policy == policy);
-        let policies = Policy::ALL.into_iter().filter(|p| of(*p).next().is_some());
-        let ours: Vec<&Measured> = of(Policy::Hgc).collect();
+        let of =
+            |policy: &'static dyn Policy| measured.iter().filter(move |m| m.point.policy == policy);
+        let policies = policy::ALL
+            .iter()
+            .copied()
+            .filter(|p| of(*p).next().is_some());
+        let ours: Vec<&Measured> = of(policy::DEFAULT).collect();
         let others: Vec<&Measured> = measured
             .iter()
-            .filter(|m| m.point.policy != Policy::Hgc)
+            .filter(|m| m.point.policy != policy::DEFAULT)
             .collect();
         let scored = baseline.mean_iou().is_some();
         let furthest = policies.filter(|_| scored).map(|policy| {

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::Outcome;
 use super::args::{Format, SizeArgs, print};
-pub use options::{ModelArgs, PolicyArgs};
+pub use options::{ModelArgs, PolicyArgs, Told};
 pub use totals::{GateReport, Totals, found_nothing, gates, summary};
 
 /// Options of `hgc plan`.

@@ -2,7 +2,7 @@
 
 use hgc::compile::Planned;
 use hgc::plan::Plan;
-use hgc::plan::policy::Policy;
+use hgc::plan::policy::{Nothing, Policy as _};
 use serde::Serialize;
 
 use crate::cli::args::{bytes, macs};
@@ -89,7 +89,7 @@ pub fn gates(plan: &Plan) -> Vec<GateReport> {
 
 /// Whether a policy was asked to cache something and found nothing to cache.
 pub fn found_nothing(plan: &Plan) -> bool {
-    plan.policy != Policy::None.name() && !plan.changes_anything()
+    plan.policy != Nothing.name() && !plan.changes_anything()
 }
 
 impl std::fmt::Display for GateReport {

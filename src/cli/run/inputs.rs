@@ -5,14 +5,16 @@ use std::path::PathBuf;
 use anyhow::bail;
 use hgc::pipeline::{Batch, Encoded, Folder, PipelineError, Settings, picture};
 use hgc::plan::Plan;
-use hgc::plan::policy::Options;
+use hgc::plan::parameter::{CONTROL_END, CONTROL_START, Parameter, Value};
 use image::RgbImage;
 
 use super::super::args::prompts as prompts_of;
+use super::super::plan::Told;
 use super::Args;
 
 /// Steps where neither the command line nor a plan says how many.
 const DEFAULT_STEPS: usize = 20;
+
 impl Args {
     pub(super) fn read_prompts(&self) -> anyhow::Result<Vec<String>> {
         let mut prompts = self.prompt.clone();
@@ -104,8 +106,8 @@ impl Args {
             guidance: self.guidance,
             control_scale: self.control_scale,
             control_window: (
-                of_plan(plan, "control-start", self.control_start, 0.0)?,
-                of_plan(plan, "control-end", self.control_end, 1.0)?,
+                of_plan(plan, &CONTROL_START, &self.told, 0.0)?,
+                of_plan(plan, &CONTROL_END, &self.told, 1.0)?,
             ),
             size: (width, height),
         })
@@ -113,9 +115,15 @@ impl Args {
 
     /// What can be known to be wrong before anything is computed.
     pub(super) fn check(&self, folder: &Folder, settings: &Settings) -> anyhow::Result<()> {
-        let mut options = Options::new(settings.steps);
-        (options.control_start, options.control_end) = settings.control_window;
-        options.check().map_err(anyhow::Error::msg)?;
+        self.told.over(settings.parameters()).check()?;
+        if let Some(parameter) = self.told.of_plans()
+            && !self.compare
+        {
+            bail!(
+                "--{} decides how a pipeline is compiled; it goes with --compare",
+                parameter.name
+            )
+        }
         settings.check_size(folder.pixels())?;
         // A merged graph takes its images itself; what it needs is known when it is loaded.
         let (expected, given) = (folder.controlnets.len(), self.control.len());
@@ -128,9 +136,10 @@ impl Args {
         let Some(plan) = &folder.plan else {
             return Ok(());
         };
-        if let Some(policy) = self.policy {
+        let of_plans = self.told.of_plans().map(|p| p.name);
+        if let Some(option) = of_plans.or(self.policy.as_ref().map(|_| "policy")) {
             bail!(
-                "{} is compiled already, with policy {}: leave out --policy {policy}, or give the \
+                "{} is compiled already, with policy {}: leave out --{option}, or give the \
                  original pipeline",
                 folder.path.display(),
                 plan.policy
@@ -166,7 +175,17 @@ impl Args {
 }
 
 /// A setting that a compiled pipeline has fixed.
-fn of_plan(plan: Option<&Plan>, key: &str, given: Option<f64>, usual: f64) -> anyhow::Result<f64> {
+fn of_plan(
+    plan: Option<&Plan>,
+    parameter: &Parameter,
+    told: &Told,
+    usual: f64,
+) -> anyhow::Result<f64> {
+    let key = parameter.name;
+    let given = match told.get(parameter) {
+        Some(Value::Share(share)) => Some(*share),
+        _ => None,
+    };
     let planned = plan.map(|p| {
         p.parameters
             .get(key)

@@ -9,7 +9,6 @@ use anyhow::bail;
 use hgc::engine::SessionOptions;
 use hgc::pipeline::{Denoised, Folder, Loop, Row, Version, encode, picture, shortened};
 use hgc::plan::Plan;
-use hgc::plan::policy::Policy;
 use hgc::sampler::Method;
 use image::RgbImage;
 use serde::Serialize;
@@ -17,6 +16,7 @@ use serde::Serialize;
 use super::Outcome;
 use super::args::{Format, finite, print, table};
 use super::engine::EngineArgs;
+use super::plan::Told;
 use work::Work;
 
 /// Options of `hgc run`.
@@ -39,12 +39,6 @@ pub struct Args {
     /// Strength of the control
     #[arg(long, default_value_t = 1.0, value_parser = finite::<f32>)]
     control_scale: f32,
-    /// Share of the steps after which control switches on [default: the plan's, or 0]
-    #[arg(long)]
-    control_start: Option<f64>,
-    /// Share of the steps after which control switches off [default: the plan's, or 1]
-    #[arg(long)]
-    control_end: Option<f64>,
     /// Picture to write (PNG or JPEG); several get numbers
     #[arg(long, short, value_name = "IMAGE")]
     output: PathBuf,
@@ -73,9 +67,12 @@ pub struct Args {
     /// difference; an original pipeline is compiled in memory
     #[arg(long)]
     compare: bool,
-    /// Policy that --compare compiles an original with [default: hgc]
-    #[arg(long, requires = "compare")]
-    policy: Option<Policy>,
+    /// Policy that --compare compiles an original with, with parameters or without
+    /// [default: hgc]
+    #[arg(long, value_name = "POLICY[:KEY=VALUE,...]", requires = "compare")]
+    policy: Option<String>,
+    #[command(flatten)]
+    told: Told,
     #[command(flatten)]
     engine: EngineArgs,
     /// Replace existing pictures
@@ -171,7 +168,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
             &options,
         )?;
         let original = work.run(original, "original")?;
-        let cached = work.cached(args.policy.unwrap_or(Policy::Hgc), sampler)?;
+        let cached = work.cached(args, sampler)?;
         let (first, second) = (work.decode(&original)?, work.decode(&cached)?);
         out.report.compared(seconds(&original), seconds(&cached));
         let count = batches[0].rows.len();

@@ -4,11 +4,12 @@ use hgc::compile::{Inputs, Session};
 use hgc::engine::{Engine, EngineKind, SessionOptions};
 use hgc::pipeline::{Batch, Denoised, Folder, Loop, Settings, Version, decode};
 use hgc::plan::Plan;
-use hgc::plan::policy::Policy;
+use hgc::plan::policy;
 use hgc::sampler::Config;
 use image::RgbImage;
 
 use super::super::args::progress_bar;
+use super::Args;
 
 /// What all versions of a pipeline are run on.
 pub(super) struct Work<'w> {
@@ -66,7 +67,7 @@ impl Work<'_> {
     }
 
     /// The compiled pipeline as it is, or an original compiled in memory.
-    pub(super) fn cached(&self, policy: Policy, sampler: Config) -> anyhow::Result<Vec<Denoised>> {
+    pub(super) fn cached(&self, args: &Args, sampler: Config) -> anyhow::Result<Vec<Denoised>> {
         if self.folder.plan.is_some() {
             let (engine, folder, options) = (self.engine, self.folder, self.options);
             let networks = Loop::open(engine, folder, sampler, Version::AsIs, options)?;
@@ -78,8 +79,9 @@ impl Work<'_> {
         let tokens = batch.text_shape[0];
         let sizes = self.folder.sizes(self.settings.size, rows, tokens);
         let session = Session::new(&inputs, sizes)?;
-        let options = self.settings.plan_options();
-        let planned = session.plan(policy, &options)?;
+        let named = args.policy.as_deref().unwrap_or(policy::DEFAULT.name());
+        let point = args.told.point(named, self.settings.parameters())?;
+        let planned = session.plan(point.policy, &point.parameters)?;
         let made = (&inputs, &session, &planned);
         let networks = Loop::compiled(self.engine, self.folder, sampler, made, self.options)?;
         self.run(networks, "cached")

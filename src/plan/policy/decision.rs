@@ -1,8 +1,10 @@
-//! What each policy decides before it looks at the graphs.
+//! What a policy decides before it looks at the graphs.
 
-use super::options::{Options, Policy};
-use super::shares;
+use std::collections::BTreeMap;
+
+use super::{Otherwise, Policy, shares};
 use crate::plan::data::Reuse;
+use crate::plan::parameter::{CONTROL_INTERVAL, CUT, GATE_STEP, Parameter, Parameters, Value};
 use crate::plan::schedule::{GuidanceSchedule, GuidanceStep, Schedule};
 
 /// Guidance, and when and how each kind of cache is reused.
@@ -25,7 +27,10 @@ pub struct Decision {
 #[derive(Clone, Copy)]
 pub enum Coarse {
     /// Everything deeper than the outermost `run` skips.
-    Deep { run: usize },
+    Deep {
+        /// Skip connections that run on every step.
+        run: usize,
+    },
     /// Encoder and mid block.
     Encoder,
 }
@@ -33,48 +38,140 @@ pub enum Coarse {
 /// When cross-attention refreshes.
 pub enum Fine {
     /// On a share of the steps on which the block around it refreshes.
-    Share { lambda: f64, reuse: Reuse },
+    Share {
+        /// The share.
+        lambda: f64,
+        /// How it is reused.
+        reuse: Reuse,
+    },
     /// On every step before the gate; after it on a share.
-    AfterGate { gate: usize, lambda: f64 },
-}
-
-/// Decides for a policy; `halves` says whether half-batch steps can run, `cut` how many of the
-/// outermost skips run on a reuse step.
-#[must_use]
-pub fn decide(policy: Policy, options: &Options, halves: bool, cut: usize) -> Decision {
-    let given = Given {
-        options,
-        switches: options.switches(),
-        halves,
-        cut,
-    };
-    match policy {
-        Policy::None => given.nothing(),
-        Policy::Lossless => Decision {
-            invariant: true,
-            ..given.nothing()
-        },
-        Policy::DeepCache => given.deep_cache(),
-        Policy::FasterDiffusion => given.faster_diffusion(),
-        Policy::TGate => given.t_gate(),
-        Policy::HgcPaper => given.hgc_paper(),
-        Policy::Hgc => given.hgc(),
-    }
+    AfterGate {
+        /// The first step after the gate.
+        gate: usize,
+        /// The share.
+        lambda: f64,
+    },
 }
 
 /// What a decision follows from.
-struct Given<'a> {
-    options: &'a Options,
+pub struct Given<'a> {
+    policy: &'a dyn Policy,
+    /// What the policy was told.
+    pub parameters: &'a Parameters,
     /// Steps on which control switches on or off.
-    switches: Vec<usize>,
-    halves: bool,
-    cut: usize,
+    pub switches: Vec<usize>,
+    /// Whether half-batch steps can run.
+    pub halves: bool,
+    /// The cut at which a twentieth of the MACs runs on a reuse step.
+    usual_cut: usize,
 }
 
-impl Given<'_> {
-    fn nothing(&self) -> Decision {
+impl<'a> Given<'a> {
+    /// What `policy` was told, and what follows from the graphs.
+    #[must_use]
+    pub fn new(
+        policy: &'a dyn Policy,
+        parameters: &'a Parameters,
+        halves: bool,
+        usual_cut: usize,
+    ) -> Self {
+        Self {
+            policy,
+            parameters,
+            switches: parameters.switches(),
+            halves,
+            usual_cut,
+        }
+    }
+
+    /// Evaluations in a generation.
+    #[must_use]
+    pub fn steps(&self) -> usize {
+        self.parameters.steps
+    }
+
+    /// The value of a parameter: as told, or the policy's default.
+    #[must_use]
+    pub fn value(&self, parameter: &'static Parameter) -> Option<Value> {
+        if let Some(value) = self.parameters.get(parameter) {
+            return Some(value.clone());
+        }
+        let mut uses = self.policy.uses().iter();
+        let used = uses.find(|u| u.parameter.name == parameter.name)?;
+        match used.otherwise {
+            Otherwise::Value(text) | Otherwise::Neutral(text) => parameter.read(text).ok(),
+            Otherwise::Derived(from, _) => Some(from(self)),
+            Otherwise::Absent => None,
+        }
+    }
+
+    /// A whole number or step; 1 where the policy has none.
+    #[must_use]
+    pub fn count(&self, parameter: &'static Parameter) -> usize {
+        match self.value(parameter) {
+            Some(Value::Count(n)) => n,
+            _ => 1,
+        }
+    }
+
+    /// A share; 0 where the policy has none.
+    #[must_use]
+    pub fn share(&self, parameter: &'static Parameter) -> f64 {
+        match self.value(parameter) {
+            Some(Value::Share(share)) => share,
+            _ => 0.0,
+        }
+    }
+
+    /// A list of steps.
+    #[must_use]
+    pub fn list(&self, parameter: &'static Parameter) -> Option<Vec<usize>> {
+        match self.value(parameter) {
+            Some(Value::Steps(steps)) => Some(steps),
+            _ => None,
+        }
+    }
+
+    /// A way to reuse; holding where the policy has none.
+    #[must_use]
+    pub fn reuse(&self, parameter: &'static Parameter) -> Reuse {
+        match self.value(parameter) {
+            Some(Value::Reuse(reuse)) => reuse,
+            _ => Reuse::Hold,
+        }
+    }
+
+    /// What a plan tells of its parameters: all that decide something.
+    #[must_use]
+    pub fn told(&self) -> BTreeMap<String, String> {
+        let uses = self.policy.uses();
+        let replaced = |parameter: &Parameter| {
+            uses.iter().any(|u| {
+                u.replaces.is_some_and(|r| r.name == parameter.name)
+                    && self.parameters.get(u.parameter).is_some()
+            })
+        };
+        let mut told = BTreeMap::new();
+        for used in uses.iter().filter(|u| !replaced(u.parameter)) {
+            let neutral = match used.otherwise {
+                Otherwise::Neutral(text) => used.parameter.read(text).ok(),
+                _ => None,
+            };
+            if let Some(value) = self
+                .value(used.parameter)
+                .filter(|v| Some(v) != neutral.as_ref())
+            {
+                told.insert(used.parameter.name.to_owned(), value.to_string());
+            }
+        }
+        told
+    }
+
+    /// A decision to cache nothing, to start from.
+    #[must_use]
+    pub fn nothing(&self) -> Decision {
         Decision {
-            guidance: GuidanceSchedule::full(self.options.steps),
+            guidance: GuidanceSchedule::full(self.steps()),
             guidance_reuse: Reuse::Hold,
             coarse: None,
             control: None,
@@ -83,112 +180,72 @@ impl Given<'_> {
         }
     }
 
-    fn deep_cache(&self) -> Decision {
-        let at: Vec<usize> = (0..self.options.steps)
-            .step_by(self.options.interval)
-            .collect();
-        Decision {
-            coarse: Some((self.deep(), self.refresh(&at), Reuse::Hold)),
-            control: Some((self.control(&at), Reuse::Hold)),
-            ..self.nothing()
+    /// Everything deeper than the cut.
+    #[must_use]
+    pub fn deep(&self) -> Coarse {
+        Coarse::Deep {
+            run: self.count(&CUT),
         }
     }
 
-    fn faster_diffusion(&self) -> Decision {
-        let at = self.options.key_steps();
-        Decision {
-            coarse: Some((Coarse::Encoder, self.refresh(&at), Reuse::Hold)),
-            control: Some((self.control(&at), Reuse::Hold)),
-            ..self.nothing()
-        }
+    /// Refreshes on these steps, and where control switches.
+    #[must_use]
+    pub fn refresh(&self, at: &[usize]) -> Schedule {
+        Schedule::at(self.steps(), at).restarting(&self.switches)
     }
 
-    fn t_gate(&self) -> Decision {
-        let gate = self.options.gate_or_middle();
-        Decision {
-            guidance: self.fused_from(gate),
-            fine: Some(Fine::AfterGate { gate, lambda: 0.0 }),
-            ..self.nothing()
-        }
+    /// The ControlNet's refreshes beside those of the UNet.
+    #[must_use]
+    pub fn control(&self, at: &[usize]) -> Schedule {
+        self.refresh(&shares::every(at, self.count(&CONTROL_INTERVAL)))
     }
 
-    fn hgc_paper(&self) -> Decision {
-        let steps = self.options.steps;
-        let gate = self.options.gate_or_middle();
-        let count = shares::inter(steps, self.options.lambda_inter).len();
-        let at: Vec<usize> = (0..count).map(|k| k * steps / count).collect();
-        Decision {
-            guidance: self.fused_from(gate),
-            coarse: Some((self.deep(), self.refresh(&at), Reuse::Hold)),
-            control: Some((self.control(&at), Reuse::Hold)),
-            fine: Some(Fine::AfterGate {
-                gate,
-                lambda: self.options.lambda_intra,
-            }),
-            invariant: true,
-            ..self.nothing()
-        }
-    }
-
-    fn hgc(&self) -> Decision {
-        let options = self.options;
-        let at = match options.key_steps {
-            Some(_) => options.key_steps(),
-            None => shares::inter(options.steps, options.lambda_inter),
-        };
-        let deep = self.refresh(&at);
-        Decision {
-            guidance: self.held_then_fused(&deep),
-            // Guidance multiplies what a forecast of the difference is wrong by.
-            guidance_reuse: Reuse::Hold,
-            coarse: Some((self.deep(), deep, options.reuse)),
-            control: Some((self.control(&at), options.reuse)),
-            fine: Some(Fine::Share {
-                lambda: options.lambda_intra,
-                reuse: options.reuse,
-            }),
-            invariant: true,
-        }
-    }
-
-    fn deep(&self) -> Coarse {
-        Coarse::Deep { run: self.cut }
-    }
-
-    fn refresh(&self, at: &[usize]) -> Schedule {
-        Schedule::at(self.options.steps, at).restarting(&self.switches)
-    }
-
-    fn control(&self, at: &[usize]) -> Schedule {
-        self.refresh(&shares::every(at, self.options.control_interval))
-    }
-
-    fn guidance(&self, mode: impl Fn(usize) -> GuidanceStep) -> GuidanceSchedule {
+    /// Guidance by step; full where half-batch steps cannot run.
+    #[must_use]
+    pub fn guidance(&self, mode: impl Fn(usize) -> GuidanceStep) -> GuidanceSchedule {
         match self.halves {
-            true => GuidanceSchedule::new(self.options.steps, mode),
-            false => GuidanceSchedule::full(self.options.steps),
+            true => GuidanceSchedule::new(self.steps(), mode),
+            false => GuidanceSchedule::full(self.steps()),
         }
     }
 
-    fn fused_from(&self, gate: usize) -> GuidanceSchedule {
+    /// Full guidance before the gate step, fused from it on.
+    #[must_use]
+    pub fn fused_from_gate(&self) -> GuidanceSchedule {
+        let gate = self.count(&GATE_STEP);
         self.guidance(|step| match step >= gate {
             true => GuidanceStep::Fused,
             false => GuidanceStep::Full,
         })
     }
+}
 
-    /// Full on a share of the refreshes of `deep`, held between them, fused from the gate on.
-    fn held_then_fused(&self, deep: &Schedule) -> GuidanceSchedule {
-        let options = self.options;
-        let gate = options.gate_or_late();
-        let mut before = deep.refresh_steps();
-        before.retain(|s| *s < gate);
-        let full_at = shares::guided(&before, options.steps, options.lambda_guidance);
-        self.guidance(|step| match full_at.contains(&step) {
-            _ if step >= gate => GuidanceStep::Fused,
-            _ if self.switches.contains(&step) => GuidanceStep::Restart,
-            true => GuidanceStep::Full,
-            false => GuidanceStep::Held,
-        })
+/// The cut at which a twentieth of the MACs of all files runs on a reuse step.
+pub(super) fn cut_by_macs(given: &Given<'_>) -> Value {
+    Value::Count(given.usual_cut)
+}
+
+/// The middle of the generation.
+pub(super) fn middle(given: &Given<'_>) -> Value {
+    Value::Count((given.steps() / 2).max(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Hgc, TGate};
+    use super::*;
+    use crate::plan::parameter::{KEY_STEPS, LAMBDA_INTER};
+
+    #[test]
+    fn a_plan_tells_what_decides() {
+        let parameters = Parameters::new(20);
+        let told = Given::new(&TGate, &parameters, true, 3).told();
+        let told: Vec<_> = told.iter().map(|(k, v)| format!("{k}={v}")).collect();
+        assert_eq!(told, ["gate-step=10"]);
+        let parameters = parameters.with(&KEY_STEPS, Value::Steps(vec![0, 9]));
+        let told = Given::new(&Hgc, &parameters, true, 3).told();
+        assert_eq!(told.get(CUT.name).map(String::as_str), Some("3"));
+        assert_eq!(told.get(KEY_STEPS.name).map(String::as_str), Some("0,9"));
+        assert!(!told.contains_key(LAMBDA_INTER.name));
     }
 }

@@ -1,0 +1,93 @@
+//! From a policy's decision to a plan.
+
+use super::builder::Builder;
+use super::propose::propose;
+use super::{Given, Policy, candidates, shares};
+use crate::analysis::inputs::InputKind;
+use crate::analysis::{Analysis, Role};
+use crate::plan::data::{FORMAT, Guidance, Plan};
+use crate::plan::parameter::Parameters;
+
+/// One file to plan for.
+pub struct Target<'a, 'm> {
+    /// Its analysis.
+    pub analysis: &'a Analysis<'m>,
+    /// Its name in the plan: `unet`, `controlnet`, `controlnet_1`, `merged`.
+    pub name: String,
+    /// Hash of its graph.
+    pub hash: String,
+}
+
+/// Makes a plan for `targets`: a UNet or merged graph first, then its ControlNets.
+#[must_use]
+pub fn make(policy: &dyn Policy, targets: &[Target<'_, '_>], parameters: &Parameters) -> Plan {
+    let unet = targets
+        .iter()
+        .map(|t| t.analysis)
+        .find(|a| a.role != Role::Controlnet);
+    let unhalved = unet.and_then(|u| unhalved(u, parameters));
+    // Only where it is needed: it takes a look at every cut.
+    let by_macs = policy.cuts() && parameters.get(&crate::plan::parameter::CUT).is_none();
+    let cut = if by_macs { default_cut(targets) } else { 1 };
+    let given = Given::new(policy, parameters, unhalved.is_none(), cut);
+    let decision = policy.decide(&given);
+    let mut plan = Plan {
+        format: FORMAT,
+        policy: policy.name().to_owned(),
+        steps: parameters.steps,
+        parameters: given.told(),
+        guidance: Guidance {
+            schedule: decision.guidance.clone(),
+            reuse: decision.guidance_reuse,
+            prompted: parameters.prompted().unwrap_or_default(),
+        },
+        models: Vec::new(),
+    };
+    for target in targets {
+        let mut builder = Builder::new(
+            target.analysis,
+            &decision.guidance,
+            &target.name,
+            &target.hash,
+        );
+        if let Some(reason) = unhalved.filter(|_| policy.wants_halves()) {
+            builder.refuse("held or fused guidance", reason);
+        }
+        propose(&mut builder, target.analysis, &decision, parameters);
+        let model = builder.finish(&plan);
+        plan.models.push(model);
+    }
+    plan
+}
+
+/// Why no step of this UNet can run half of a guided batch, if so.
+#[must_use]
+pub fn unhalved(unet: &Analysis<'_>, parameters: &Parameters) -> Option<&'static str> {
+    if parameters.prompted().is_none() {
+        Some("models run without classifier-free guidance (prompted none)")
+    } else if parameters.whole_batch() {
+        Some("both halves run on every step (whole-batch)")
+    } else if unet.inputs(InputKind::GuidanceEmbedding).next().is_some() {
+        Some("this UNet takes the guidance scale as an input; it runs one half alone")
+    } else if !unet.can_halve() {
+        Some(
+            "the batch is fixed in this UNet, or is lost on the way to its output; export it with a dynamic batch",
+        )
+    } else {
+        None
+    }
+}
+
+/// The cut at which [`shares::SHALLOW`] of the MACs of all files runs on a reuse step.
+fn default_cut(targets: &[Target<'_, '_>]) -> usize {
+    let (mut unets, mut others) = (Vec::new(), Vec::new());
+    for target in targets {
+        match target.analysis.role {
+            Role::Unet | Role::Merged => unets.push(target.analysis),
+            Role::Controlnet | Role::Other => others.push(target.analysis),
+        }
+    }
+    unets
+        .first()
+        .map_or(1, |unet| candidates::cut(unet, &others, shares::SHALLOW))
+}
