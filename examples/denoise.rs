@@ -13,9 +13,9 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
+use hgc::convention::{PAST_PREFIX, STEP};
 use hgc::engine::{
-    CachedSession, DType, Dim, Engine, EngineRequest, Feed, PAST_PREFIX, STEP_INPUT,
-    SessionOptions, Tensor, ValueInfo,
+    CachedSession, DType, Dim, Engine, EngineRequest, Feed, SessionOptions, Tensor, ValueInfo,
 };
 use hgc::plan::{ModelPlan, Plan};
 use rand::{Rng, SeedableRng};
@@ -157,7 +157,7 @@ fn predict(
 
 /// The inputs of the original model.
 fn originals(model: &CachedSession) -> impl Iterator<Item = &ValueInfo> {
-    let own = |name: &str| name == STEP_INPUT || name.starts_with(PAST_PREFIX);
+    let own = |name: &str| name == STEP || name.starts_with(PAST_PREFIX);
     model
         .session()
         .inputs()

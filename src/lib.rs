@@ -83,6 +83,7 @@
 pub mod analysis;
 pub mod compile;
 pub mod contained;
+pub mod convention;
 pub mod engine;
 pub mod eval;
 pub mod graph;

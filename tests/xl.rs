@@ -206,12 +206,32 @@ fn pipeline() -> tempfile::TempDir {
     folder
 }
 
+/// As diffusers' SDXL pipelines have it; pipelines with one text encoder go without.
+#[test]
+fn normalised_latents_are_moved_back() {
+    let folder = pipeline();
+    let normalised =
+        r#"{"scaling_factor": 0.5, "latents_mean": [1.0, 2.0], "latents_std": [3.0, 4.0]}"#;
+    put(folder.path(), "vae_decoder/config.json", normalised);
+    let read = Folder::read(folder.path()).unwrap();
+    assert_eq!((read.affine(0), read.affine(1)), ((6.0, 1.0), (8.0, 2.0)));
+    assert!(read.notes.is_empty(), "{:?}", read.notes);
+    let half = r#"{"scaling_factor": 0.5, "latents_mean": [1.0, 2.0]}"#;
+    put(folder.path(), "vae_decoder/config.json", half);
+    let read = Folder::read(folder.path()).unwrap();
+    assert_eq!(read.affine(1), (2.0, 0.0));
+    assert!(read.notes[0].contains("latents_mean"), "{:?}", read.notes);
+}
+
 #[test]
 fn prompts_are_the_last_but_one_states_of_both_encoders_side_by_side() {
     let folder = pipeline();
     let read = Folder::read(folder.path()).unwrap();
     assert_eq!(read.scaling_factor.to_bits(), 0.13025f32.to_bits());
     assert_eq!(read.size_for(None), (1024, 1024));
+    // Without a configuration of the VAE that is said, and nothing is normalised.
+    assert!(read.notes[0].contains("config.json"), "{:?}", read.notes);
+    assert_eq!(read.affine(3), (1.0 / 0.13025, 0.0));
     let engine = Engine::start(&EngineRequest::from_env(None).unwrap()).unwrap();
     let texts = ["ab abc".to_owned(), String::new(), String::new()];
     // The last one is a negative prompt.

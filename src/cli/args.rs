@@ -7,7 +7,6 @@ use std::str::FromStr;
 
 use anyhow::Context;
 use clap::ValueEnum;
-use hgc::analysis::shapes::Sizes;
 use hgc::sampler::Method;
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -19,34 +18,6 @@ pub enum Format {
     Table,
     /// For programs.
     Json,
-}
-
-/// Sizes that an export with dynamic axes leaves open.
-#[derive(Clone, Copy, Debug, clap::Args)]
-pub struct SizeArgs {
-    /// Rows of the latent; with guidance, twice the number of pictures
-    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=4096))]
-    pub batch: u64,
-    /// Latent height (an eighth of the picture's)
-    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=65536))]
-    pub height: u64,
-    /// Latent width
-    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=65536))]
-    pub width: u64,
-    /// Tokens of the encoded prompt
-    #[arg(long, default_value_t = 77, value_parser = clap::value_parser!(u64).range(1..=65536))]
-    pub tokens: u64,
-}
-
-impl From<SizeArgs> for Sizes {
-    fn from(args: SizeArgs) -> Self {
-        Self {
-            batch: args.batch,
-            height: args.height,
-            width: args.width,
-            tokens: args.tokens,
-        }
-    }
 }
 
 /// A MAC count with a unit: `401.6 G`.

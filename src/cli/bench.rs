@@ -8,8 +8,9 @@ use hgc::measure::bench::{Report, Settings, bench};
 use hgc::measure::pairs::plan_of;
 
 use super::Outcome;
-use super::args::{Format, SizeArgs, finite, macs, print, progress_bar, table};
+use super::args::{Format, finite, macs, print, progress_bar, table};
 use super::engine::EngineArgs;
+use super::sizes::SizeArgs;
 
 /// Options of `hgc bench`.
 #[derive(clap::Args)]
@@ -47,7 +48,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     args.engine.warn_of(&plan_of(folder)?);
     let engine = args.engine.start()?;
     let settings = Settings {
-        sizes: args.sizes.into(),
+        sizes: args.sizes.of(args.paths.first().unwrap_or(folder))?.sizes,
         steps: args.steps,
         seed: args.seed,
         provider: args.engine.ep,

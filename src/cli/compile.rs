@@ -6,8 +6,9 @@ use hgc::compile::{Inputs, Planned, Session, output};
 use serde::Serialize;
 
 use super::Outcome;
-use super::args::{Format, SizeArgs, print, progress_bar};
+use super::args::{Format, print, progress_bar};
 use super::plan::{GateReport, ModelArgs, PolicyArgs, Totals, found_nothing, gates, summary};
+use super::sizes::{Known, SizeArgs};
 
 /// Options of `hgc compile`.
 #[derive(clap::Args)]
@@ -49,7 +50,8 @@ struct RefusalReport {
 /// Runs `hgc compile`.
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let inputs = Inputs::read(&args.models.model, &args.models.controlnet)?;
-    let session = Session::new(&inputs, args.sizes.into())?;
+    let known = args.sizes.of(&args.models.model)?;
+    let session = Session::new(&inputs, known.sizes)?;
     let planned = args.policy.plan(&session)?;
     if found_nothing(&planned.plan) {
         for model in &planned.plan.models {
@@ -95,13 +97,13 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     };
     print(&match args.format {
         Format::Json => serde_json::to_string_pretty(&report)?,
-        Format::Table => render(&report, &planned),
+        Format::Table => render(&report, &planned, &known),
     })?;
     Ok(Outcome::Done)
 }
 
-fn render(report: &Report, planned: &Planned) -> String {
-    let mut lines: Vec<String> = Vec::new();
+fn render(report: &Report, planned: &Planned, known: &Known) -> String {
+    let mut lines: Vec<String> = vec![known.to_string()];
     lines.extend(report.refused.iter().map(|r| {
         let (model, candidate, reason) = (&r.model, &r.candidate, &r.reason);
         format!("{model}: refused {candidate}: {reason}")

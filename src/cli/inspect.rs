@@ -16,7 +16,8 @@ use hgc::rewrite;
 use serde::Serialize;
 
 use super::Outcome;
-use super::args::{SizeArgs, macs, print, table};
+use super::args::{macs, print, table};
+use super::sizes::SizeArgs;
 
 /// Output formats of `inspect`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -49,6 +50,9 @@ struct Report {
     role: Role,
     /// Policy of a model that hgc compiled.
     compiled: Option<String>,
+    /// Sizes, and where they are from.
+    #[serde(skip)]
+    sizes: String,
     inputs: Vec<InputReport>,
     blocks: Vec<BlockReport>,
     attention: Vec<AttentionReport>,
@@ -122,22 +126,24 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     for path in models.collect::<Result<Vec<_>, _>>()?.iter().flatten() {
         let mut model = Model::read(path)?;
         // A compiled model is shown as what it was compiled from.
-        let compiled = rewrite::metadata(&model.proto, rewrite::names::key::POLICY);
+        let compiled = rewrite::metadata(&model.proto, hgc::convention::key::POLICY);
         let compiled = compiled.map(str::to_owned);
         if compiled.is_some() {
             model.proto = rewrite::strip(&model.proto)
                 .with_context(|| format!("cannot read {}", path.display()))?;
         }
-        let analysis = Analysis::of(&model.proto, args.sizes.into())
+        let known = args.sizes.of(path)?;
+        let analysis = Analysis::of(&model.proto, known.sizes)
             .with_context(|| format!("cannot analyse {}", path.display()))?;
         let mut found = report(&path.display().to_string(), &analysis);
         found.compiled = compiled;
+        found.sizes = known.to_string();
         reports.push(found);
     }
     let text = match args.format {
         InspectFormat::Json if reports.len() == 1 => serde_json::to_string_pretty(&reports[0])?,
         InspectFormat::Json => serde_json::to_string_pretty(&reports)?,
-        InspectFormat::Table => reports.iter().map(|r| render(r, args)).collect::<String>(),
+        InspectFormat::Table => reports.iter().map(render).collect::<String>(),
         InspectFormat::Dot => reports.iter().map(dot).collect::<String>(),
     };
     print(text.trim_end())?;
@@ -155,6 +161,7 @@ fn report(file: &str, analysis: &Analysis<'_>) -> Report {
         file: file.to_owned(),
         role: analysis.role,
         compiled: None,
+        sizes: String::new(),
         inputs: inputs(analysis),
         blocks: blocks(analysis),
         attention: attention(analysis),
@@ -280,10 +287,9 @@ fn attention(analysis: &Analysis<'_>) -> Vec<AttentionReport> {
         .collect()
 }
 
-fn render(report: &Report, args: &Args) -> String {
+fn render(report: &Report) -> String {
     let mut text = String::new();
     let count = |kind| report.attention.iter().filter(|a| a.kind == kind).count();
-    let s = &args.sizes;
     let _ = writeln!(text, "{}: {}", report.file, report.role.name());
     if let Some(policy) = &report.compiled {
         let _ = writeln!(
@@ -293,11 +299,8 @@ fn render(report: &Report, args: &Args) -> String {
     }
     let _ = writeln!(
         text,
-        "batch {}, latent {}x{}, {} tokens; batch is {}\n",
-        s.batch,
-        s.height,
-        s.width,
-        s.tokens,
+        "{}; batch is {}\n",
+        report.sizes,
         if report.symbolic_batch {
             "dynamic"
         } else {

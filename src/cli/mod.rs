@@ -10,6 +10,7 @@ mod inspect;
 mod plan;
 mod print;
 mod run;
+mod sizes;
 mod strip;
 mod verify;
 

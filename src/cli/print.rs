@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use hgc::analysis::Analysis;
+use hgc::analysis::shapes::Sizes;
 use hgc::onnx::Model;
 use hgc::onnx::proto::ModelProto;
 use hgc::plan::Plan;
@@ -11,7 +12,8 @@ use hgc::rewrite::print::{Annotations, print as text_of};
 use hgc::rewrite::{is_compiled, strip};
 
 use super::Outcome;
-use super::args::{SizeArgs, print};
+use super::args::print;
+use super::sizes::SizeArgs;
 
 /// Options of `hgc print`.
 #[derive(clap::Args)]
@@ -29,7 +31,10 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         plan(&args.file)?.to_string()
     } else {
         let model = Model::read(&args.file)?;
-        text_of(&model.proto, &annotations(&model.proto, args.sizes))
+        text_of(
+            &model.proto,
+            &annotations(&model.proto, args.sizes.of(&args.file)?.sizes),
+        )
     };
     print(&text)?;
     Ok(Outcome::Done)
@@ -42,10 +47,10 @@ fn plan(file: &Path) -> anyhow::Result<Plan> {
 }
 
 /// Shapes of the graph, of the original's where it is compiled; none where they are unknown.
-fn annotations(proto: &ModelProto, sizes: SizeArgs) -> Annotations {
+fn annotations(proto: &ModelProto, sizes: Sizes) -> Annotations {
     let original = is_compiled(proto).then(|| strip(proto).ok()).flatten();
     let proto = original.as_ref().unwrap_or(proto);
-    let analysis = Analysis::of(proto, sizes.into());
+    let analysis = Analysis::of(proto, sizes);
     analysis.map_or_else(
         |_| Annotations::default(),
         |a| Annotations::of(&a.graph, &a.shapes),

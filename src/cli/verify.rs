@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::bail;
 use hgc::analysis::shapes::Sizes;
+use hgc::compile::Configured;
 use hgc::measure::pairs::find_pairs;
 use hgc::measure::verify::{Settings, Verdict, verify};
 
@@ -27,9 +28,10 @@ pub struct Args {
     /// Width of the made-up latent, where the model leaves it open
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u64).range(1..=65536))]
     width: u64,
-    /// Tokens of the made-up prompt, where the model leaves them open
-    #[arg(long, default_value_t = 77, value_parser = clap::value_parser!(u64).range(1..=65536))]
-    tokens: u64,
+    /// Tokens of the made-up prompt, where the model leaves them open [default:
+    /// max_position_embeddings of the text encoder's config.json, or 77]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=65536))]
+    tokens: Option<u64>,
     /// Seed of the made-up inputs
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -43,11 +45,17 @@ pub struct Args {
 /// Runs `hgc verify`.
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let engine = args.engine.start()?;
+    let configured = Configured::of(&args.original)?
+        .tokens
+        .map(|(tokens, _)| tokens);
     let sizes = Sizes {
         batch: args.batch,
         height: args.height,
         width: args.width,
-        tokens: args.tokens,
+        tokens: args
+            .tokens
+            .or(configured)
+            .unwrap_or(Sizes::default().tokens),
     };
     let settings = Settings {
         sizes,

@@ -5,8 +5,10 @@
 
 mod inputs;
 pub mod output;
+mod sizes;
 
 pub use inputs::{InputError, Inputs, Source, controlnets_of, model_of, models_of};
+pub use sizes::{Configured, SizesError};
 
 use crate::analysis::shapes::Sizes;
 use crate::analysis::{Analysis, AnalysisError, Role};

@@ -9,8 +9,9 @@ use super::device::{DeviceTensor, Feed};
 use super::provider::Provider;
 use super::runtime::take;
 use super::session::SessionOptions;
-use super::state::{Layout, STEP_INPUT, Site};
+use super::state::{Layout, Site};
 use super::tensor::Tensor;
+use crate::convention::STEP;
 
 /// The cached values of a session and what they are bound with.
 #[derive(Debug)]
@@ -56,7 +57,7 @@ impl Bound {
         self.binding.clear();
         bind_inputs(&mut self.binding, given)?;
         self.binding
-            .bind_input(STEP_INPUT, &convert::to_value(&Tensor::scalar_i64(step))?)?;
+            .bind_input(STEP, &convert::to_value(&Tensor::scalar_i64(step))?)?;
         let place = if stay { &self.device } else { &self.host };
         for output in &layout.outputs {
             self.binding.bind_output_to_device(&output.name, place)?;

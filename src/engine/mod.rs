@@ -53,7 +53,6 @@ pub use error::{EngineError, Result};
 pub use model::{Dim, ModelSource, ValueInfo};
 pub use provider::{Provider, parse_option};
 pub use session::{Optimization, Session, SessionOptions};
-pub use state::{PAST_PREFIX, PRESENT_PREFIX, STEP_INPUT, keys};
 pub use tensor::{DType, Tensor, TensorError};
 
 use library::{Candidate, Place, Search};

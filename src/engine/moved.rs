@@ -6,8 +6,9 @@ use anyhow::Context;
 
 use super::device::{DeviceTensor, Feed};
 use super::embedded::{self, Model, Value};
-use super::state::{Layout, STEP_INPUT};
+use super::state::Layout;
 use super::tensor::Tensor;
+use crate::convention::STEP;
 
 /// The cached values of a session, one a site, empty before the first evaluation.
 #[derive(Debug, Default)]
@@ -33,7 +34,7 @@ impl Moved {
         for &(name, feed) in given {
             values.insert(name, embedded::to_value(&feed.to_tensor()?)?);
         }
-        values.insert(STEP_INPUT, embedded::to_value(&Tensor::scalar_i64(step))?);
+        values.insert(STEP, embedded::to_value(&Tensor::scalar_i64(step))?);
         let mut past = std::mem::take(&mut self.past).into_iter();
         for site in &layout.sites {
             let value = match past.next() {

@@ -1,27 +1,11 @@
-//! The calling convention of a rewritten model, and where a generation stands.
+//! A rewritten model's inputs and outputs by what they are for, and where a generation stands.
 
 use super::device::{Content, Feed};
 use super::error::{EngineError, Result};
 use super::model::{Dim, ValueInfo};
 use super::session::Session;
 use super::tensor::DType;
-
-/// The input that takes the step.
-pub const STEP_INPUT: &str = "hgc.step";
-/// Inputs that take a cached value are called this and the name of the site.
-pub const PAST_PREFIX: &str = "hgc.past.";
-/// Outputs that return a cached value are called this and the name of the site.
-pub const PRESENT_PREFIX: &str = "hgc.present.";
-
-/// Metadata keys of a rewritten model.
-pub mod keys {
-    /// Evaluations of the schedule, a decimal number.
-    pub const STEPS: &str = "hgc.steps";
-    /// Sites whose past and present may share a buffer, one name a line.
-    pub const IN_PLACE: &str = "hgc.in_place";
-    /// Inputs that must not change within a generation, one name a line.
-    pub const CONSTANT_INPUTS: &str = "hgc.constant_inputs";
-}
+use crate::convention::{PAST_PREFIX, PRESENT_PREFIX, STEP, key, present as present_name};
 
 /// A cached value: an input and the output that feeds it.
 #[derive(Clone, Debug)]
@@ -53,20 +37,20 @@ impl Layout {
             file: file.to_owned(),
             problem,
         };
-        let Some(step) = session.inputs().iter().find(|v| v.name == STEP_INPUT) else {
+        let Some(step) = session.inputs().iter().find(|v| v.name == STEP) else {
             return Err(EngineError::NotRewritten {
                 file: file.to_owned(),
             });
         };
         if step.dtype != DType::I64 || !step.dims.is_empty() {
-            return Err(broken(format!("`{STEP_INPUT}` is no int64 scalar")));
+            return Err(broken(format!("`{STEP}` is no int64 scalar")));
         }
-        let text = session.metadata(keys::STEPS).unwrap_or_default();
+        let text = session.metadata(key::STEPS).unwrap_or_default();
         let steps = text.trim().parse().ok().filter(|&n: &usize| n > 0);
         let steps = steps.ok_or_else(|| {
             broken(format!(
                 "metadata `{}` is `{text}`, not a number of steps",
-                keys::STEPS
+                key::STEPS
             ))
         })?;
         let mut layout = Self {
@@ -74,9 +58,9 @@ impl Layout {
             sites: sites(session).map_err(broken)?,
             inputs: session.inputs().to_vec(),
             outputs: session.outputs().to_vec(),
-            constants: lines(session, keys::CONSTANT_INPUTS),
+            constants: lines(session, key::CONSTANT_INPUTS),
         };
-        let own = |name: &str| name == STEP_INPUT || name.starts_with(PAST_PREFIX);
+        let own = |name: &str| name == STEP || name.starts_with(PAST_PREFIX);
         layout.inputs.retain(|v| !own(&v.name));
         layout
             .outputs
@@ -84,7 +68,7 @@ impl Layout {
         let known = |name: &String| layout.inputs.iter().any(|v| v.name == *name);
         let optional = |name: &String| session.optional_inputs().iter().any(|v| v.name == *name);
         if let Some(name) = layout.constants.iter().find(|n| !known(n) && !optional(n)) {
-            let key = keys::CONSTANT_INPUTS;
+            let key = key::CONSTANT_INPUTS;
             return Err(broken(format!(
                 "metadata `{key}` names `{name}`, which is no input"
             )));
@@ -102,13 +86,13 @@ impl Layout {
 
 /// Pairs each past input with its present output.
 fn sites(session: &Session) -> std::result::Result<Vec<Site>, String> {
-    let mut in_place = lines(session, keys::IN_PLACE);
+    let mut in_place = lines(session, key::IN_PLACE);
     let mut sites = Vec::new();
     for past in session.inputs() {
         let Some(name) = past.name.strip_prefix(PAST_PREFIX) else {
             continue;
         };
-        let output = format!("{PRESENT_PREFIX}{name}");
+        let output = present_name(name);
         let Some(present) = session.outputs().iter().find(|o| o.name == output) else {
             return Err(format!("input `{}` has no output `{output}`", past.name));
         };
@@ -138,7 +122,7 @@ fn sites(session: &Session) -> std::result::Result<Vec<Site>, String> {
     match in_place.first() {
         Some(name) => Err(format!(
             "metadata `{}` names `{name}`, which is no site",
-            keys::IN_PLACE
+            key::IN_PLACE
         )),
         None => Ok(sites),
     }

@@ -49,7 +49,7 @@ pub fn verify(
     check_original(&source)?;
     let plan = plan_in(&compiled)?;
     let found = graph_hash(&source.proto);
-    let name = rewrite::metadata(&compiled.proto, rewrite::names::key::NAME).unwrap_or_default();
+    let name = rewrite::metadata(&compiled.proto, crate::convention::key::NAME).unwrap_or_default();
     let model_plan = plan
         .models
         .iter()

@@ -41,6 +41,11 @@ pub struct Folder {
     pub scaling_factor: f32,
     /// Added to latents after that.
     pub shift_factor: f32,
+    /// Mean and deviation of each channel of a latent, where the VAE was trained on normalised
+    /// ones (SDXL): latents are multiplied by the one, and the other is added.
+    pub normalised: Option<(Vec<f32>, Vec<f32>)>,
+    /// What users should know of how configuration files were read.
+    pub notes: Vec<String>,
     /// Pixels of a latent's side.
     pub down_sampling: usize,
     /// Latent size that the UNet was trained at.
@@ -63,6 +68,8 @@ struct Vae {
     scaling_factor: Option<f32>,
     shift_factor: Option<f32>,
     block_out_channels: Option<Vec<usize>>,
+    latents_mean: Option<Vec<f32>>,
+    latents_std: Option<Vec<f32>>,
 }
 
 #[derive(Deserialize, Default)]
@@ -112,11 +119,24 @@ impl Folder {
             Model::read(file)?;
         }
         let beside = vae_decoder.with_file_name("config.json");
-        let vae: Vae = config(&[beside, path.join("vae").join("config.json")])?;
+        let vae_files = [beside, path.join("vae").join("config.json")];
+        let vae: Vae = config(&vae_files)?;
         let unet: Unet = config(&[path.join("unet").join("config.json")])?;
         let unet_file = model("unet")?;
         let is_xl = text_encoders.len() == 2;
-        let levels = vae.block_out_channels.map_or(4, |c| c.len().clamp(1, 16));
+        let levels = vae
+            .block_out_channels
+            .as_ref()
+            .map_or(4, |c| c.len().clamp(1, 16));
+        let mut notes = Vec::new();
+        if !vae_files.iter().any(|f| f.is_file()) {
+            notes.push(format!(
+                "there is no {}: latents are scaled as by {}, which may not fit this VAE",
+                vae_files[0].display(),
+                if is_xl { "SDXL's" } else { "SD1.5's" }
+            ));
+        }
+        let normalised = normalisation(&vae, is_xl, &vae_files[0], &mut notes);
         let controlnets = compile::controlnets_of(path).map_err(Box::new)?;
         let trained = unet.sample_size.as_ref();
         Ok(Self {
@@ -132,6 +152,8 @@ impl Folder {
                 .scaling_factor
                 .unwrap_or(if is_xl { 0.13025 } else { 0.18215 }),
             shift_factor: vae.shift_factor.unwrap_or(0.0),
+            normalised,
+            notes,
             down_sampling: 1 << (levels - 1),
             sample_size: trained
                 .and_then(serde_json::Value::as_u64)
@@ -155,6 +177,18 @@ impl Folder {
             file: file.clone(),
             source,
         })
+    }
+
+    /// Factor and offset of a channel of the latents before they are decoded, as diffusers has
+    /// them.
+    #[must_use]
+    pub fn affine(&self, channel: usize) -> (f32, f32) {
+        let of = |list: &[f32], usual: f32| list.get(channel).copied().unwrap_or(usual);
+        let (mean, deviation) = match &self.normalised {
+            Some((mean, deviation)) => (of(mean, 0.0), of(deviation, 1.0)),
+            None => (0.0, 1.0),
+        };
+        (deviation / self.scaling_factor, mean + self.shift_factor)
     }
 
     /// Width and height to draw at: that of a control image cut to what UNets of four levels
@@ -202,6 +236,28 @@ impl Folder {
             height: u64::from(height) / step,
             width: u64::from(width) / step,
             tokens: tokens as u64,
+        }
+    }
+}
+
+/// `latents_mean` and `latents_std`, which diffusers' SDXL pipelines use if both are there and
+/// others do not.
+fn normalisation(
+    vae: &Vae,
+    is_xl: bool,
+    file: &Path,
+    notes: &mut Vec<String>,
+) -> Option<(Vec<f32>, Vec<f32>)> {
+    match (&vae.latents_mean, &vae.latents_std) {
+        (Some(mean), Some(deviation)) if is_xl => Some((mean.clone(), deviation.clone())),
+        (None, None) => None,
+        _ => {
+            notes.push(format!(
+                "{}: latents_mean and latents_std are not used, as in diffusers (they are where both \
+                 are given and there are two text encoders)",
+                file.display()
+            ));
+            None
         }
     }
 }

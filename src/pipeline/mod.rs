@@ -142,10 +142,25 @@ pub fn decode(
         };
         let values = batch.to_f32();
         let row = channels * height * width;
+        if let Some((mean, deviation)) = &folder.normalised
+            && (mean.len() != channels || deviation.len() != channels)
+        {
+            let what = format!(
+                "latents_mean and latents_std of the VAE have {} and {} numbers for {channels} \
+                 channels",
+                mean.len(),
+                deviation.len()
+            );
+            return Err(PipelineError::Refused { what });
+        }
         for i in 0..rows {
             let one: Vec<f32> = values[i * row..(i + 1) * row]
-                .iter()
-                .map(|v| v / folder.scaling_factor + folder.shift_factor)
+                .chunks(height * width)
+                .enumerate()
+                .flat_map(|(channel, values)| {
+                    let (factor, offset) = folder.affine(channel);
+                    values.iter().map(move |v| v * factor + offset)
+                })
                 .collect();
             let shape = [1, channels, height, width];
             let tensor = Tensor::from_f32_as(input.dtype, &shape, &one)?;

@@ -6,11 +6,11 @@ use crate::onnx::proto::NodeProto;
 use crate::plan::schedule::GuidanceStep;
 use crate::plan::{Plan, Reuse};
 
-use super::names::{GUIDANCE, past, present, slope};
 use super::rows::RowMaker;
 use super::scribe::{Returned, Scribe, body};
 use super::site::State;
 use super::tables::{FUSED, GateNames, HALF};
+use crate::convention::{GUIDANCE, past, present, slope};
 
 /// An output that must have its full batch on every step.
 pub struct Output<'a> {

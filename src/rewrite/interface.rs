@@ -11,11 +11,11 @@ use crate::onnx::proto::{
 use crate::plan::layout::{Layout, Placed, Tensor};
 use crate::plan::{ModelPlan, Plan, Reuse, Rows};
 
-use super::names::{GUIDANCE, STEP, key, past, present};
 use super::record::Record;
 use super::scribe::entry;
 use super::site::State;
 use super::{RewriteError, guidance};
+use crate::convention::{GUIDANCE, PAST_PREFIX, SLOPE_SUFFIX, STEP, key, open_dim, past, present};
 
 /// Declares what the rewritten model shows to callers.
 pub struct Interface<'a, 'm> {
@@ -41,7 +41,7 @@ impl Interface<'_, '_> {
             let shape = self.state_shape(state, open);
             for name in [past(&state.name), present(&state.name)] {
                 let info = declare(&name, state.elem_type, shape.clone());
-                if name.starts_with("hgc.past.") {
+                if name.starts_with(PAST_PREFIX) {
                     graph.input.push(info);
                 } else {
                     graph.output.push(info);
@@ -51,7 +51,7 @@ impl Interface<'_, '_> {
     }
 
     fn tensor_of(&self, state: &State) -> Option<(&Placed, &Tensor)> {
-        let base = state.name.strip_suffix(".slope").unwrap_or(&state.name);
+        let base = state.name.strip_suffix(SLOPE_SUFFIX).unwrap_or(&state.name);
         let tensors = self
             .layout
             .sites
@@ -141,7 +141,7 @@ impl Interface<'_, '_> {
 }
 
 fn open(state: &str, axis: usize) -> tensor_shape_proto::Dimension {
-    let name = format!("hgc.{state}.{axis}");
+    let name = open_dim(state, axis);
     let value = Some(tensor_shape_proto::dimension::Value::DimParam(name));
     tensor_shape_proto::Dimension {
         value,

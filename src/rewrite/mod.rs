@@ -87,7 +87,7 @@ fn check(model: &ModelProto, analysis: &Analysis<'_>) -> Result<(), RewriteError
         return Err(RewriteError::Compiled);
     }
     let graph = &analysis.graph;
-    let reserved = |name: &str| name.starts_with(names::PREFIX);
+    let reserved = |name: &str| name.starts_with(crate::convention::PREFIX);
     let values = (0..graph.value_count()).map(|i| graph.name(crate::graph::ValueId::new(i)));
     let nodes = graph.proto().node.iter().map(|n| n.name());
     if let Some(name) = values.chain(nodes).find(|n| reserved(n)) {

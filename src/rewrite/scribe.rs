@@ -5,8 +5,8 @@ use crate::onnx::proto::{
 };
 use crate::onnx::{attr_graph, attr_int, attr_tensor, make_node, tensor_f32, tensor_i64};
 
-use super::names::key;
 use crate::analysis::shapes::declare;
+use crate::convention::{PREFIX, key};
 use crate::onnx::proto::{TensorShapeProto, tensor_shape_proto};
 
 /// `TensorProto.DataType` values used here.
@@ -30,7 +30,7 @@ impl Scribe<'_> {
     /// A node whose name is its first output's.
     pub fn node(self, op: &str, inputs: &[&str], outputs: &[&str]) -> NodeProto {
         let name = outputs.first().copied().unwrap_or_default();
-        let name = if name.starts_with("hgc.") {
+        let name = if name.starts_with(PREFIX) {
             name.to_owned()
         } else {
             format!("hgc.to.{name}")

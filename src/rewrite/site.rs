@@ -4,10 +4,10 @@ use crate::onnx::proto::NodeProto;
 use crate::plan::layout::{Placed, Tensor};
 use crate::plan::{Reuse, Rows};
 
-use super::names::{past, present, slope};
 use super::rows::RowMaker;
 use super::scribe::{Returned, Scribe, body};
 use super::tables::GateNames;
+use crate::convention::{past, present, slope};
 
 /// A cache: an input and an output of the rewritten model.
 #[derive(Clone, Debug)]

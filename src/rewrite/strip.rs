@@ -7,9 +7,10 @@ use crate::onnx::proto::{GraphProto, ModelProto, NodeProto, TensorProto, ValueIn
 use crate::plan::Plan;
 
 use super::emit::then_branch;
-use super::names::{PREFIX, STEP, key, take_back};
+use super::names::take_back;
 use super::record::{Positions, Record, ScopeRecord};
 use super::rename::{self, Renames};
+use crate::convention::{PREFIX, PRESENT_PREFIX, STEP, key};
 
 /// Why a model cannot be stripped.
 #[derive(Debug, thiserror::Error)]
@@ -86,7 +87,7 @@ pub fn strip(compiled: &ModelProto) -> Result<ModelProto, StripError> {
         .truncate(first.ok_or_else(|| changed("hgc.step is missing"))?);
     graph
         .output
-        .retain(|o| !o.name().starts_with("hgc.present."));
+        .retain(|o| !o.name().starts_with(PRESENT_PREFIX));
     let expected = plan
         .models
         .iter()

@@ -10,8 +10,8 @@ use crate::onnx::{tensor_bool, tensor_i64};
 use crate::plan::schedule::{GuidanceStep, Schedule};
 use crate::plan::{Plan, Reuse};
 
-use super::names::STEP;
 use super::scribe::{Scribe, dtype, float_table};
+use crate::convention::STEP;
 
 /// Table index of the step.
 pub const INDEX: &str = "hgc.index";

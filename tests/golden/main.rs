@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod commands;
+mod docs;
 #[path = "../common/fixtures.rs"]
 mod fixtures;
 mod graphs;

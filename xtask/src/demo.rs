@@ -13,8 +13,6 @@ const PIPELINE: &str = "models/shapes/pipeline";
 const CONTROL: &str = "models/shapes/heldout/000.png";
 const PROMPT: &str = "a plain orange cross , a dotted cyan triangle , a checkered yellow circle and a \
                       plain pink ring on striped red";
-/// Latents are an eighth of the pictures' 128 pixels; prompts have 24 tokens.
-const SIZES: [&str; 4] = ["--height", "16", "--width", "16"];
 
 /// Options of `cargo xtask demo`.
 #[derive(clap::Args)]
@@ -55,18 +53,11 @@ pub fn run(args: &Args) -> Result<()> {
         cargo::run(&mut command)
     };
     let steps = args.steps.to_string();
-    let options = [
-        "--policy",
-        &args.policy,
-        "--steps",
-        &steps,
-        "--tokens",
-        "24",
-    ];
+    let options = ["--policy", &args.policy, "--steps", &steps];
     let output = ["-o", &compiled, "--force"];
-    call(&[&["compile", PIPELINE], &SIZES, &options, &output])?;
-    call(&[&["verify", PIPELINE, &compiled], &SIZES])?;
-    call(&[&["bench", PIPELINE, &compiled, "--steps", &steps], &SIZES])?;
+    call(&[&["compile", PIPELINE], &options, &output])?;
+    call(&[&["verify", PIPELINE, &compiled]])?;
+    call(&[&["bench", PIPELINE, &compiled, "--steps", &steps]])?;
     let scene = ["--prompt", PROMPT, "--control", CONTROL, "--guidance", "5"];
     let shown = ["--compare", "-o", &picture, "--force"];
     call(&[&["run", &compiled], &scene, &shown])

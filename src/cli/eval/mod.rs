@@ -109,6 +109,9 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
             args.pipeline.display()
         )
     }
+    for note in &folder.notes {
+        eprintln!("hgc: warning: {note}");
+    }
     let set = args.read_set()?;
     let drawing = pipeline::Settings {
         steps: args.steps,

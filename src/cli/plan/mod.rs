@@ -11,7 +11,8 @@ use hgc::plan::Plan;
 use serde::Serialize;
 
 use super::Outcome;
-use super::args::{Format, SizeArgs, print};
+use super::args::{Format, print};
+use super::sizes::SizeArgs;
 pub use options::{ModelArgs, PolicyArgs, Told};
 pub use totals::{GateReport, Totals, found_nothing, gates, summary};
 
@@ -38,7 +39,8 @@ pub struct Args {
 /// Runs `hgc plan`.
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let inputs = Inputs::read(&args.models.model, &args.models.controlnet)?;
-    let session = Session::new(&inputs, args.sizes.into())?;
+    let known = args.sizes.of(&args.models.model)?;
+    let session = Session::new(&inputs, known.sizes)?;
     let planned = args.policy.plan(&session)?;
     let nothing = found_nothing(&planned.plan);
     if let Some(path) = args.output.as_ref().filter(|_| !nothing) {
@@ -52,7 +54,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         transaction.commit()?;
     }
     let text = match args.format {
-        Format::Table => table::render(&planned),
+        Format::Table => table::render(&planned, &known),
         Format::Json => json(&planned)?,
     };
     print(text.trim_end())?;

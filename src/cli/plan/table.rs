@@ -8,15 +8,16 @@ use hgc::plan::schedule::GuidanceStep;
 
 use super::totals::{gates, summary};
 use crate::cli::args::{bytes, macs, table};
+use crate::cli::sizes::Known;
 
 /// The plan for people: a step-by-gate grid, sites, costs and refusals.
-pub fn render(planned: &Planned) -> String {
+pub fn render(planned: &Planned, known: &Known) -> String {
     let plan = &planned.plan;
     let mut text = format!("policy {}, {} steps", plan.policy, plan.steps);
     for (key, value) in &plan.parameters {
         let _ = write!(text, ", {key} {value}");
     }
-    text.push_str("\n\n");
+    let _ = write!(text, "\n{known}\n\n");
     let width = plan
         .models
         .iter()

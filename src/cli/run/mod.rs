@@ -110,6 +110,9 @@ struct Report {
 /// Runs `hgc run`.
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let folder = Folder::read(&args.pipeline)?;
+    for note in &folder.notes {
+        eprintln!("hgc: warning: {note}");
+    }
     let prompts = args.read_prompts()?;
     let files = args.outputs(prompts.len())?;
     let controls: Vec<RgbImage> = args

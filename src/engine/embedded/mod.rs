@@ -20,9 +20,9 @@ use tract_onnx::prelude::{
 use super::error::{EngineError, Result};
 use super::model::{Dim, ModelSource, ValueInfo};
 use super::session::Optimization;
-use super::state::STEP_INPUT;
 use super::tensor::{DType, Tensor};
 use crate::contained::contained;
+use crate::convention::STEP;
 
 use program::Program;
 
@@ -81,7 +81,7 @@ impl Model {
             .map(|g| g.output.as_slice())
             .unwrap_or_default()
             .iter();
-        let program = || Program::new(parse(&proto, folder)?, STEP_INPUT, optimize);
+        let program = || Program::new(parse(&proto, folder)?, STEP, optimize);
         Ok(Self {
             program: guarded(program).map_err(load)?,
             inputs: required
@@ -100,7 +100,7 @@ impl Model {
 
     /// Runs the model on a value for each input; the outputs come in order.
     pub fn run(&mut self, values: &BTreeMap<&str, Value>) -> TractResult<Vec<Value>> {
-        guarded(|| self.program.run(values, STEP_INPUT))
+        guarded(|| self.program.run(values, STEP))
     }
 }
 

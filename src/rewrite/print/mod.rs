@@ -16,7 +16,7 @@ use crate::onnx::proto::{
     AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto,
 };
 
-use super::names::PREFIX;
+use crate::convention::PREFIX;
 use value::{attribute, declared, escaped, initializer, rows};
 
 /// Version of the text's form, its first line.

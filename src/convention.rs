@@ -1,0 +1,64 @@
+//! The calling convention of a compiled model: names and metadata that the compiler writes, that
+//! drivers read, and that `strip` takes away.
+
+/// Prefix of everything the compiler inserts.
+pub const PREFIX: &str = "hgc.";
+/// Input: number of evaluations since the generation began, int64 scalar; -1 forces a refresh.
+pub const STEP: &str = "hgc.step";
+/// Inputs that take a cached value are called this and the name of the cache.
+pub const PAST_PREFIX: &str = "hgc.past.";
+/// Outputs that return a cached value are called this and the name of the cache.
+pub const PRESENT_PREFIX: &str = "hgc.present.";
+/// Cache of the guidance difference.
+pub const GUIDANCE: &str = "guidance";
+
+/// Input that carries the cache `name`.
+#[must_use]
+pub fn past(name: &str) -> String {
+    format!("{PAST_PREFIX}{name}")
+}
+
+/// Output that carries the cache `name`.
+#[must_use]
+pub fn present(name: &str) -> String {
+    format!("{PRESENT_PREFIX}{name}")
+}
+
+/// What the name of a cache of a slope ends with.
+pub const SLOPE_SUFFIX: &str = ".slope";
+
+/// Cache of the slope beside the cache `name`.
+#[must_use]
+pub fn slope(name: &str) -> String {
+    format!("{name}{SLOPE_SUFFIX}")
+}
+
+/// Symbol of an open dimension of a cache.
+#[must_use]
+pub fn open_dim(cache: &str, axis: usize) -> String {
+    format!("{PREFIX}{cache}.{axis}")
+}
+
+/// Keys of `ModelProto.metadata_props`.
+pub mod key {
+    /// Version of the compiler.
+    pub const VERSION: &str = "hgc.version";
+    /// Policy of the plan; also on every inserted node.
+    pub const POLICY: &str = "hgc.policy";
+    /// Name of the file in the plan.
+    pub const NAME: &str = "hgc.name";
+    /// `unet`, `controlnet` or `merged`.
+    pub const ROLE: &str = "hgc.role";
+    /// Number of steps the schedules are for.
+    pub const STEPS: &str = "hgc.steps";
+    /// The whole plan, TOML.
+    pub const PLAN: &str = "hgc.plan";
+    /// Caches whose past and present may share one buffer, a name a line.
+    pub const IN_PLACE: &str = "hgc.in_place";
+    /// Old inputs that must stay the same over a generation, a name a line.
+    pub const CONSTANT_INPUTS: &str = "hgc.constant_inputs";
+    /// Where each original node, initializer and declaration went, JSON.
+    pub const LAYOUT: &str = "hgc.layout";
+    /// On an inserted node: the site that it belongs to.
+    pub const SITE: &str = "hgc.site";
+}
