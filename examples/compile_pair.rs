@@ -13,7 +13,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use hgc::analysis::shapes::Sizes;
-use hgc::compile::{Inputs, Session, output};
+use hgc::compile::{Inputs, Project};
 use hgc::plan::parameter::{LAMBDA_INTER, Parameters, Value};
 use hgc::plan::policy::Hgc;
 
@@ -32,11 +32,11 @@ fn main() -> Result<()> {
         width: 16,
         tokens: 77,
     };
-    let session = Session::new(&inputs, sizes)?;
+    let project = Project::new(&inputs, sizes)?;
 
     // Both files are planned together: the ControlNet refreshes when the UNet reads it.
     let parameters = Parameters::new(STEPS).with(&LAMBDA_INTER, Value::Share(0.4));
-    let planned = session.plan(&Hgc, &parameters)?;
+    let planned = project.plan(&Hgc, &parameters)?;
     if !planned.plan.changes_anything() {
         bail!("there is nothing to cache in {}", unet.display());
     }
@@ -53,7 +53,9 @@ fn main() -> Result<()> {
         println!("  {before} -> {after} MACs in {STEPS} steps");
     }
 
-    let files = output::write(&inputs, &session, &planned, out, true, &mut |_, _| {})
+    let files = project
+        .compile(&planned)?
+        .write(out, true, &mut |_, _| {})
         .with_context(|| format!("cannot write to {}", out.display()))?;
     for file in files {
         println!("wrote {}", file.display());

@@ -43,9 +43,9 @@
 //!    goes by data flow and operators; names only make labels.
 //! 4. [`plan`] makes a plan by a [policy](plan::policy), or takes one that was edited, and
 //!    [places](plan::layout::Layout) it on the graph, where every rule is checked.
-//! 5. [`rewrite`](mod@rewrite) turns each region into the then-branch of an `If` whose
+//! 5. [`emit`] turns each region into the then-branch of an `If` whose
 //!    else-branch returns the caches. It is the only code that changes a graph, and
-//!    [`rewrite::strip`] undoes it.
+//!    [`emit::strip`] undoes it.
 //! 6. [`onnx::Transaction`] writes all files or none.
 //!
 //! [`compile`] is the pipeline as one call:
@@ -54,20 +54,19 @@
 //! use std::path::Path;
 //!
 //! use hgc::analysis::shapes::Sizes;
-//! use hgc::compile::{Inputs, Session, output};
-//! use hgc::plan::parameter::Parameters;
 //! use hgc::plan::policy::Hgc;
+//! use hgc::{Inputs, Parameters, Project};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let inputs = Inputs::read(Path::new("unet.onnx"), &["controlnet.onnx".into()])?;
 //! let sizes = Sizes { batch: 2, height: 64, width: 64, tokens: 77 };
-//! let session = Session::new(&inputs, sizes)?;
-//! let planned = session.plan(&Hgc, &Parameters::new(20))?;
+//! let project = Project::new(&inputs, sizes)?;
+//! let planned = project.plan(&Hgc, &Parameters::new(20))?;
 //! for (model, cost) in planned.plan.models.iter().zip(&planned.costs) {
 //!     println!("{}: {} -> {} MACs", model.name, cost.before().weights, cost.after().weights);
 //! }
 //! let folder = Path::new("compiled");
-//! let files = output::write(&inputs, &session, &planned, folder, false, &mut |_, _| {})?;
+//! let files = project.compile(&planned)?.write(folder, false, &mut |_, _| {})?;
 //! println!("wrote {} files", files.len());
 //! # Ok(())
 //! # }
@@ -84,6 +83,7 @@ pub mod analysis;
 pub mod compile;
 pub mod contained;
 pub mod convention;
+pub mod emit;
 pub mod engine;
 pub mod eval;
 pub mod graph;
@@ -92,5 +92,9 @@ mod nearest;
 pub mod onnx;
 pub mod pipeline;
 pub mod plan;
-pub mod rewrite;
 pub mod sampler;
+
+pub use compile::{Compiled, Inputs, Project};
+pub use plan::Plan;
+pub use plan::parameter::Parameters;
+pub use plan::policy::Policy;

@@ -13,13 +13,13 @@ use std::sync::LazyLock;
 
 use bytes::Bytes;
 use hgc::analysis::shapes::Sizes;
-use hgc::compile::{Inputs, Session, Source};
+use hgc::compile::{Inputs, Project, Source};
+use hgc::emit::strip;
 use hgc::onnx::Model;
 use hgc::onnx::proto::tensor_shape_proto::dimension::Value as DimValue;
 use hgc::onnx::proto::{GraphProto, ModelProto, NodeProto, TensorProto, type_proto};
 use hgc::plan::parameter::Parameters;
 use hgc::plan::policy::Policy;
-use hgc::rewrite::strip;
 use proptest::prelude::*;
 use prost::Message;
 
@@ -182,15 +182,16 @@ fn compile(bytes: Vec<u8>, path: &Path, policy: &str) -> Result<(), String> {
         }],
         pipeline: None,
     };
-    let session = Session::new(&inputs, SIZES).map_err(|e| text(&e))?;
-    let planned = session
+    let project = Project::new(&inputs, SIZES).map_err(|e| text(&e))?;
+    let planned = project
         .plan(policy, &Parameters::new(6))
         .map_err(|e| text(&e))?;
     if !planned.plan.changes_anything() {
         return Ok(());
     }
-    let compiled = session.rewrite(&planned, 0).map_err(|e| text(&e))?;
-    let back = strip(&compiled).expect("what was compiled strips");
+    let compiled = project.compile(&planned).map_err(|e| text(&e))?;
+    let compiled = &compiled.models[0].graph;
+    let back = strip(compiled).expect("what was compiled strips");
     assert!(
         back.graph == inputs.sources[0].model.proto.graph,
         "stripping gives another graph"

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use hgc::compile::{Inputs, Planned, Session, output};
+use hgc::compile::{Inputs, Planned, Project};
 use serde::Serialize;
 
 use super::Outcome;
@@ -51,8 +51,8 @@ struct RefusalReport {
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let inputs = Inputs::read(&args.models.model, &args.models.controlnet)?;
     let known = args.sizes.of(&args.models.model)?;
-    let session = Session::new(&inputs, known.sizes)?;
-    let planned = args.policy.plan(&session)?;
+    let project = Project::new(&inputs, known.sizes)?;
+    let planned = args.policy.plan(&project)?;
     if found_nothing(&planned.plan) {
         for model in &planned.plan.models {
             for refusal in &model.refusals {
@@ -70,14 +70,8 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         bar.set_length(total);
         bar.set_position(done);
     };
-    let files = output::write(
-        &inputs,
-        &session,
-        &planned,
-        &args.output,
-        args.force,
-        &mut report_progress,
-    )?;
+    let compiled = project.compile(&planned)?;
+    let files = compiled.write(&args.output, args.force, &mut report_progress)?;
     bar.finish_and_clear();
     let files: Vec<String> = files.iter().map(|f| f.display().to_string()).collect();
     let refused = planned.plan.models.iter().flat_map(|m| {

@@ -10,9 +10,9 @@ use hgc::analysis::blocks::{BlockKind, Stage};
 use hgc::analysis::macs::Macs;
 use hgc::analysis::{Analysis, Role, invariant};
 use hgc::compile::models_of;
+use hgc::emit;
 use hgc::graph::NodeId;
 use hgc::onnx::Model;
-use hgc::rewrite;
 use serde::Serialize;
 
 use super::Outcome;
@@ -126,10 +126,10 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     for path in models.collect::<Result<Vec<_>, _>>()?.iter().flatten() {
         let mut model = Model::read(path)?;
         // A compiled model is shown as what it was compiled from.
-        let compiled = rewrite::metadata(&model.proto, hgc::convention::key::POLICY);
+        let compiled = emit::metadata(&model.proto, hgc::convention::key::POLICY);
         let compiled = compiled.map(str::to_owned);
         if compiled.is_some() {
-            model.proto = rewrite::strip(&model.proto)
+            model.proto = emit::strip(&model.proto)
                 .with_context(|| format!("cannot read {}", path.display()))?;
         }
         let known = args.sizes.of(path)?;

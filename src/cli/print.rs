@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use hgc::analysis::Analysis;
 use hgc::analysis::shapes::Sizes;
+use hgc::emit::print::{Annotations, print as text_of};
+use hgc::emit::{is_compiled, strip};
 use hgc::onnx::Model;
 use hgc::onnx::proto::ModelProto;
 use hgc::plan::Plan;
-use hgc::rewrite::print::{Annotations, print as text_of};
-use hgc::rewrite::{is_compiled, strip};
 
 use super::Outcome;
 use super::args::print;

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use anyhow::Context;
+use hgc::emit;
 use hgc::onnx::{Model, Transaction, folder_of};
-use hgc::rewrite;
 
 use super::Outcome;
 use super::args::print;
@@ -25,7 +25,7 @@ pub struct Args {
 /// Runs `hgc strip`.
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let model = Model::read(&args.model)?;
-    let original = rewrite::strip(&model.proto)
+    let original = emit::strip(&model.proto)
         .with_context(|| format!("cannot strip {}", args.model.display()))?;
     let mut transaction = Transaction::new(args.force);
     model.files().iter().for_each(|f| transaction.protect(f));

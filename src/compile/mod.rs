@@ -1,17 +1,20 @@
 //! The compiler as one call: files in, files out.
 //!
-//! [`Inputs`] finds and reads the models, [`Session`] analyses and plans them together,
-//! [`write`](output::write) rewrites and stores them.
+//! [`Inputs`] finds and reads the models, [`Project`] analyses and plans them together and rewrites
+//! them; what comes out is a [`Compiled`], which can be written or run from memory.
 
 mod inputs;
 pub mod output;
+mod product;
 mod sizes;
 
 pub use inputs::{InputError, Inputs, Source, controlnets_of, model_of, models_of};
+pub use product::{Compiled, CompiledModel};
 pub use sizes::{Configured, SizesError};
 
 use crate::analysis::shapes::Sizes;
 use crate::analysis::{Analysis, AnalysisError, Role};
+use crate::emit::{self, Form, Gated, Placement, RewriteError};
 use crate::onnx::graph_hash;
 use crate::onnx::proto::ModelProto;
 use crate::plan::cost::Cost;
@@ -19,7 +22,6 @@ use crate::plan::layout::{Layout, LayoutError};
 use crate::plan::parameter::{CUT, ParameterError, Parameters, Value};
 use crate::plan::policy::{self, Policy, Target};
 use crate::plan::{ModelPlan, Plan};
-use crate::rewrite::{self, RewriteError};
 
 /// Why models cannot be compiled together.
 #[derive(Debug, thiserror::Error)]
@@ -82,7 +84,7 @@ pub enum CompileError {
 }
 
 /// Analysed models that are planned and compiled together.
-pub struct Session<'m> {
+pub struct Project<'m> {
     inputs: &'m Inputs,
     analyses: Vec<Analysis<'m>>,
     hashes: Vec<String>,
@@ -100,7 +102,7 @@ pub struct Planned {
     pub uncounted: usize,
 }
 
-impl<'m> Session<'m> {
+impl<'m> Project<'m> {
     /// Analyses all inputs and checks that they belong together.
     ///
     /// # Errors
@@ -110,7 +112,7 @@ impl<'m> Session<'m> {
         let mut hashes = Vec::new();
         for (i, source) in inputs.sources.iter().enumerate() {
             let file = source.file();
-            if rewrite::is_compiled(&source.model.proto) {
+            if emit::is_compiled(&source.model.proto) {
                 return Err(CompileError::Compiled { file });
             }
             let analysis =
@@ -130,13 +132,13 @@ impl<'m> Session<'m> {
             analyses.push(analysis);
             hashes.push(graph_hash(&source.model.proto));
         }
-        let session = Self {
+        let project = Self {
             inputs,
             analyses,
             hashes,
         };
-        session.check_residuals()?;
-        Ok(session)
+        project.check_residuals()?;
+        Ok(project)
     }
 
     /// The analyses, parallel to the inputs.
@@ -248,7 +250,7 @@ impl<'m> Session<'m> {
     ///
     /// # Errors
     /// [`CompileError::Hash`] if it was made for other graphs, and as for
-    /// [`Session::plan`].
+    /// [`Project::plan`].
     pub fn adopt(&self, plan: Plan) -> Result<Planned, CompileError> {
         let known = crate::plan::data::FORMAT;
         if plan.format != known {
@@ -339,21 +341,56 @@ impl<'m> Session<'m> {
             })
     }
 
-    /// Rewrites the `index`-th input.
+    /// Rewrites all inputs as planned.
     ///
     /// # Errors
-    /// [`CompileError::Rewrite`] naming the file.
-    pub fn rewrite(&self, planned: &Planned, index: usize) -> Result<ModelProto, CompileError> {
+    /// [`CompileError::Rewrite`] naming the file, and [`CompileError::Hash`] for what another
+    /// project planned.
+    pub fn compile(&self, planned: &Planned) -> Result<Compiled, CompileError> {
+        let mut models = Vec::new();
+        for (index, source) in self.inputs.sources.iter().enumerate() {
+            models.push(CompiledModel {
+                name: self.model_plan(&planned.plan, index)?.name.clone(),
+                graph: self.rewrite(planned, index)?,
+                original: source.model.proto.clone(),
+                path: source.model.path.clone(),
+                relative: source.relative.clone(),
+            });
+        }
+        Ok(Compiled {
+            plan: planned.plan.clone(),
+            costs: planned.costs.clone(),
+            models,
+            files: self
+                .inputs
+                .sources
+                .iter()
+                .flat_map(|s| s.model.files())
+                .collect(),
+            pipeline: self.inputs.pipeline.clone(),
+        })
+    }
+
+    fn rewrite(&self, planned: &Planned, index: usize) -> Result<ModelProto, CompileError> {
         let source = &self.inputs.sources[index];
         let model = self.model_plan(&planned.plan, index)?;
         let analysis = &self.analyses[index];
-        let (proto, layout) = (&source.model.proto, &planned.layouts[index]);
-        let compiled =
-            rewrite::rewrite(proto, analysis, &planned.plan, model, layout).map_err(|error| {
-                CompileError::Rewrite {
-                    file: source.file(),
-                    source: error,
-                }
+        let layout = planned.layouts.get(index).ok_or(CompileError::Count {
+            planned: planned.layouts.len(),
+            given: self.analyses.len(),
+        })?;
+        let placement = Placement {
+            model: &source.model.proto,
+            analysis,
+            plan: &planned.plan,
+            model_plan: model,
+            layout,
+        };
+        let compiled = Gated
+            .emit(&placement)
+            .map_err(|error| CompileError::Rewrite {
+                file: source.file(),
+                source: error,
             })?;
         crate::onnx::validate_graphs(&compiled, &source.model.path).map_err(|error| {
             CompileError::Invalid {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::onnx::{Transaction, WriteError, folder_of};
 
-use super::{CompileError, Inputs, Planned, Session};
+use super::Compiled;
 
 /// Name of the plan in an output folder.
 pub const PLAN_FILE: &str = "plan.toml";
@@ -14,8 +14,6 @@ pub const PLAN_FILE: &str = "plan.toml";
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)]
 pub enum OutputError {
-    #[error(transparent)]
-    Compile(#[from] CompileError),
     #[error(transparent)]
     Write(#[from] WriteError),
     #[error("the plan could not be written as TOML: {0}")]
@@ -34,50 +32,38 @@ pub enum OutputError {
 /// Told of bytes copied so far and in all.
 pub type Progress<'p> = &'p mut dyn FnMut(u64, u64);
 
-/// Rewrites all inputs and stores them under `folder`; `plan.toml` comes last.
-///
-/// # Errors
-/// [`OutputError`]; nothing is stored then.
-pub fn write(
-    inputs: &Inputs,
-    session: &Session<'_>,
-    planned: &Planned,
+/// Stores a product under `folder`; `plan.toml` comes last.
+pub(super) fn write(
+    compiled: &Compiled,
     folder: &Path,
     force: bool,
     progress: Progress<'_>,
 ) -> Result<Vec<PathBuf>, OutputError> {
-    outside_of_parts(inputs, folder)?;
+    outside_of_parts(compiled, folder)?;
     let mut transaction = Transaction::new(force);
-    for file in inputs.sources.iter().flat_map(|s| s.model.files()) {
-        transaction.protect(&file);
+    compiled.files.iter().for_each(|f| transaction.protect(f));
+    for model in &compiled.models {
+        let dest = folder.join(model.destination());
+        let weights = folder_of(&model.path);
+        transaction.add_model(model.graph.clone(), &weights, &dest, progress)?;
     }
-    for (index, source) in inputs.sources.iter().enumerate() {
-        let compiled = session.rewrite(planned, index)?;
-        let name = session.model_plan(&planned.plan, index)?.name.clone();
-        let relative = source
-            .relative
-            .clone()
-            .unwrap_or_else(|| PathBuf::from(format!("{name}.onnx")));
-        let dest = folder.join(relative);
-        transaction.add_model(compiled, &folder_of(&source.model.path), &dest, progress)?;
+    if let Some(pipeline) = &compiled.pipeline {
+        mirror(compiled, pipeline, folder, &mut transaction, progress)?;
     }
-    if let Some(pipeline) = &inputs.pipeline {
-        mirror(inputs, pipeline, folder, &mut transaction, progress)?;
-    }
-    let toml = toml::to_string(&planned.plan)?;
+    let toml = toml::to_string(&compiled.plan)?;
     transaction.add_bytes(&folder.join(PLAN_FILE), toml.as_bytes())?;
     Ok(transaction.commit()?)
 }
 
 /// A result inside a part would make the next run take the part for a result.
-fn outside_of_parts(inputs: &Inputs, folder: &Path) -> Result<(), OutputError> {
-    let Some(pipeline) = &inputs.pipeline else {
+fn outside_of_parts(compiled: &Compiled, folder: &Path) -> Result<(), OutputError> {
+    let Some(pipeline) = &compiled.pipeline else {
         return Ok(());
     };
     // The folder may not be there yet, nor the one around it.
     let known = folder.ancestors().find_map(|f| f.canonicalize().ok());
-    let parts = inputs
-        .sources
+    let parts = compiled
+        .models
         .iter()
         .filter_map(|s| s.relative.as_deref()?.parent());
     for part in parts.map(|p| pipeline.join(p)) {
@@ -94,17 +80,13 @@ fn outside_of_parts(inputs: &Inputs, folder: &Path) -> Result<(), OutputError> {
 /// hidden files, linked folders, results of earlier runs, and a plan, which makes way for the
 /// one that is followed.
 fn mirror(
-    inputs: &Inputs,
+    compiled: &Compiled,
     pipeline: &Path,
     folder: &Path,
     transaction: &mut Transaction,
     progress: Progress<'_>,
 ) -> Result<(), OutputError> {
-    let compiled: HashSet<PathBuf> = inputs
-        .sources
-        .iter()
-        .flat_map(|s| s.model.files())
-        .collect();
+    let models: HashSet<&PathBuf> = compiled.files.iter().collect();
     let target = folder.canonicalize().ok();
     let mut todo = vec![PathBuf::new()];
     while let Some(relative) = todo.pop() {
@@ -131,7 +113,7 @@ fn mirror(
                 if !is_link && !is_output && !path.join(PLAN_FILE).exists() {
                     todo.push(inside);
                 }
-            } else if path.is_file() && !compiled.contains(&path) {
+            } else if path.is_file() && !models.contains(&path) {
                 transaction.copy_file(&path, &folder.join(inside), progress)?;
             }
         }

@@ -7,7 +7,7 @@ use super::set::Scene;
 use super::statistics::mean;
 use super::{EvalError, Set, score};
 use crate::analysis::macs::Macs;
-use crate::compile::{Inputs, Planned, Session};
+use crate::compile::{Planned, Project};
 use crate::engine::{Engine, SessionOptions};
 use crate::pipeline::{
     self, Batch, Folder, Loop, PipelineError, Settings as RunSettings, Version, decode, picture,
@@ -98,8 +98,7 @@ pub struct Evaluation<'e> {
     folder: &'e Folder,
     options: &'e SessionOptions,
     sampler: Config,
-    session: &'e Session<'e>,
-    inputs: &'e Inputs,
+    project: &'e Project<'e>,
     settings: Settings,
     set: &'e Set,
     batches: Vec<Batch>,
@@ -118,7 +117,7 @@ impl<'e> Evaluation<'e> {
     pub fn new(
         engine: &'static Engine,
         folder: &'e Folder,
-        (inputs, session): (&'e Inputs, &'e Session<'e>),
+        project: &'e Project<'e>,
         sampler: Config,
         options: &'e SessionOptions,
         set: &'e Set,
@@ -176,8 +175,7 @@ impl<'e> Evaluation<'e> {
             folder,
             options,
             sampler,
-            session,
-            inputs,
+            project,
             settings,
             set,
             original: None,
@@ -192,8 +190,8 @@ impl<'e> Evaluation<'e> {
 
     /// The models and their plans.
     #[must_use]
-    pub fn session(&self) -> &Session<'e> {
-        self.session
+    pub fn project(&self) -> &Project<'e> {
+        self.project
     }
 
     /// Draws the set with the original, which stays loaded where points are timed.
@@ -231,7 +229,7 @@ impl<'e> Evaluation<'e> {
     /// # Errors
     /// [`EvalError`] if its parameters do not fit the models.
     pub fn plan(&self, point: &Point) -> Result<Planned, EvalError> {
-        Ok(self.session.plan(point.policy, &point.parameters)?)
+        Ok(self.project.plan(point.policy, &point.parameters)?)
     }
 
     /// Draws the set with one point, planned, and compares the pictures with the original's.
@@ -267,9 +265,10 @@ impl<'e> Evaluation<'e> {
         planned: &Planned,
         progress: Progress<'_>,
     ) -> Result<(Vec<RgbImage>, Option<[f64; 2]>), EvalError> {
-        let made = (self.inputs, self.session, planned);
+        let compiled = self.project.compile(planned)?;
         let sampler = self.sampler.clone();
-        let mut cached = Loop::compiled(self.engine, self.folder, sampler, made, self.options)?;
+        let mut cached =
+            Loop::compiled(self.engine, self.folder, sampler, &compiled, self.options)?;
         let mut latents = Vec::new();
         let mut seconds = [0.0; 2];
         // Not the first batch, if there are others: sessions warm up on it.

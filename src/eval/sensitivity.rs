@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::EvalError;
 use super::draw::{Evaluation, Progress};
 use super::statistics::mean;
-use crate::compile::{CompileError, Session};
+use crate::compile::{CompileError, Project};
 use crate::pipeline::picture;
 use crate::plan::parameter::{CUT, GATE_STEP, INTERVAL, KEY_STEPS, Parameters, Value};
 use crate::plan::policy::{DeepCache, FasterDiffusion, Nothing, Policy, TGate};
@@ -49,13 +49,13 @@ pub struct Sensitivity {
 /// # Errors
 /// [`CompileError`] if a policy cannot plan these models.
 pub fn candidates(
-    session: &Session<'_>,
+    project: &Project<'_>,
     parameters: &Parameters,
 ) -> Result<Vec<Candidate>, CompileError> {
     let mut found: Vec<Candidate> = Vec::new();
     let mut add =
         |policy: &dyn Policy, told: &Parameters, label: &dyn Fn(&str, &Site) -> String| {
-            let planned = session.plan(policy, told)?;
+            let planned = project.plan(policy, told)?;
             for (model, own) in planned.plan.models.iter().enumerate() {
                 for site in &own.sites {
                     let name = label(&own.name, site);
@@ -74,7 +74,7 @@ pub fn candidates(
         .with(&INTERVAL, Value::Count(parameters.steps.max(2)))
         .with(&GATE_STEP, Value::Count(1))
         .with(&KEY_STEPS, Value::Steps(vec![0]));
-    for cut in 1..session.skips() {
+    for cut in 1..project.skips() {
         rare.set(&CUT, Value::Count(cut));
         add(&DeepCache, &rare, &|model, site| match site.name.as_str() {
             "deep" => format!("{model} deep, cut {cut}"),
@@ -85,7 +85,7 @@ pub fn candidates(
     let plain = |model: &str, site: &Site| format!("{model} {}", site.name);
     add(&FasterDiffusion, &rare, &plain)?;
     add(&TGate, &rare, &plain)?;
-    let fused = session.plan(&TGate, &rare)?.plan;
+    let fused = project.plan(&TGate, &rare)?.plan;
     let halves: Vec<bool> = fused.models.iter().map(|m| m.halves).collect();
     // Without guidance tgate plans no half.
     if fused.guidance.schedule.has_half() && halves.contains(&true) {
@@ -147,11 +147,11 @@ pub fn measure(
     originals: &[RgbImage],
     progress: Progress<'_>,
 ) -> Result<Sensitivity, EvalError> {
-    let nothing = evaluation.session().plan(&Nothing, parameters)?.plan;
+    let nothing = evaluation.project().plan(&Nothing, parameters)?.plan;
     let mut psnr = Vec::new();
     for step in 1..parameters.steps {
         let plan = candidate.plan(nothing.clone(), reuse, step);
-        let planned = evaluation.session().adopt(plan)?;
+        let planned = evaluation.project().adopt(plan)?;
         let (pictures, _) = evaluation.pictures(&planned, progress)?;
         let pairs = pictures.iter().zip(originals);
         let each = pairs.map(|(a, b)| picture::psnr(a, b));

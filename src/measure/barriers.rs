@@ -2,12 +2,12 @@
 
 use super::MeasureError;
 use super::verify::{Outputs, Proof, borrowed};
+use crate::emit::{Form, Gated, Placement};
 use crate::engine::{CachedSession, ModelSource, Tensor};
 use crate::onnx::{encode_model, folder_of};
 use crate::plan::layout::Layout;
 use crate::plan::schedule::Schedule;
 use crate::plan::{Plan, Reuse, Rows};
-use crate::rewrite;
 
 impl Proof<'_> {
     /// The original with always-true `If`s at the borders of the regions: what fp16 on
@@ -36,12 +36,17 @@ impl Proof<'_> {
                 source,
             })?;
         let proto = &self.source.proto;
-        let barriers =
-            rewrite::rewrite(proto, self.analysis, &plan, &model, &layout).map_err(|source| {
-                MeasureError::Barriers {
-                    file: file(),
-                    source,
-                }
+        let barriers = Gated
+            .emit(&Placement {
+                model: proto,
+                analysis: self.analysis,
+                plan: &plan,
+                model_plan: &model,
+                layout: &layout,
+            })
+            .map_err(|source| MeasureError::Barriers {
+                file: file(),
+                source,
             })?;
         let mut bytes = Vec::new();
         encode_model(&barriers, &mut bytes).map_err(|source| MeasureError::File {

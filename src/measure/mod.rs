@@ -18,11 +18,11 @@ pub mod verify;
 pub use feeds::Feeds;
 
 use crate::analysis::AnalysisError;
+use crate::emit::StripError;
 use crate::engine::{EngineError, TensorError};
 use crate::onnx::{ReadError, WriteError};
 use crate::plan::layout::LayoutError;
 use crate::plan::{ModelPlan, Plan};
-use crate::rewrite::StripError;
 
 /// Why a measurement could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -68,7 +68,7 @@ pub enum MeasureError {
     #[error("{file}: the model behind barriers could not be made")]
     Barriers {
         file: String,
-        source: crate::rewrite::RewriteError,
+        source: crate::emit::RewriteError,
     },
     #[error(
         "input {name:?}: its shape is not known; give --height, --width and --tokens, or an \

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use super::MeasureError;
 use crate::compile::output::PLAN_FILE;
+use crate::emit::{StripError, compiled_plan, is_compiled};
 use crate::onnx::{Model, graph_hash};
 use crate::plan::{ModelPlan, Plan};
-use crate::rewrite::{StripError, compiled_plan, is_compiled};
 
 /// An original and what was compiled from it.
 #[derive(Clone, Debug)]

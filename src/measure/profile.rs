@@ -8,8 +8,8 @@ use serde::Deserialize;
 use super::MeasureError;
 use crate::analysis::Analysis;
 use crate::analysis::macs::Macs;
+use crate::emit::names::of_node;
 use crate::graph::{Graph, NodeId};
-use crate::rewrite::names::of_node;
 
 /// One kernel execution.
 #[derive(Clone, Debug)]

@@ -15,13 +15,13 @@ use super::pairs::{check_original, plan_in};
 pub use super::verdict::{Check, Settings, Verdict};
 use super::{MeasureError, check_batch};
 use crate::analysis::Analysis;
+use crate::emit;
 use crate::engine::{
     CachedSession, Engine, EngineError, EngineKind, Provider, Session, SessionOptions, Tensor,
 };
 use crate::onnx::{Model, graph_hash};
 use crate::plan::layout::Layout;
 use crate::plan::{ModelPlan, Plan, Reuse};
-use crate::rewrite;
 
 /// Allowed difference relative to the largest output: rounding of forecasts and of
 /// kernels that sum in another order.
@@ -49,7 +49,7 @@ pub fn verify(
     check_original(&source)?;
     let plan = plan_in(&compiled)?;
     let found = graph_hash(&source.proto);
-    let name = rewrite::metadata(&compiled.proto, crate::convention::key::NAME).unwrap_or_default();
+    let name = emit::metadata(&compiled.proto, crate::convention::key::NAME).unwrap_or_default();
     let model_plan = plan
         .models
         .iter()
@@ -220,7 +220,7 @@ impl Proof<'_> {
     }
 
     fn check_strip(&self) -> Check {
-        let (pass, detail) = match rewrite::strip(&self.compiled.proto) {
+        let (pass, detail) = match emit::strip(&self.compiled.proto) {
             Ok(model) => {
                 let same = graph_hash(&model) == self.model_plan.hash;
                 (same, "stripping gives the original graph back".to_owned())

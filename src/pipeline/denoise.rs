@@ -11,7 +11,7 @@ use rand_distr::{Distribution, StandardNormal};
 use super::feeds::Step;
 use super::{Folder, Network, PipelineError, Settings, Version, check_finite, picture};
 use crate::analysis::inputs::InputKind;
-use crate::compile::{self, Inputs};
+use crate::compile;
 use crate::engine::{DeviceTensor, Dim, Engine, SessionOptions, Tensor};
 use crate::plan::{Plan, Prompted};
 use crate::sampler::{Config, Sampler};
@@ -96,18 +96,13 @@ impl Loop {
         engine: &'static Engine,
         folder: &Folder,
         sampler: Config,
-        (inputs, session, planned): (&Inputs, &compile::Session<'_>, &compile::Planned),
+        compiled: &compile::Compiled,
         options: &SessionOptions,
     ) -> Result<Self, PipelineError> {
         let mut networks = Vec::new();
-        for (index, source) in inputs.sources.iter().enumerate() {
-            let proto = session
-                .rewrite(planned, index)
-                .map_err(|e| PipelineError::Refused {
-                    what: e.to_string(),
-                })?;
-            let path = &source.model.path;
-            let network = Network::compiled(engine, path, &source.model.proto, &proto, options)?;
+        for model in &compiled.models {
+            let (path, original) = (&model.path, &model.original);
+            let network = Network::compiled(engine, path, original, &model.graph, options)?;
             networks.push((network, path.clone()));
         }
         let mut networks = networks.into_iter();
@@ -122,7 +117,7 @@ impl Loop {
             controlnets: networks.collect(),
             sampler,
             down_sampling: folder.pixels(),
-            plan: Some(planned.plan.clone()),
+            plan: Some(compiled.plan.clone()),
         }
         .checked()
     }

@@ -10,9 +10,9 @@ use super::PipelineError;
 use super::tokenizer::Tokenizer;
 use crate::analysis::shapes::Sizes;
 use crate::compile;
+use crate::emit::{compiled_plan, is_compiled};
 use crate::onnx::Model;
 use crate::plan::Plan;
-use crate::rewrite::{compiled_plan, is_compiled};
 use crate::sampler::{Config, Method};
 
 /// Levels of most UNets; each halves the latent, and skip connections want whole values.

@@ -18,9 +18,9 @@ pub use settings::Settings;
 pub use text::{Encoded, encode, shortened};
 
 use crate::compile::InputError;
+use crate::emit::StripError;
 use crate::engine::{Engine, EngineError, Session, SessionOptions, Tensor, TensorError};
 use crate::onnx::{ReadError, WriteError};
-use crate::rewrite::StripError;
 use crate::sampler::SamplerError;
 
 /// Why a pipeline cannot be read or run.

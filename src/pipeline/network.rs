@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::PipelineError;
 use crate::analysis::inputs::{InputKind, classify};
+use crate::emit;
 use crate::engine::{
     CachedSession, DeviceTensor, Engine, Feed, ModelSource, Session, SessionOptions, Tensor,
     ValueInfo,
@@ -11,7 +12,6 @@ use crate::engine::{
 use crate::graph::Graph;
 use crate::onnx::proto::ModelProto;
 use crate::onnx::{Model, encode_model, folder_of};
-use crate::rewrite;
 
 /// Which graph of a file to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +50,7 @@ impl Network {
         options: &SessionOptions,
     ) -> Result<Self, PipelineError> {
         let model = Model::read(path)?;
-        let Ok(original) = rewrite::strip(&model.proto) else {
+        let Ok(original) = emit::strip(&model.proto) else {
             let source = ModelSource::File(path.to_owned());
             return Self::plain(engine, &model.proto, source, options);
         };

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use hgc::analysis::shapes::Sizes;
-use hgc::compile::{Inputs, Planned, Session};
+use hgc::compile::{Inputs, Planned, Project};
+use hgc::emit::print::{Annotations, print};
 use hgc::plan::parameter::Parameters;
 use hgc::plan::policy;
-use hgc::rewrite::print::{Annotations, print};
 use sha2::{Digest, Sha256};
 
 use crate::{differs, fixtures, settle};
@@ -50,21 +50,19 @@ fn digest(text: &str) -> String {
 /// Plans and digests of one fixture; whole texts where they are kept.
 fn check(name: &str) -> Vec<Option<String>> {
     let inputs = Inputs::read(&fixtures::fixture(name), &[]).unwrap();
-    let session = Session::new(&inputs, SIZES).unwrap();
-    let annotations: Vec<_> = session
+    let project = Project::new(&inputs, SIZES).unwrap();
+    let annotations: Vec<_> = project
         .analyses()
         .iter()
         .map(|a| Annotations::of(&a.graph, &a.shapes))
         .collect();
     let (mut plans, mut digests, mut found) = (String::new(), String::new(), Vec::new());
     for &policy in policy::ALL {
-        let planned = session.plan(policy, &Parameters::new(20)).unwrap();
+        let planned = project.plan(policy, &Parameters::new(20)).unwrap();
         let _ = writeln!(plans, "{}{}", planned.plan, costs(&planned));
-        for (index, model) in planned.plan.models.iter().enumerate() {
-            let text = print(
-                &session.rewrite(&planned, index).unwrap(),
-                &annotations[index],
-            );
+        let compiled = project.compile(&planned).unwrap();
+        for (index, model) in compiled.models.iter().enumerate() {
+            let text = print(&model.graph, &annotations[index]);
             let _ = writeln!(digests, "{policy} {} {}", model.name, digest(&text));
             if policy == policy::DEFAULT && WHOLE.contains(&name) {
                 found.push(differs(&format!("graphs/{name}.{}.txt", model.name), &text));

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use hgc::analysis::inputs::InputKind;
-use hgc::compile::{Inputs, Session};
+use hgc::compile::{Inputs, Project};
 use hgc::onnx::proto::tensor_shape_proto::{Dimension, dimension};
 use hgc::onnx::proto::{GraphProto, NodeProto, ValueInfoProto, type_proto};
 use hgc::onnx::{attr_int, attr_ints, make_node, tensor_f32};
@@ -110,12 +110,12 @@ fn check(change: fn(&mut GraphProto), expected: &[(InputKind, usize)]) {
     let folder = tempfile::tempdir().unwrap();
     let pipeline = varied("sd15-ts17", folder.path(), change);
     let inputs = Inputs::read(&pipeline, &[]).unwrap();
-    let session = Session::new(&inputs, SIZES).unwrap();
+    let project = Project::new(&inputs, SIZES).unwrap();
     for (kind, count) in expected {
-        let found = session.analyses()[0].inputs(*kind).count();
+        let found = project.analyses()[0].inputs(*kind).count();
         assert_eq!(found, *count, "{kind:?}");
     }
-    assert_eq!(session.uncounted(), []);
+    assert_eq!(project.uncounted(), []);
     for policy in [&Hgc as &dyn Policy, &FasterDiffusion, &Lossless] {
         prove_all(&pipeline, policy, &folder.path().join(policy.name()));
     }

@@ -1,6 +1,6 @@
 //! A policy that hgc does not know: one type, used like those that it does.
 
-use hgc::compile::{Inputs, Session};
+use hgc::compile::{Inputs, Project};
 use hgc::engine::SessionOptions;
 use hgc::eval::{Evaluation, Scene, Set, Settings};
 use hgc::pipeline::{self, Folder, picture};
@@ -78,7 +78,7 @@ fn is_evaluated() {
     };
     let inputs = Inputs::read(&folder.path, &[]).unwrap();
     let sizes = folder.sizes(run.size, run.rows(), folder.tokens().unwrap());
-    let session = Session::new(&inputs, sizes).unwrap();
+    let project = Project::new(&inputs, sizes).unwrap();
     let point = Point::new(&Outermost, run.parameters());
     let settings = Settings {
         run,
@@ -90,7 +90,7 @@ fn is_evaluated() {
     let mut evaluation = Evaluation::new(
         engine(),
         &folder,
-        (&inputs, &session),
+        &project,
         sampler,
         &options,
         &set,

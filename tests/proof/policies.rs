@@ -1,7 +1,8 @@
 //! Every fixture under every policy.
 
 use hgc::analysis::Analysis;
-use hgc::compile::{Inputs, Session};
+use hgc::compile::{Inputs, Project};
+use hgc::emit;
 use hgc::engine::{Dim, EngineKind, Session as RawSession, SessionOptions, Tensor};
 use hgc::measure::Feeds;
 use hgc::measure::verify::borrowed;
@@ -9,7 +10,6 @@ use hgc::onnx::Model;
 use hgc::plan::parameter::Parameters;
 use hgc::plan::policy::{self, DeepCache, Hgc, Point, Policy, TGate, unhalved};
 use hgc::plan::{Reuse, Rows};
-use hgc::rewrite;
 
 use crate::fixtures::fixture;
 use crate::support::{SIZES, compile, compile_with, engine, prove, try_prove};
@@ -25,15 +25,15 @@ const NEED_ONNX_RUNTIME: [&str; 2] = ["sd15-ort-extended", "sd15-ort-mha"];
 fn check(name: &str, half_precision: bool, policies: &[&dyn Policy]) {
     let source = fixture(name);
     let inputs = Inputs::read(&source, &[]).unwrap();
-    let session = Session::new(&inputs, SIZES).unwrap();
-    let whole_batch = unhalved(&session.analyses()[0], &options()).is_some();
+    let project = Project::new(&inputs, SIZES).unwrap();
+    let whole_batch = unhalved(&project.analyses()[0], &options()).is_some();
     let refused = engine().kind() == EngineKind::Embedded && NEED_ONNX_RUNTIME.contains(&name);
     for &policy in policies {
         let folder = tempfile::tempdir().unwrap();
         let files = compile_with(
             &source,
             &inputs,
-            &session,
+            &project,
             policy,
             &options(),
             folder.path(),
@@ -108,9 +108,9 @@ proofs! {
 fn gpu_operators_compile_and_strip() {
     let folder = tempfile::tempdir().unwrap();
     let inputs = Inputs::read(&fixture("sd15-ort-gpu"), &[]).unwrap();
-    let session = Session::new(&inputs, SIZES).unwrap();
+    let project = Project::new(&inputs, SIZES).unwrap();
     for policy in [&DeepCache as &dyn Policy, &TGate, &Hgc] {
-        let planned = session.plan(policy, &Parameters::new(20)).unwrap();
+        let planned = project.plan(policy, &Parameters::new(20)).unwrap();
         for model in &planned.plan.models {
             assert_eq!(model.refusals, [], "{policy} {}", model.name);
         }
@@ -120,7 +120,7 @@ fn gpu_operators_compile_and_strip() {
                 Model::read(&original).unwrap(),
                 Model::read(&rewritten).unwrap(),
             );
-            let stripped = rewrite::strip(&rewritten.proto).unwrap();
+            let stripped = emit::strip(&rewritten.proto).unwrap();
             assert_eq!(
                 stripped.graph.unwrap().node,
                 original.proto.graph.unwrap().node
@@ -184,7 +184,7 @@ fn options_of_hgc() {
 fn slopes_are_of_the_same_rows() {
     let fixture = fixture("sd15-ts17");
     let inputs = Inputs::read(&fixture, &[]).unwrap();
-    let session = Session::new(&inputs, SIZES).unwrap();
+    let project = Project::new(&inputs, SIZES).unwrap();
     let (mut restarts, mut slopes) = (0, 0);
     for steps in [2, 5, 8, 12, 18, 20, 30] {
         for inter in [0.1, 0.3, 0.4, 0.65, 1.0] {
@@ -197,7 +197,7 @@ fn slopes_are_of_the_same_rows() {
                 let gate = gate.map_or_else(String::new, |g| format!(",gate-step={g}"));
                 let text = format!("lambda-inter={inter},lambda-intra={intra},reuse=linear{gate}");
                 let options = told_to_hgc(&text, steps);
-                let planned = session.plan(&Hgc, &options).unwrap();
+                let planned = project.plan(&Hgc, &options).unwrap();
                 let guidance = &planned.plan.guidance.schedule;
                 for model in &planned.plan.models {
                     for site in model.sites.iter().filter(|s| s.rows == Rows::All) {
@@ -227,12 +227,12 @@ fn slopes_are_of_the_same_rows() {
 fn a_longer_control_interval_refreshes_less() {
     let fixture = fixture("sd15-ts17");
     let inputs = Inputs::read(&fixture, &[]).unwrap();
-    let session = Session::new(&inputs, SIZES).unwrap();
+    let project = Project::new(&inputs, SIZES).unwrap();
     for guidance in [0.5, 0.9, 1.0] {
         let refreshes = [1, 2, 3, 4, 8].map(|interval| {
             let text = format!("control-interval={interval},lambda-guidance={guidance}");
             let options = told_to_hgc(&text, 20);
-            let plan = session.plan(&Hgc, &options).unwrap().plan;
+            let plan = project.plan(&Hgc, &options).unwrap().plan;
             let control = plan.models[1].gate("control").unwrap();
             control.schedule.refresh_steps().len()
         });

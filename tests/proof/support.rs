@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use hgc::analysis::shapes::Sizes;
-use hgc::compile::{Inputs, Session, output};
+use hgc::compile::{Inputs, Project};
 use hgc::engine::{Engine, EngineRequest, Provider};
 use hgc::measure::MeasureError;
 use hgc::measure::verify::{Settings, Verdict, verify};
@@ -30,26 +30,27 @@ pub fn compile(
     folder: &Path,
 ) -> Vec<(PathBuf, PathBuf)> {
     let inputs = Inputs::read(fixture, &[]).unwrap();
-    let session = Session::new(&inputs, SIZES).unwrap();
-    compile_with(fixture, &inputs, &session, policy, parameters, folder)
+    let project = Project::new(&inputs, SIZES).unwrap();
+    compile_with(fixture, &inputs, &project, policy, parameters, folder)
 }
 
 /// The same for models that are analysed already.
 pub fn compile_with(
     fixture: &Path,
     inputs: &Inputs,
-    session: &Session<'_>,
+    project: &Project<'_>,
     policy: &dyn Policy,
     parameters: &Parameters,
     folder: &Path,
 ) -> Vec<(PathBuf, PathBuf)> {
-    let planned = session.plan(policy, parameters).unwrap();
+    let planned = project.plan(policy, parameters).unwrap();
     assert!(
         policy.name() == "none" || planned.plan.changes_anything(),
         "{policy} found nothing: {:#?}",
         planned.plan
     );
-    output::write(inputs, session, &planned, folder, false, &mut |_, _| {}).unwrap();
+    let compiled = project.compile(&planned).unwrap();
+    compiled.write(folder, false, &mut |_, _| {}).unwrap();
     let relative = inputs.sources.iter().filter_map(|s| s.relative.clone());
     relative
         .map(|r| (fixture.join(&r), folder.join(&r)))

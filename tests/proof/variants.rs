@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use hgc::analysis::inputs::declared_type;
-use hgc::compile::{Inputs, Session, output};
+use hgc::compile::{Inputs, Project};
 use hgc::engine::{CachedSession, EngineKind, ModelSource, SessionOptions, Tensor};
 use hgc::measure::Feeds;
 use hgc::onnx::proto::tensor_shape_proto::dimension;
@@ -85,8 +85,8 @@ fn one_timestep_does_for_all_rows() {
         let options = Parameters::new(5).with(&PROMPTED, Value::Half(Some(prompted)));
         let files = compile(&source, &Hgc, &options, folder.path());
         let inputs = Inputs::read(&source, &[]).unwrap();
-        let session = Session::new(&inputs, SIZES).unwrap();
-        let analysis = &session.analyses()[0];
+        let project = Project::new(&inputs, SIZES).unwrap();
+        let analysis = &project.analyses()[0];
         let feeds = Feeds::new(analysis, 3, options.steps);
         let open = || {
             let model = ModelSource::from(&files[0].1);
@@ -141,8 +141,8 @@ fn a_baked_in_batch_is_found_whatever_is_declared() {
     let folder = tempfile::tempdir().unwrap();
     let pipeline = varied("sd15-static", folder.path(), open);
     let inputs = Inputs::read(&pipeline, &[]).unwrap();
-    let session = Session::new(&inputs, SIZES).unwrap();
-    let planned = session.plan(&Hgc, &Parameters::new(4)).unwrap();
+    let project = Project::new(&inputs, SIZES).unwrap();
+    let planned = project.plan(&Hgc, &Parameters::new(4)).unwrap();
     let model = &planned.plan.models[0];
     assert!(!model.halves && !planned.plan.guidance.schedule.has_half());
     let told = model.refusals.iter().any(|r| r.reason.contains("batch"));
@@ -152,7 +152,7 @@ fn a_baked_in_batch_is_found_whatever_is_declared() {
 
 /// The nodes are those of the original again, in order.
 fn strips_to(rewritten: &Path, original: &Path) {
-    let strip = hgc::rewrite::strip(&Model::read(rewritten).unwrap().proto).unwrap();
+    let strip = hgc::emit::strip(&Model::read(rewritten).unwrap().proto).unwrap();
     let before = Model::read(original).unwrap().proto;
     assert_eq!(strip.graph.unwrap().node, before.graph.unwrap().node);
 }
@@ -292,19 +292,15 @@ fn a_forecast_of_guidance_is_proved() {
     let folder = tempfile::tempdir().unwrap();
     let source = fixture("sd15-unet-only");
     let inputs = Inputs::read(&source, &[]).unwrap();
-    let session = Session::new(&inputs, SIZES).unwrap();
-    let mut plan = session.plan(&Hgc, &Parameters::new(6)).unwrap().plan;
+    let project = Project::new(&inputs, SIZES).unwrap();
+    let mut plan = project.plan(&Hgc, &Parameters::new(6)).unwrap().plan;
     plan.guidance.reuse = Reuse::Linear;
-    let planned = session.adopt(plan).unwrap();
-    output::write(
-        &inputs,
-        &session,
-        &planned,
-        folder.path(),
-        false,
-        &mut |_, _| {},
-    )
-    .unwrap();
+    let planned = project.adopt(plan).unwrap();
+    project
+        .compile(&planned)
+        .unwrap()
+        .write(folder.path(), false, &mut |_, _| {})
+        .unwrap();
     let part = Path::new("unet/model.onnx");
     let verdict = prove(&source.join(part), &folder.path().join(part));
     assert!(verdict.pass, "{verdict:#?}");

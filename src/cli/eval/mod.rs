@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 
 use anyhow::bail;
-use hgc::compile::{Inputs, Session};
+use hgc::compile::{Inputs, Project};
 use hgc::engine::{Engine, SessionOptions};
 use hgc::eval::{Evaluation, Measured, Scene, Set, Settings, sensitivity};
 use hgc::pipeline::{self, Folder, picture};
@@ -124,8 +124,8 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     base.check()?;
     let inputs = Inputs::read(&folder.path, &[])?;
     let sizes = folder.sizes(drawing.size, drawing.rows(), folder.tokens()?);
-    let session = Session::new(&inputs, sizes)?;
-    let points = args.points(&base, session.skips())?;
+    let project = Project::new(&inputs, sizes)?;
+    let points = args.points(&base, project.skips())?;
     let engine = args.engine.start()?;
     let options = SessionOptions::on(args.engine.ep, &args.engine.ep_option);
     let settings = Settings {
@@ -143,16 +143,15 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     if let Some(class) = &sampler.stands_for {
         warn(&super::args::stands_for(class, sampler.method));
     }
-    let models = (&inputs, &session);
     let mut evaluation = Evaluation::new(
-        engine, &folder, models, sampler, &options, &set, settings, &mut warn,
+        engine, &folder, &project, sampler, &options, &set, settings, &mut warn,
     )?;
     let bar = progress_bar("{bar:30} {pos}/{len} {msg} {eta}");
     bar.set_length(evaluation.batches() as u64);
     bar.set_message("original");
     let originals = evaluation.original(&mut || bar.inc(1))?;
     if args.sensitivity {
-        let found = args.sensitivities(&mut evaluation, &session, &base, &originals, &bar)?;
+        let found = args.sensitivities(&mut evaluation, &project, &base, &originals, &bar)?;
         bar.finish_and_clear();
         print(&match args.format {
             Format::Json => serde_json::to_string_pretty(&found)?,
@@ -342,12 +341,12 @@ impl Args {
     fn sensitivities(
         &self,
         evaluation: &mut Evaluation<'_>,
-        session: &Session<'_>,
+        project: &Project<'_>,
         base: &Parameters,
         originals: &[RgbImage],
         bar: &indicatif::ProgressBar,
     ) -> anyhow::Result<Vec<sensitivity::Sensitivity>> {
-        let candidates = sensitivity::candidates(session, base)?;
+        let candidates = sensitivity::candidates(project, base)?;
         let runs = candidates.len() * self.steps.saturating_sub(1);
         bar.inc_length((runs * evaluation.batches()) as u64);
         let mut found = Vec::new();

@@ -6,7 +6,7 @@ mod totals;
 
 use std::path::PathBuf;
 
-use hgc::compile::{Inputs, Planned, Session};
+use hgc::compile::{Inputs, Planned, Project};
 use hgc::plan::Plan;
 use serde::Serialize;
 
@@ -40,8 +40,8 @@ pub struct Args {
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let inputs = Inputs::read(&args.models.model, &args.models.controlnet)?;
     let known = args.sizes.of(&args.models.model)?;
-    let session = Session::new(&inputs, known.sizes)?;
-    let planned = args.policy.plan(&session)?;
+    let project = Project::new(&inputs, known.sizes)?;
+    let planned = args.policy.plan(&project)?;
     let nothing = found_nothing(&planned.plan);
     if let Some(path) = args.output.as_ref().filter(|_| !nothing) {
         let mut transaction = hgc::onnx::Transaction::new(args.force);

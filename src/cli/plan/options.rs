@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
-use hgc::compile::{Planned, Session};
+use hgc::compile::{Planned, Project};
 use hgc::plan::Plan;
 use hgc::plan::parameter::{self, Kind, Parameter, Parameters, Value};
 use hgc::plan::policy::{self, Point};
@@ -42,9 +42,9 @@ pub struct PolicyArgs {
 }
 
 impl PolicyArgs {
-    /// Plans `session` as asked.
-    pub fn plan(&self, session: &Session<'_>) -> anyhow::Result<Planned> {
-        for (file, count) in session.uncounted() {
+    /// Plans `project` as asked.
+    pub fn plan(&self, project: &Project<'_>) -> anyhow::Result<Planned> {
+        for (file, count) in project.uncounted() {
             eprintln!(
                 "hgc: warning: {file}: shapes of {count} multiplying nodes are unknown; their MACs \
                  are not counted (`hgc inspect --format json` lists them)"
@@ -62,13 +62,13 @@ impl PolicyArgs {
                 .with_context(|| format!("cannot read the plan {}", path.display()))?;
             let plan: Plan = toml::from_str(&text)
                 .with_context(|| format!("{} is not a plan", path.display()))?;
-            return session
+            return project
                 .adopt(plan)
                 .with_context(|| format!("plan {}", path.display()));
         }
         let base = Parameters::new(self.steps.unwrap_or_default());
         let point = self.told.point(&self.policy, base)?;
-        Ok(session.plan(point.policy, &point.parameters)?)
+        Ok(project.plan(point.policy, &point.parameters)?)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Running the versions of a pipeline that `hgc run` compares.
 
-use hgc::compile::{Inputs, Session};
+use hgc::compile::{Inputs, Project};
 use hgc::engine::{Engine, EngineKind, SessionOptions};
 use hgc::pipeline::{Batch, Denoised, Folder, Loop, Settings, Version, decode};
 use hgc::plan::Plan;
@@ -78,12 +78,12 @@ impl Work<'_> {
         let rows = self.settings.rows() * batch.rows.len();
         let tokens = batch.text_shape[0];
         let sizes = self.folder.sizes(self.settings.size, rows, tokens);
-        let session = Session::new(&inputs, sizes)?;
+        let project = Project::new(&inputs, sizes)?;
         let named = args.policy.as_deref().unwrap_or(policy::DEFAULT.name());
         let point = args.told.point(named, self.settings.parameters())?;
-        let planned = session.plan(point.policy, &point.parameters)?;
-        let made = (&inputs, &session, &planned);
-        let networks = Loop::compiled(self.engine, self.folder, sampler, made, self.options)?;
+        let planned = project.plan(point.policy, &point.parameters)?;
+        let compiled = project.compile(&planned)?;
+        let networks = Loop::compiled(self.engine, self.folder, sampler, &compiled, self.options)?;
         self.run(networks, "cached")
     }
 

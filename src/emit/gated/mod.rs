@@ -1,4 +1,4 @@
-//! From a plan to a gated graph: the only code that changes a graph.
+//! The gated form: one graph, each region in a branch.
 //!
 //! A site's region becomes the then-branch of an `If`; the else-branch returns the
 //! caches. `hgc.step` picks the row of each gate's small table. Old inputs and outputs
@@ -8,7 +8,6 @@ mod emit;
 mod guidance;
 mod interface;
 pub mod names;
-pub mod print;
 mod record;
 mod rename;
 mod rows;
@@ -28,6 +27,7 @@ use crate::onnx::proto::{GraphProto, ModelProto, NodeProto, TensorProto};
 use crate::plan::layout::{Layout, LayoutError};
 use crate::plan::{ModelPlan, Plan};
 
+use super::{Form, Placement};
 use emit::Emitter;
 use guidance::Output;
 use rows::RowMaker;
@@ -55,31 +55,38 @@ pub enum RewriteError {
     Json(#[from] serde_json::Error),
 }
 
-/// Rewrites the model behind `analysis` as `plan`, placed on it as `layout`, says.
-///
-/// # Errors
-/// [`RewriteError`] if the model is compiled already, too old, or the plan does not fit.
-pub fn rewrite(
-    model: &ModelProto,
-    analysis: &Analysis<'_>,
-    plan: &Plan,
-    model_plan: &ModelPlan,
-    layout: &Layout,
-) -> Result<ModelProto, RewriteError> {
-    check(model, analysis)?;
-    let halves = model_plan.halves && plan.guidance.schedule.has_half();
-    let scribe = Scribe {
-        policy: &plan.policy,
-        site: "schedule",
-    };
-    let rows = halves.then(|| RowMaker::new(scribe, plan.guidance.prompted));
-    let mut emitter = Emitter::new(analysis, layout, &plan.policy, rows);
-    let mut assembly = Assembly::new(analysis, plan, model_plan, layout, scribe);
-    assembly.rename_io(&mut emitter);
-    let renames = emitter.renames.clone();
-    let body = emitter.scope(None, 0, &renames)?;
-    let graph = assembly.finish(emitter, body, model)?;
-    Ok(graph)
+/// One graph with an `If` for each site, for any caller that counts steps.
+pub struct Gated;
+
+impl Form for Gated {
+    type Output = ModelProto;
+
+    fn name(&self) -> &'static str {
+        "gated"
+    }
+
+    fn emit(&self, placement: &Placement<'_, '_>) -> Result<ModelProto, RewriteError> {
+        let &Placement {
+            model,
+            analysis,
+            plan,
+            model_plan,
+            layout,
+        } = placement;
+        check(model, analysis)?;
+        let halves = model_plan.halves && plan.guidance.schedule.has_half();
+        let scribe = Scribe {
+            policy: &plan.policy,
+            site: "schedule",
+        };
+        let rows = halves.then(|| RowMaker::new(scribe, plan.guidance.prompted));
+        let mut emitter = Emitter::new(analysis, layout, &plan.policy, rows);
+        let mut assembly = Assembly::new(analysis, plan, model_plan, layout, scribe);
+        assembly.rename_io(&mut emitter);
+        let renames = emitter.renames.clone();
+        let body = emitter.scope(None, 0, &renames)?;
+        assembly.finish(emitter, body, model)
+    }
 }
 
 fn check(model: &ModelProto, analysis: &Analysis<'_>) -> Result<(), RewriteError> {

@@ -16,6 +16,7 @@ use crate::onnx::proto::{
     AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto,
 };
 
+use super::{Form, Gated, Placement, RewriteError};
 use crate::convention::PREFIX;
 use value::{attribute, declared, escaped, initializer, rows};
 
@@ -41,6 +42,23 @@ impl Annotations {
 
     fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str)
+    }
+}
+
+/// The gated graph as text.
+pub struct Print;
+
+impl Form for Print {
+    type Output = String;
+
+    fn name(&self) -> &'static str {
+        "print"
+    }
+
+    fn emit(&self, placement: &Placement<'_, '_>) -> Result<String, RewriteError> {
+        let analysis = placement.analysis;
+        let annotations = Annotations::of(&analysis.graph, &analysis.shapes);
+        Ok(print(&Gated.emit(placement)?, &annotations))
     }
 }
 

@@ -1,0 +1,61 @@
+//! What a compilation gives: graphs and plan, with all that is needed to write them.
+
+use std::path::{Path, PathBuf};
+
+use super::output::{self, OutputError, Progress};
+use crate::onnx::proto::ModelProto;
+use crate::plan::Plan;
+use crate::plan::cost::Cost;
+
+/// The compiled models of one project. It owns all it needs: weights stay in the mapped files of the
+/// originals until they are written.
+pub struct Compiled {
+    /// The plan that was followed.
+    pub plan: Plan,
+    /// Costs, parallel to the models.
+    pub costs: Vec<Cost>,
+    /// The models, UNet first.
+    pub models: Vec<CompiledModel>,
+    /// Files of the originals, which are never written to.
+    pub(super) files: Vec<PathBuf>,
+    /// The pipeline folder, if one was compiled.
+    pub(super) pipeline: Option<PathBuf>,
+}
+
+/// One compiled model.
+pub struct CompiledModel {
+    /// Its name in the plan: `unet`, `controlnet`, `controlnet_1`, `merged`.
+    pub name: String,
+    /// The gated graph.
+    pub graph: ModelProto,
+    /// The original.
+    pub original: ModelProto,
+    /// File of the original.
+    pub path: PathBuf,
+    /// Path inside the pipeline folder; none for a bare file.
+    pub relative: Option<PathBuf>,
+}
+
+impl CompiledModel {
+    /// Where it goes in an output folder.
+    #[must_use]
+    pub fn destination(&self) -> PathBuf {
+        let bare = || PathBuf::from(format!("{}.onnx", self.name));
+        self.relative.clone().unwrap_or_else(bare)
+    }
+}
+
+impl Compiled {
+    /// Stores everything under `folder`, all files or none; `plan.toml` comes last. Gives the files.
+    ///
+    /// # Errors
+    /// [`OutputError`]; nothing is stored then.
+    pub fn write(
+        &self,
+        folder: &Path,
+        force: bool,
+        progress: Progress<'_>,
+    ) -> Result<Vec<PathBuf>, OutputError> {
+        output::write(self, folder, force, progress)
+    }
+}
