@@ -18,7 +18,7 @@ import export as exporter
 from architectures import Options
 from common import train
 from common.kit import Kit
-from common.vae import Pixels, decoded, normalise
+from common.vae import Pixels, normalise
 from signatures import Port
 
 TEXT_AXES = {0: "batch", 1: "sequence"}
@@ -60,7 +60,9 @@ class DecoderGraph(nn.Module):
 
     def forward(self, latent_sample: torch.Tensor) -> torch.Tensor:
         """A picture in ``-1..1``."""
-        return decoded(self.vae, latent_sample)
+        found = self.vae.decode(latent_sample)
+        result: torch.Tensor = found if isinstance(self.vae, Pixels) else found.sample
+        return result
 
 
 def part_names(kit: Kit) -> list[str]:
