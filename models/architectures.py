@@ -36,6 +36,8 @@ class Options:
     timestep_cond: bool = False
     static: Literal["none", "batch", "all"] = "none"
     residual_names: str = "down_block_{i}_additional_residual"
+    # Pixels of a control image for a cell of the latent.
+    cell: int = 8
 
     @property
     def torch_dtype(self) -> torch.dtype:
@@ -181,9 +183,17 @@ def build_controlnet(options: Options, index: int, kind: Any = ControlNetModel) 
     """The ControlNet number ``index``, of class ``kind``, with weights like those of the UNet."""
     if options.checkpoint is not None:
         folder = controlnet_folder(index)
+        # Not by the fast way, which refuses what has no weights: a mid block that is not used.
         controlnet = kind.from_pretrained(
-            options.checkpoint, subfolder=folder, torch_dtype=options.torch_dtype, local_files_only=True
+            options.checkpoint,
+            subfolder=folder,
+            torch_dtype=options.torch_dtype,
+            local_files_only=True,
+            low_cpu_mem_usage=False,
         )
+        unet = UNet2DConditionModel.load_config(options.checkpoint, subfolder="unet", local_files_only=True)
+        if unet["mid_block_type"] is None:
+            controlnet.mid_block = None
     else:
         unet = unet_config(options.arch, options.width)
         with torch.device("meta"):

@@ -180,11 +180,13 @@ class Signature:
 
     def controlnet(self) -> list[Port]:
         """The inputs of a ControlNet."""
-        shape = (self.batch, 3, 8 * self.height, 8 * self.width)
+        cell = self.options.cell
+        shape = (self.batch, 3, cell * self.height, cell * self.width)
         axes = {0: "batch", 2: "image_height", 3: "image_width"}
         scale = torch.tensor(1.0, dtype=self.options.torch_dtype)
         return [
-            *self.common(4),
+            # Inpainting pipelines give their ControlNet the channels that are predicted.
+            *self.common(self.config["out_channels"]),
             self.port("controlnet_cond", shape, axes),
             Port("conditioning_scale", {}, scale),
             *self.added(),
@@ -193,7 +195,8 @@ class Signature:
     def merged(self) -> list[Port]:
         """The inputs of a merged graph."""
         count = self.options.controlnets
-        shape = (count, self.batch, 3, 8 * self.height, 8 * self.width)
+        cell = self.options.cell
+        shape = (count, self.batch, 3, cell * self.height, cell * self.width)
         axes = {1: "batch", 3: "image_height", 4: "image_width"}
         scales = torch.ones(count, 1, dtype=self.options.torch_dtype)
         return [

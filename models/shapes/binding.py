@@ -7,56 +7,24 @@ says what lies where and the prompt says which token names it, so that the atten
 
 from __future__ import annotations
 
-from typing import Any
+import sys
+from pathlib import Path
 
 import torch
 import torch.nn.functional as functional
-from torch import nn
 
 import networks
 import scenes
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from common.binding import loss, watch
+
+__all__ = ["loss", "watch", "words"]
+
 _NOUNS = torch.tensor([networks.WORDS.index(kind) for kind in scenes.KINDS])
 _END = networks.WORDS.index(networks.END)
 _COLOURS = torch.from_numpy(scenes.MAP_COLOURS)
-
-
-class Watched:
-    """An attention processor that keeps the probabilities of the last call, ``[n, places, tokens]``."""
-
-    def __init__(self) -> None:
-        self.seen: torch.Tensor | None = None
-
-    def __call__(
-        self,
-        attention: Any,
-        hidden_states: torch.Tensor,
-        encoder_hidden_states: torch.Tensor,
-        **_: Any,
-    ) -> torch.Tensor:
-        """Cross-attention, the heads' mean of the probabilities kept."""
-        queries = attention.to_q(hidden_states)
-        keys = attention.to_k(encoder_hidden_states)
-        values = attention.to_v(encoder_hidden_states)
-        queries, keys, values = (
-            part.unflatten(-1, (attention.heads, -1)).transpose(1, 2) for part in (queries, keys, values)
-        )
-        probabilities = (queries @ keys.transpose(-1, -2) * attention.scale).softmax(-1)
-        self.seen = probabilities.mean(1)
-        joined = (probabilities @ values).transpose(1, 2).flatten(2)
-        result: torch.Tensor = attention.to_out[0](joined)
-        return result
-
-
-def watch(*models: nn.Module) -> list[Watched]:
-    """Watch all cross-attentions of models."""
-    watched = []
-    for model in models:
-        for name, module in model.named_modules():
-            if name.endswith("attn2"):
-                watched.append(Watched())
-                module.set_processor(watched[-1])
-    return watched
 
 
 def words(tokens: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
@@ -73,16 +41,3 @@ def words(tokens: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
     nouns = tokens.unsqueeze(1) == _NOUNS[:, None]
     names = torch.cat([ground, nouns], 1).float()
     return torch.einsum("nkt,nkyx->ntyx", names, cells)
-
-
-def loss(watched: list[Watched], target: torch.Tensor, prompted: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy of what the attentions saw and what they should; only of prompts not dropped."""
-    total = torch.zeros(())
-    for one in watched:
-        if one.seen is None:
-            continue
-        side = round(one.seen.shape[1] ** 0.5)
-        wanted = functional.adaptive_avg_pool2d(target[prompted], side).flatten(2).transpose(1, 2)
-        seen = one.seen[prompted].clamp_min(1e-6).log()
-        total = total - (wanted * seen).sum(-1).mean()
-    return total / len(watched)

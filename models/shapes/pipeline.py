@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKL
-from torch import nn
 from transformers import CLIPTextModel
 
 import networks
@@ -24,33 +23,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import export as exporter
 from architectures import Options
+from common.pipeline import DecoderGraph, TextGraph, write_json
 from signatures import Port
-
-
-class TextGraph(nn.Module):
-    """The text encoder as a function of token ids."""
-
-    def __init__(self, encoder: Any) -> None:
-        super().__init__()
-        self.encoder = encoder
-
-    def forward(self, input_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """States of all tokens, and of the last one."""
-        result = self.encoder(input_ids)
-        return result.last_hidden_state, result.pooler_output
-
-
-class DecoderGraph(nn.Module):
-    """The decoder of the VAE; callers divide latents by the scaling factor."""
-
-    def __init__(self, vae: Any) -> None:
-        super().__init__()
-        self.vae = vae
-
-    def forward(self, latent_sample: torch.Tensor) -> torch.Tensor:
-        """A picture in ``-1..1``."""
-        result: torch.Tensor = self.vae.decode(latent_sample).sample
-        return result
 
 
 def averages(training: Path) -> dict[str, Any]:
@@ -129,11 +103,6 @@ def export_pipeline(checkpoint: Path, out: Path) -> None:
             "vae_decoder": ["diffusers", "OnnxRuntimeModel"],
         },
     )
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file in the way of the libraries that read it."""
-    path.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n")
 
 
 def main() -> None:

@@ -10,11 +10,9 @@ keeps the loss of every stage over steps and seconds of processor time, divided 
 from __future__ import annotations
 
 import argparse
-import copy
-import csv
 import dataclasses
-import time
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +25,12 @@ import binding
 import networks
 import scenes
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from common.stage import Stage
+from common.vae import KL_WEIGHT, overshot, to_unit
+from common.vae import normalise as normalise_by
+
 # Steps of every stage: an hour and a half in all on two cores.
 STEPS = {"text": 1600, "vae": 4200, "unet": 5900, "controlnet": 4200}
 # Scenes of training have seeds from here on; those of measuring lie below.
@@ -36,13 +40,6 @@ DROPPED = 0.2
 BATCH = 16
 # The VAE learns on crops of this side: it is convolutional, and a step costs a quarter.
 CROP = 64
-# Of the divergence of a whole latent; more than this and channels fall silent.
-KL_WEIGHT = 4e-9
-# How far the latents of the decoder's lessons go beyond those of pictures: guidance overshoots.
-OVERSHOOT = 0.3
-# The noise that is left in them, of their standard deviation.
-LEFTOVER = 0.1
-SAVE_SECONDS = 60
 # The mean of the weights of the error over timesteps.
 WEIGHTS = 3.36
 # Weight of the error of the cross-attentions.
@@ -61,96 +58,6 @@ class Examples:
     # Where each token is drawn, and in which rows the prompt was kept.
     words: torch.Tensor
     prompted: torch.Tensor
-
-
-@dataclasses.dataclass
-class Progress:
-    """How far a stage is: steps done and seconds spent."""
-
-    step: int = 0
-    seconds: float = 0.0
-
-
-def clock() -> float:
-    """Seconds of processor time a thread."""
-    return time.process_time() / torch.get_num_threads()
-
-
-class Stage:
-    """A stage of training: weights, their moving average, optimiser, and a clock to stop by."""
-
-    def __init__(self, name: str, out: Path, model: nn.Module, rate: float, steps: int) -> None:
-        self.name, self.out, self.model, self.rate = name, out, model, rate
-        self.steps = steps
-        self.progress = Progress()
-        self.average = copy.deepcopy(model).requires_grad_(False)
-        trained = [weight for weight in model.parameters() if weight.requires_grad]
-        self.optimizer = torch.optim.AdamW(trained, lr=rate, weight_decay=0.01, betas=(0.9, 0.99))
-        self.path = out / f"{name}.pt"
-        if self.path.exists():
-            saved = torch.load(self.path, weights_only=True)
-            model.load_state_dict(saved["model"])
-            self.average.load_state_dict(saved["average"])
-            self.optimizer.load_state_dict(saved["optimizer"])
-            self.progress = Progress(**saved["progress"])
-
-    def save(self) -> None:
-        """Write the checkpoint, then put it into place."""
-        parts = {"model": self.model, "average": self.average, "optimizer": self.optimizer}
-        state: dict[str, Any] = {name: part.state_dict() for name, part in parts.items()}
-        state["progress"] = dataclasses.asdict(self.progress)
-        torch.save(state, self.path.with_suffix(".new"))
-        self.path.with_suffix(".new").replace(self.path)
-
-    def run(self, loss: Callable[[int], torch.Tensor]) -> nn.Module:
-        """Train until the last step; the rate rises at first and falls to nothing at the end."""
-        started, before = clock(), self.progress.seconds
-        saved = logged = started
-        sums: list[float] = []
-        self.model.train()
-        while self.progress.step < self.steps:
-            step = self.progress.step
-            spent = step / self.steps
-            falling = min(1.0, 2.0 * (1.0 - spent)) if spent > 0.5 else 1.0
-            for group in self.optimizer.param_groups:
-                group["lr"] = self.rate * min(1.0, (step + 1) / 200) * max(falling, 0.01)
-            value = loss(step)
-            self.optimizer.zero_grad(set_to_none=True)
-            value.backward()
-            nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-            self.optimizer.step()
-            self.follow(step)
-            sums.append(value.item())
-            now = clock()
-            self.progress = Progress(step + 1, before + now - started)
-            if now - logged > 20:
-                logged = now
-                self.log(float(np.mean(sums)))
-                sums = []
-            if now - saved > SAVE_SECONDS:
-                saved = now
-                self.save()
-        self.save()
-        return self.average.eval()
-
-    def follow(self, step: int) -> None:
-        """Move the average towards the weights."""
-        keep = min(0.999, (1 + step) / (10 + step))
-        with torch.no_grad():
-            for slow, fast in zip(self.average.parameters(), self.model.parameters(), strict=True):
-                slow.lerp_(fast, 1 - keep)
-
-    def log(self, loss: float) -> None:
-        """Append a line to the log, and show it."""
-        row = [self.name, self.progress.step, f"{self.progress.seconds:.0f}", f"{loss:.5f}"]
-        path = self.out / "log.csv"
-        fresh = not path.exists()
-        with path.open("a", newline="") as file:
-            writer = csv.writer(file)
-            if fresh:
-                writer.writerow(["stage", "step", "seconds", "loss"])
-            writer.writerow(row)
-        print(*row, flush=True)
 
 
 def mixed() -> torch.autocast:
@@ -219,28 +126,12 @@ def train_text(out: Path, steps: int) -> nn.Module:
 # --- VAE -------------------------------------------------------------------------------------
 
 
-def to_unit(pictures: torch.Tensor) -> torch.Tensor:
-    """Pictures from bytes to ``-1..1``."""
-    return pictures.float() / 127.5 - 1.0
-
-
 def crops(step: int) -> torch.Tensor:
     """Two crops a scene, where they do not shift a texture against the grid of the latent."""
     _, pictures, _ = scenes.batch(TRAINING_SEED + step, BATCH // 2)
     rng = np.random.default_rng(TRAINING_SEED + step)
     corners = rng.integers(0, (scenes.SIZE - CROP) // 8 + 1, (BATCH, 2)) * 8
     return torch.stack([pictures[i // 2, :, y : y + CROP, x : x + CROP] for i, (y, x) in enumerate(corners)])
-
-
-def overshot(latents: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Latents as denoising with guidance leaves them: too far from the mean, and a little noisy.
-
-    So the decoder learns to draw them as the pictures they are of.
-    """
-    mean, std = latents.detach().mean((0, 2, 3), True), latents.detach().std((0, 2, 3), keepdim=True)
-    far = 1 + OVERSHOOT * torch.rand(len(latents), 1, 1, 1, generator=generator)
-    noise = LEFTOVER * std * torch.randn(latents.shape, generator=generator)
-    return mean + far * (latents - mean) + noise
 
 
 def train_vae(out: Path, steps: int) -> nn.Module:
@@ -292,21 +183,9 @@ def to_map(maps: torch.Tensor) -> torch.Tensor:
 
 
 def normalise(vae: Any) -> None:
-    """Give every channel of the latents mean 0 and variance 1.
-
-    The 1x1 convolutions at the end of the encoder and at the start of the decoder take it in.
-    """
+    """Give every channel of the latents mean 0 and variance 1."""
     _, pictures, _ = scenes.batch(TRAINING_SEED - 256, 256)
-    with torch.no_grad():
-        latents = torch.cat([vae.encode(part).latent_dist.mode() for part in to_unit(pictures).split(32)])
-        mean, std = latents.mean((0, 2, 3)), latents.std((0, 2, 3))
-        into, back = vae.quant_conv, vae.post_quant_conv
-        into.weight[:4] /= std[:, None, None, None]
-        into.bias[:4] = (into.bias[:4] - mean) / std
-        into.bias[4:] -= 2 * std.log()
-        back.bias += back.weight[:, :, 0, 0] @ mean
-        back.weight *= std[None, :, None, None]
-    vae.register_to_config(scaling_factor=1.0)
+    normalise_by(vae, pictures)
 
 
 def encode(out: Path, vae: Any, text: nn.Module) -> Pool:

@@ -1,0 +1,1 @@
+"""What the small pipelines to train share."""
