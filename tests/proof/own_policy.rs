@@ -104,10 +104,8 @@ fn is_evaluated() {
         .point((&point, &planned), &originals, &mut || {})
         .unwrap();
     assert!(measured.reduction() > 0.3, "{}", measured.reduction());
-    assert!(
-        measured.quality.psnr[0] > 15.0,
-        "{:?}",
-        measured.quality.psnr
-    );
+    // Of four steps two are reused: other pictures than the original's, of the same scene.
+    let psnr = measured.quality.psnr[0];
+    assert!((8.0..60.0).contains(&psnr), "{psnr}");
     assert_eq!(measured.point.label, "outermost");
 }
