@@ -29,7 +29,7 @@
 //! runs and the difference to the other is reused) or fused (the prompted half stands for
 //! both). The graph itself slices the batch and restores it, so callers see old shapes.
 //!
-//! A [`Plan`](plan::Plan) is all of this as data: sites, gates, guidance, and for each
+//! A [`Plan`] is all of this as data: sites, gates, guidance, and for each
 //! candidate that was refused the reason. It is a TOML file that a person can edit, and it
 //! is stored in the metadata of every model compiled from it. A **policy** is a named way
 //! to make one.
