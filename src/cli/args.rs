@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use anyhow::Context;
 use clap::ValueEnum;
+use hgc::plan::Plan;
 use hgc::sampler::Method;
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -96,6 +97,13 @@ pub fn prompts(file: Option<&Path>) -> anyhow::Result<Vec<String>> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let lines = text.lines().map(str::trim).filter(|l| !l.is_empty());
     Ok(lines.map(str::to_owned).collect())
+}
+
+/// A plan that was made before.
+pub fn read_plan(file: &Path) -> anyhow::Result<Plan> {
+    let text = std::fs::read_to_string(file)
+        .with_context(|| format!("cannot read the plan {}", file.display()))?;
+    toml::from_str(&text).with_context(|| format!("{} is not a plan", file.display()))
 }
 
 /// A progress bar on a terminal, nothing elsewhere.

@@ -1,18 +1,16 @@
 //! `hgc print`: a graph or a plan as text.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::Context;
 use hgc::analysis::Analysis;
 use hgc::analysis::shapes::Sizes;
 use hgc::emit::print::{Annotations, print as text_of};
 use hgc::emit::{is_compiled, strip};
 use hgc::onnx::Model;
 use hgc::onnx::proto::ModelProto;
-use hgc::plan::Plan;
 
 use super::Outcome;
-use super::args::print;
+use super::args::{print, read_plan};
 use super::sizes::SizeArgs;
 
 /// Options of `hgc print`.
@@ -28,7 +26,7 @@ pub struct Args {
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let is_plan = args.file.extension().is_some_and(|e| e == "toml");
     let text = if is_plan {
-        plan(&args.file)?.to_string()
+        read_plan(&args.file)?.to_string()
     } else {
         let model = Model::read(&args.file)?;
         text_of(
@@ -38,12 +36,6 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     };
     print(&text)?;
     Ok(Outcome::Done)
-}
-
-fn plan(file: &Path) -> anyhow::Result<Plan> {
-    let text = std::fs::read_to_string(file)
-        .with_context(|| format!("cannot read the plan {}", file.display()))?;
-    toml::from_str(&text).with_context(|| format!("{} is not a plan", file.display()))
 }
 
 /// Shapes of the graph, of the original's where it is compiled; none where they are unknown.

@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use hgc::compile::{Planned, Project};
-use hgc::plan::Plan;
 use hgc::plan::parameter::{self, Kind, Parameter, Parameters, Value};
 use hgc::plan::policy::{self, Point};
+
+use crate::cli::args::read_plan;
 
 /// The models to work on.
 #[derive(clap::Args)]
@@ -58,12 +59,8 @@ impl PolicyArgs {
                     parameter.name
                 );
             }
-            let text = std::fs::read_to_string(path)
-                .with_context(|| format!("cannot read the plan {}", path.display()))?;
-            let plan: Plan = toml::from_str(&text)
-                .with_context(|| format!("{} is not a plan", path.display()))?;
             return project
-                .adopt(plan)
+                .adopt(read_plan(path)?)
                 .with_context(|| format!("plan {}", path.display()));
         }
         let base = Parameters::new(self.steps.unwrap_or_default());
