@@ -3,13 +3,15 @@
 
 use std::error::Error;
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::{env, fs};
 
 use protox::prost_reflect::{DescriptorPool, Kind, MessageDescriptor};
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=proto/onnx.proto");
+    tell_commit();
     let descriptors = protox::compile(["proto/onnx.proto"], ["proto"])?;
     let pool = DescriptorPool::from_file_descriptor_set(descriptors.clone())?;
     let out = PathBuf::from(env::var("OUT_DIR")?);
@@ -19,6 +21,20 @@ fn main() -> Result<(), Box<dyn Error>> {
         .bytes(["."])
         .compile_fds(descriptors)?;
     Ok(())
+}
+
+/// The commit that is built, for `hgc --version`; nothing in a published crate.
+fn tell_commit() {
+    println!("cargo::rerun-if-changed=.git/logs/HEAD");
+    let hash = Command::new("git")
+        .args(["rev-parse", "--short=10", "HEAD"])
+        .output();
+    let hash = hash.ok().filter(|o| o.status.success());
+    let hash = hash.and_then(|o| String::from_utf8(o.stdout).ok());
+    // A checkout of something else around an unpacked crate has no `.git` here.
+    if let Some(hash) = hash.filter(|_| Path::new(".git").exists()) {
+        println!("cargo::rustc-env=HGC_COMMIT={}", hash.trim());
+    }
 }
 
 /// An array literal: per message its name and, per field, the number and the index of the

@@ -84,12 +84,17 @@ pub mod compile;
 pub mod contained;
 pub mod convention;
 pub mod emit;
+#[cfg(feature = "engine")]
 pub mod engine;
+#[cfg(feature = "eval")]
 pub mod eval;
 pub mod graph;
+pub mod limited;
+#[cfg(feature = "engine")]
 pub mod measure;
 mod nearest;
 pub mod onnx;
+#[cfg(feature = "pipeline")]
 pub mod pipeline;
 pub mod plan;
 pub mod sampler;

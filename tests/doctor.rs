@@ -50,6 +50,7 @@ fn the_embedded_engine_is_always_there() {
             .args(["--format", "json"]),
     );
     let report: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let report = &report[0];
     assert_eq!(report["engine"], "embedded");
     for (provider, there) in [(0, true), (1, false), (2, false)] {
         let provider = &report["providers"][provider];

@@ -269,7 +269,8 @@ fn hgc(arguments: &[&str]) -> serde_json::Value {
         .unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{arguments:?}: {errors}");
-    serde_json::from_slice(&output.stdout).unwrap()
+    let results: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    results[0].clone()
 }
 
 #[test]

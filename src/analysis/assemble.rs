@@ -5,7 +5,7 @@ use super::blocks::{self, Block, BlockKind, Bounds, Stage};
 use super::inputs::InputKind;
 use super::trunk::Trunk;
 use super::{Analysis, Role};
-use crate::graph::{BitSet, NodeId, ValueId};
+use crate::graph::{BitSet, Family, NodeId, ValueId};
 
 impl Analysis<'_> {
     pub(super) fn find_blocks(&mut self) {
@@ -172,7 +172,10 @@ impl Analysis<'_> {
                 continue;
             }
             let sum = self.graph.producer(value).filter(|n| {
-                let sums = matches!(self.graph.op(*n), "Add" | "Sum" | "Cast" | "Identity");
+                let sums = matches!(
+                    self.graph.family(*n),
+                    Family::Sum | Family::Cast | Family::Same
+                );
                 let from_latent = |v: &ValueId| self.has(*v, InputKind::Latent);
                 let inputs = self.graph.inputs_of(*n);
                 // A bias is no summand.

@@ -4,7 +4,8 @@
 //! `com.microsoft.MultiHeadAttention` and `ai.onnx` `Attention`; and
 //! `com.microsoft.Attention` with packed projections (always self-attention).
 
-use crate::graph::{BitSet, Graph, NodeId, ValueId};
+use crate::graph::operators::Macs;
+use crate::graph::{BitSet, Family, Graph, NodeId, ValueId};
 
 use super::depends::Kinds;
 use super::inputs::InputKind;
@@ -56,9 +57,9 @@ struct Finder<'a, 'm> {
 
 impl Finder<'_, '_> {
     fn at(&self, node: NodeId) -> Option<Attention> {
-        let operands = match self.graph.op(node) {
-            "Softmax" => self.plain(node)?,
-            "MultiHeadAttention" | "Attention" => self.fused(node)?,
+        let operands = match self.graph.family(node) {
+            Family::Softmax => self.plain(node)?,
+            Family::Attention => self.fused(node)?,
             _ => return None,
         };
         let kind = self.kind(&operands)?;
@@ -75,7 +76,11 @@ impl Finder<'_, '_> {
     /// of a picture, in an IP-Adapter) have one result: that of the projection.
     fn join(&self, found: &mut [Attention]) {
         let is_cross = |a: &Attention| a.kind == AttentionKind::Cross;
-        for node in self.graph.nodes().filter(|n| self.graph.op(*n) == "Add") {
+        for node in self
+            .graph
+            .nodes()
+            .filter(|n| self.graph.family(*n) == Family::Sum)
+        {
             let inputs = self.graph.inputs_of(node);
             let made = |v: &ValueId| found.iter().any(|a| is_cross(a) && a.output == *v);
             let (Some(sum), true) = (self.graph.output_of(node), inputs.iter().all(made)) else {
@@ -108,8 +113,8 @@ impl Finder<'_, '_> {
 
     fn fused(&self, node: NodeId) -> Option<Operands> {
         let query = self.graph.input_at(node, 0)?;
-        let packed =
-            self.graph.node(node).domain() == "com.microsoft" && self.graph.op(node) == "Attention";
+        let macs = self.graph.operator(node).and_then(|o| o.macs);
+        let packed = macs == Some(Macs::PackedAttention);
         let key = if packed {
             query
         } else {
@@ -130,19 +135,22 @@ impl Finder<'_, '_> {
 
     /// `MatMul(q, k)`, scaled and masked, `Softmax`, `MatMul(p, v)`.
     fn plain(&self, softmax: NodeId) -> Option<Operands> {
+        let latent_input = |node: NodeId| {
+            let mut before = self.graph.inputs_of(node).iter().copied();
+            before.find(|v| self.depends[v.index()].has(InputKind::Latent))
+        };
         let mut core = Vec::new();
         let mut value = self.graph.input_at(softmax, 0)?;
         let scores = loop {
             let node = self.graph.producer(value)?;
             core.push(node);
-            match self.graph.op(node) {
-                "MatMul" | "FusedMatMul" | "Einsum" | "Gemm" => break node,
-                "Mul" | "Div" | "Add" | "Sub" | "Cast" | "Reshape" | "Identity" | "Where"
-                | "Transpose" | "Unsqueeze" | "Squeeze" | "QuantizeLinear" | "DequantizeLinear" => {
-                    let before = self.graph.inputs_of(node).iter().copied();
-                    value = before
-                        .into_iter()
-                        .find(|v| self.depends[v.index()].has(InputKind::Latent))?;
+            match self.graph.family(node) {
+                Family::MatrixProduct => break node,
+                Family::Select | Family::Quantize => {
+                    value = latent_input(node)?;
+                }
+                family if family.is_arithmetic() || family.rearranges() => {
+                    value = latent_input(node)?;
                 }
                 _ => return None,
             }
@@ -154,15 +162,18 @@ impl Finder<'_, '_> {
         let sum = loop {
             let consumers = self.graph.consumers(value);
             // TorchScript asks whether rows are masked whole: Where(IsNaN(p), 0, p).
-            let aside = |n: &&NodeId| !matches!(self.graph.op(**n), "Shape" | "IsNaN");
+            let aside = |n: &&NodeId| {
+                let family = self.graph.family(**n);
+                !family.measures() && family != Family::Test
+            };
             let node = *consumers.iter().find(aside)?;
             core.push(node);
-            match self.graph.op(node) {
-                "MatMul" | "FusedMatMul" | "Einsum" | "Gemm" => break node,
-                "Cast" | "Reshape" | "Identity" | "Dropout" | "Transpose" | "Where" | "Mul"
-                | "QuantizeLinear" | "DequantizeLinear" => {
+            match self.graph.family(node) {
+                Family::MatrixProduct => break node,
+                Family::Select | Family::Product | Family::Quantize => {
                     value = self.graph.output_of(node)?;
                 }
+                family if family.rearranges() => value = self.graph.output_of(node)?,
                 _ => return None,
             }
         };
@@ -188,32 +199,22 @@ impl Finder<'_, '_> {
                 .graph
                 .consumers(value)
                 .iter()
-                .filter(|n| self.graph.op(**n) != "Shape");
+                .filter(|n| !self.graph.family(**n).measures());
             let (Some(&node), None) = (users.next(), users.next()) else {
                 return value;
             };
-            let continues = matches!(
-                self.graph.op(node),
-                "Transpose"
-                    | "Reshape"
-                    | "MatMul"
-                    | "Gemm"
-                    | "FusedMatMul"
-                    | "Add"
-                    | "Mul"
-                    | "Div"
-                    | "Cast"
-                    | "Identity"
-                    | "Dropout"
-                    | "Squeeze"
-                    | "Unsqueeze"
-                    | "Conv"
-                    | "MatMulNBits"
-                    | "MatMulInteger"
-                    | "DynamicQuantizeMatMul"
-                    | "QuantizeLinear"
-                    | "DequantizeLinear"
-            );
+            let family = self.graph.family(node);
+            let continues = family.rearranges()
+                || matches!(
+                    family,
+                    Family::MatrixProduct
+                        | Family::QuantizedProduct
+                        | Family::Convolution
+                        | Family::Quantize
+                        | Family::Sum
+                        | Family::Product
+                        | Family::Quotient
+                );
             // The residual add is the first that joins another latent value.
             let joins = self
                 .graph
@@ -266,7 +267,7 @@ fn feeds_only_keys(
     let mut used = false;
     while let Some(value) = todo.pop() {
         for &node in graph.consumers(value) {
-            if graph.op(node) == "Shape" || !seen.insert(node.index()) {
+            if graph.family(node).measures() || !seen.insert(node.index()) {
                 continue;
             }
             if cores.contains(node.index()) {

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use crate::graph::{BitSet, Graph, NodeId, ValueId};
+use crate::graph::{BitSet, Family, Graph, NodeId, ValueId};
 
 use super::attention::Attention;
 use super::strides::{conv_stride, is_conv};
@@ -164,15 +164,15 @@ fn classify(graph: &Graph<'_>, group: &[NodeId], cores: &BitSet) -> Step {
         .copied()
         .filter(|n| is_conv(graph, *n))
         .collect();
-    let any = |ops: &[&str]| group.iter().any(|n| ops.contains(&graph.op(*n)));
+    let any = |family: Family| group.iter().any(|n| graph.family(*n) == family);
     if group.iter().any(|n| cores.contains(n.index())) {
         Step::Transformer
-    } else if any(&["Resize", "Upsample", "ConvTranspose", "DepthToSpace"]) {
+    } else if any(Family::Upsample) || any(Family::ConvolutionTranspose) {
         Step::Up
     } else if convs
         .iter()
         .any(|n| group.last() == Some(n) && conv_stride(graph, *n) > 1)
-        || any(&["AveragePool", "MaxPool"])
+        || any(Family::Pool)
     {
         Step::Down
     } else if group.len() > 1 && !convs.is_empty() {
@@ -222,7 +222,9 @@ impl Builder<'_, '_> {
 
     /// A convolution right after a resize belongs to the upsampler.
     fn follows_upsample(&self, stage: Stage, pending: &[NodeId]) -> bool {
-        pending.iter().all(|n| self.graph.op(*n) != "Concat")
+        pending
+            .iter()
+            .all(|n| self.graph.family(*n) != Family::Concat)
             && self
                 .blocks
                 .last()

@@ -1,8 +1,8 @@
 //! Shape rules of `com.microsoft` operators, for tract's inference.
 //!
 //! tract finds an operator by its name and ignores the domain; the rules here take
-//! the nodes of the contrib domain and leave the others to tract, except `Attention`
-//! of ai.onnx, whose output shape tract leaves open. Rules state shapes only: tract
+//! the nodes of the contrib domain and leave the others to tract, except those of ai.onnx that
+//! have a rule as well: tract leaves the output of `Attention` open. Rules state shapes only: tract
 //! never runs these.
 
 use std::collections::BTreeSet;
@@ -14,39 +14,14 @@ use tract_onnx::tract_hir::internal::*;
 use tract_onnx::tract_hir::ops::expandable::{Expansion, expand};
 use tract_onnx::tract_hir::tract_core::broadcast::multi_broadcast;
 
+use super::bounds;
 use super::guarded::guard;
+use crate::graph::operators::{Domain, MICROSOFT, OPERATORS, Operator, OutputShape, find};
 
 type Dims = TVec<TDim>;
 type Built = TractResult<(Box<dyn InferenceOp>, Vec<String>)>;
 
 static TRACT: LazyLock<Onnx> = LazyLock::new(tract_onnx::onnx);
-
-/// The operators that this module knows.
-const OPERATORS: [&str; 23] = [
-    "Attention",
-    "BiasAdd",
-    "BiasGelu",
-    "BiasSplitGelu",
-    "DecoderMaskedMultiHeadAttention",
-    "FastGelu",
-    "FusedConv",
-    "FusedGemm",
-    "FusedMatMul",
-    "FusedMatMulActivation",
-    "Gelu",
-    "GemmFastGelu",
-    "GroupNorm",
-    "MultiHeadAttention",
-    "NhwcConv",
-    "NhwcFusedConv",
-    "QuickGelu",
-    "SkipGroupNorm",
-    "SkipLayerNormalization",
-    "SkipSimplifiedLayerNormalization",
-    "SimplifiedLayerNormalization",
-    "TransposeMatMul",
-    "BiasSoftmax",
-];
 
 /// tract's ONNX reader with the contrib operators, all of them guarded.
 #[must_use]
@@ -54,7 +29,9 @@ pub fn reader() -> Onnx {
     let mut onnx = TRACT.clone();
     let own = TRACT.op_register.0.keys().map(String::as_str);
     // The reader itself looks at constants.
-    let names: BTreeSet<&str> = own.chain(OPERATORS).filter(|n| *n != "Constant").collect();
+    let ours = OPERATORS.iter().filter(|o| o.shape.is_some());
+    let names = own.chain(ours.map(|o| o.name));
+    let names: BTreeSet<&str> = names.filter(|n| *n != "Constant").collect();
     for name in names {
         onnx.op_register.insert(name, build);
     }
@@ -64,34 +41,15 @@ pub fn reader() -> Onnx {
 fn build(context: &ParsingContext<'_>, node: &pb::NodeProto) -> Built {
     // ONNX Runtime keeps some of its own operators in the default domain.
     let known = TRACT.op_register.0.get(&node.op_type);
-    let contrib = OPERATORS.contains(&node.op_type.as_str());
-    check(node)?;
-    let ours = contrib && (node.domain == "com.microsoft" || node.op_type == "Attention");
+    bounds::check(node)?;
+    let operator = find(&node.domain, &node.op_type).filter(|o| o.shape.is_some());
+    let in_domain = |o: &Operator| o.domain == Domain::Onnx || node.domain == MICROSOFT;
+    let ours = operator.is_some_and(in_domain);
     let (op, closures) = match known {
         Some(builder) if !ours => builder(context, node)?,
         _ => (expand(ShapeOnly::new(node)?), Vec::new()),
     };
     Ok((guard(op), closures))
-}
-
-/// Refuses what tract would compute while it looks for shapes, whatever its size, or count up
-/// to, one by one.
-fn check(node: &pb::NodeProto) -> TractResult<()> {
-    const MOST_AXES: u64 = 64;
-    ensure!(
-        node.op_type != "EyeLike",
-        "its value is computed with its shape"
-    );
-    let axes = node
-        .attribute
-        .iter()
-        .filter(|a| matches!(a.name.as_str(), "axis" | "axes" | "perm"));
-    for attribute in axes {
-        let mut all = attribute.ints.iter().chain([&attribute.i]);
-        let far = all.find(|a| a.unsigned_abs() > MOST_AXES);
-        ensure!(far.is_none(), "{} is {far:?}", attribute.name);
-    }
-    Ok(())
 }
 
 /// An operator that is known by the shapes it makes.
@@ -109,7 +67,9 @@ struct ShapeOnly {
 enum Rule {
     /// All full outputs have the shape of the first input; the second and third of a
     /// norm are statistics, with a last axis of 1.
-    Same,
+    Same {
+        norm: bool,
+    },
     /// The last axis is halved: a gate and what it gates.
     HalveLast,
     Conv(Window),
@@ -131,19 +91,19 @@ enum Rule {
 impl Rule {
     fn of(node: &pb::NodeProto) -> TractResult<Self> {
         let flag = |name: &str| Ok::<_, TractError>(node.get_attr_opt::<i64>(name)? == Some(1));
-        Ok(match node.op_type.as_str() {
-            "BiasSplitGelu" => Self::HalveLast,
-            "FusedConv" => Self::Conv(Window::of(node, false)?),
-            "NhwcConv" | "NhwcFusedConv" => Self::Conv(Window::of(node, true)?),
-            "FusedMatMul"
-            | "FusedMatMulActivation"
-            | "FusedGemm"
-            | "GemmFastGelu"
-            | "TransposeMatMul" => Self::MatMul {
+        let known = find(&node.domain, &node.op_type).and_then(|o| o.shape);
+        Ok(match known.unwrap_or(OutputShape::Same) {
+            OutputShape::Same => Self::Same { norm: false },
+            OutputShape::Norm => Self::Same { norm: true },
+            OutputShape::HalveLast => Self::HalveLast,
+            OutputShape::Convolution { channels_last } => {
+                Self::Conv(Window::of(node, channels_last)?)
+            }
+            OutputShape::Product => Self::MatMul {
                 trans_left: flag("transA")?,
                 trans_right: flag("transB")?,
             },
-            "Attention" if node.domain != "com.microsoft" => {
+            OutputShape::GroupedAttention => {
                 let heads = |name: &str| node.get_attr_opt::<i64>(name);
                 let shared = match (heads("q_num_heads")?, heads("kv_num_heads")?) {
                     (Some(q), Some(kv)) if kv > 0 => q / kv,
@@ -151,20 +111,19 @@ impl Rule {
                 };
                 Self::Grouped { shared }
             }
-            "Attention" => {
+            OutputShape::PackedAttention => {
                 let sizes = node.get_attr_opt_vec::<i64>("qkv_hidden_sizes")?;
                 Self::PackedAttention {
                     value_width: sizes.and_then(|s| s.get(2).copied()),
                 }
             }
-            "MultiHeadAttention" | "DecoderMaskedMultiHeadAttention" => Self::Attention,
-            _ => Self::Same,
+            OutputShape::Attention => Self::Attention,
         })
     }
 
     fn reads(&self) -> usize {
         match self {
-            Self::Same | Self::HalveLast => 1,
+            Self::Same { .. } | Self::HalveLast => 1,
             Self::Conv(_) | Self::MatMul { .. } | Self::PackedAttention { .. } => 2,
             Self::Attention | Self::Grouped { .. } => 3,
         }
@@ -174,7 +133,7 @@ impl Rule {
     fn shape(&self, inputs: &[Dims]) -> TractResult<Dims> {
         let first = inputs.first().context("no input")?;
         match self {
-            Self::Same => Ok(first.clone()),
+            Self::Same { .. } => Ok(first.clone()),
             Self::HalveLast => {
                 let last = last(first)? / 2;
                 Ok(with_last(first, last))
@@ -229,11 +188,10 @@ impl ShapeOnly {
     /// Shapes of the outputs that exist.
     fn shapes(&self, inputs: &[Dims]) -> TractResult<Vec<Option<Dims>>> {
         let main = self.rule.shape(inputs)?;
-        let norm = self.name.ends_with("LayerNormalization");
         let shape = |position: usize| match (&self.rule, position) {
             (_, 0) => Some(main.clone()),
-            (Rule::Same, 1 | 2) if norm => Some(with_last(&main, 1.to_dim())),
-            (Rule::Same, _) => Some(main.clone()),
+            (Rule::Same { norm: true }, 1 | 2) => Some(with_last(&main, 1.to_dim())),
+            (Rule::Same { .. }, _) => Some(main.clone()),
             _ => None,
         };
         let exists = self

@@ -1,6 +1,6 @@
 //! Which graph inputs each value depends on, by data and by shape.
 
-use crate::graph::{Graph, NodeId, ValueId};
+use crate::graph::{Family, Graph, NodeId, ValueId};
 
 use super::inputs::InputKind;
 
@@ -67,11 +67,10 @@ pub fn depends(graph: &Graph<'_>, kinds: &[InputKind]) -> Vec<Kinds> {
 }
 
 fn node_kinds(graph: &Graph<'_>, found: &[Kinds], node: NodeId) -> Kinds {
-    match graph.op(node) {
-        "Shape" | "Size" => Kinds::default(),
+    match graph.family(node) {
+        Family::Shape | Family::Size => Kinds::default(),
         // A random value differs on every evaluation.
-        "RandomNormal" | "RandomUniform" | "RandomNormalLike" | "RandomUniformLike"
-        | "Multinomial" | "Bernoulli" => Kinds::of(InputKind::Other),
+        Family::Random => Kinds::of(InputKind::Other),
         _ => {
             let inputs = graph.inputs_of(node).iter();
             inputs.fold(Kinds::default(), |set, v: &ValueId| {

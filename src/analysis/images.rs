@@ -3,7 +3,7 @@
 
 use super::inputs::{Flow, InputKind, declared_shape};
 use super::strides::{is_conv, join_stride};
-use crate::graph::{BitSet, NodeId, ValueId};
+use crate::graph::{BitSet, Family, NodeId, ValueId};
 
 impl Flow<'_, '_> {
     /// Whether a convolution reads the input, by itself or, before the first block, with others in
@@ -16,7 +16,7 @@ impl Flow<'_, '_> {
         let before_blocks = |n: NodeId| {
             let above = graph.ancestors(graph.inputs_of(n), &BitSet::default());
             let mut above = above.iter().map(NodeId::new);
-            !above.any(|n| matches!(graph.op(n), "Sin" | "Cos"))
+            !above.any(|n| graph.family(n) == Family::Wave)
         };
         let joins = |&n: &NodeId| {
             let stem = || -> Vec<NodeId> {
@@ -31,7 +31,7 @@ impl Flow<'_, '_> {
 
     fn joins_channels(&self, node: NodeId) -> bool {
         let axis = self.graph.node(node).attr_i("axis");
-        self.graph.op(node) == "Concat" && matches!(axis, Some(1 | -3))
+        self.graph.family(node) == Family::Concat && matches!(axis, Some(1 | -3))
     }
 
     /// Tells the latent from control images: a control image is brought down to

@@ -1,6 +1,6 @@
 //! What each graph input is, told by rank, type and data flow, never by name.
 
-use crate::graph::{BitSet, Graph, NodeId, ValueId};
+use crate::graph::{BitSet, Family, Graph, NodeId, ValueId};
 use crate::onnx::proto::{TensorShapeProto, ValueInfoProto, tensor_shape_proto, type_proto};
 
 /// What a graph input carries. Variants after [`InputKind::Text`] up to
@@ -156,26 +156,13 @@ pub(super) struct Flow<'a, 'm> {
 
 impl Flow<'_, '_> {
     fn passes(&self, node: NodeId) -> bool {
-        matches!(
-            self.graph.op(node),
-            "Cast"
-                | "Identity"
-                | "Reshape"
-                | "Squeeze"
-                | "Unsqueeze"
-                | "Expand"
-                | "Flatten"
-                | "Transpose"
-                | "Dropout"
-                | "QuantizeLinear"
-                | "DequantizeLinear"
-                | "DynamicQuantizeLinear"
-        )
+        let family = self.graph.family(node);
+        family.rearranges() || matches!(family, Family::Expand | Family::Quantize)
     }
 
     /// Whether the node takes parts out of `value` at constant places.
     fn takes_apart(&self, node: NodeId, value: ValueId) -> bool {
-        matches!(self.graph.op(node), "Split" | "Gather" | "Slice")
+        self.graph.family(node) == Family::Part
             && self.graph.input_at(node, 0) == Some(value)
             && self.other_operand_constant(node, value)
     }
@@ -192,10 +179,10 @@ impl Flow<'_, '_> {
         let mut todo = vec![input];
         while let Some(value) = todo.pop() {
             for &node in self.graph.consumers(value) {
-                if self.graph.op(node) == "Shape" || !seen.insert(node.index()) {
+                if self.graph.family(node).measures() || !seen.insert(node.index()) {
                     continue;
                 }
-                let scaling = matches!(self.graph.op(node), "Mul" | "Div" | "Sub" | "Add")
+                let scaling = self.graph.family(node).is_arithmetic()
                     && (self.other_operand_constant(node, value)
                         || self.is_scaled_by_vectors(node, (input, value)));
                 if self.passes(node) || self.takes_apart(node, value) || scaling {
@@ -228,7 +215,7 @@ impl Flow<'_, '_> {
             shape.is_some_and(|s| s.dim.len() == 4)
         };
         let others = || self.graph.inputs_of(node).iter().filter(|v| **v != value);
-        matches!(self.graph.op(node), "Mul" | "Div")
+        matches!(self.graph.family(node), Family::Product | Family::Quotient)
             && image(input)
             && others().all(|v| self.is_made_of(*v, &vector))
     }
@@ -255,7 +242,7 @@ impl Flow<'_, '_> {
             if seen.len() > FEW {
                 return false;
             }
-            if self.graph.op(node) != "Shape" {
+            if !self.graph.family(node).measures() {
                 todo.extend_from_slice(self.graph.inputs_of(node));
             }
         }
@@ -265,23 +252,26 @@ impl Flow<'_, '_> {
     fn reaches_sinusoid(&self, input: ValueId) -> bool {
         self.first_ops(input)
             .iter()
-            .any(|&n| matches!(self.graph.op(n), "Sin" | "Cos"))
+            .any(|&n| self.graph.family(n) == Family::Wave)
     }
 
     /// Whether a scalar multiplies something else.
     fn scales_data(&self, input: ValueId) -> bool {
         let first = self.first_ops(input);
-        !first.is_empty() && first.iter().all(|&n| self.graph.op(n) == "Mul")
+        !first.is_empty()
+            && first
+                .iter()
+                .all(|&n| self.graph.family(n) == Family::Product)
     }
 
     fn vector_kind(&self, input: ValueId) -> InputKind {
         let first = self.first_ops(input);
-        let any = |ops: &[&str]| first.iter().any(|&n| ops.contains(&self.graph.op(n)));
-        if any(&["Sin", "Cos"]) {
+        let any = |family: Family| first.iter().any(|&n| self.graph.family(n) == family);
+        if any(Family::Wave) {
             InputKind::TimeIds
-        } else if any(&["Concat"]) {
+        } else if any(Family::Concat) {
             InputKind::PooledText
-        } else if any(&["MatMul", "Gemm"]) {
+        } else if any(Family::MatrixProduct) {
             InputKind::GuidanceEmbedding
         } else {
             InputKind::Other
@@ -297,11 +287,11 @@ impl Flow<'_, '_> {
                 .flat_map(|n| graph.outputs_of(*n).to_vec())
                 .collect()
         };
-        let is = |n: &NodeId, ops: &[&str]| ops.contains(&graph.op(*n));
-        let waves: Vec<NodeId> = graph.nodes().filter(|n| is(n, &["Sin", "Cos"])).collect();
+        let is = |n: &NodeId, family: Family| graph.family(*n) == family;
+        let waves: Vec<NodeId> = graph.nodes().filter(|n| is(n, Family::Wave)).collect();
         let below = graph.descendants(&outputs(&waves));
         let below = below.iter().map(NodeId::new);
-        let projections: Vec<NodeId> = below.filter(|n| is(n, &["MatMul", "Gemm"])).collect();
+        let projections: Vec<NodeId> = below.filter(|n| is(n, Family::MatrixProduct)).collect();
         let mut after = graph.descendants(&outputs(&projections));
         projections.iter().for_each(|n| {
             after.insert(n.index());
@@ -343,7 +333,7 @@ impl Flow<'_, '_> {
                             };
                             let plain = |v: &ValueId| own.contains(v) || !after(v);
                             adds.iter().all(|&add| {
-                                matches!(graph.op(add), "Add" | "Sum")
+                                graph.family(add) == Family::Sum
                                     && from_time.contains(add.index())
                                     && graph.inputs_of(add).iter().all(plain)
                             })

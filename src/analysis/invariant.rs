@@ -28,7 +28,7 @@ pub fn find(analysis: &Analysis<'_>) -> Invariant {
             || graph
                 .consumers(*v)
                 .iter()
-                .any(|n| !nodes.contains(n.index()) && graph.op(*n) != "Shape")
+                .any(|n| !nodes.contains(n.index()) && !graph.family(*n).measures())
     };
     let read: Vec<ValueId> = nodes
         .iter()
@@ -78,7 +78,7 @@ fn pure_nodes(analysis: &Analysis<'_>) -> BitSet {
         }
     }
     for node in graph.nodes() {
-        let sized = matches!(graph.op(node), "Shape" | "Size");
+        let sized = graph.family(node).measures();
         let known = |v: &ValueId| {
             let size_of_input = sized && graph.input_info(*v).is_some();
             fixed.contains(v.index()) || graph.is_constant(*v) || size_of_input

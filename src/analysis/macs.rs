@@ -5,6 +5,7 @@
 //! that derives from initializers alone: the count that papers on diffusion caching
 //! state (arXiv 2511.11031).
 
+use crate::graph::operators::Macs as Rule;
 use crate::graph::{Graph, NodeId};
 
 use super::dims::{Dim, Shape};
@@ -53,13 +54,13 @@ impl<'a, 'm> Counter<'a, 'm> {
     /// makes a count incomplete.
     #[must_use]
     pub fn multiplies(&self, node: NodeId) -> bool {
-        self.operator(node).is_some()
+        self.rule(node).is_some()
     }
 
     /// MACs of one node at `batch` rows; `None` where a shape is unknown.
     #[must_use]
     pub fn node(&self, node: NodeId, batch: u64) -> Option<Macs> {
-        let Some(operator) = self.operator(node) else {
+        let Some(rule) = self.rule(node) else {
             return Some(Macs::default());
         };
         let shape = |position: usize| {
@@ -74,35 +75,30 @@ impl<'a, 'm> Counter<'a, 'm> {
             shape: output?,
             batch,
         };
-        let all = match operator {
-            Operator::Conv { weight } => conv(output, shape(weight)?)?,
-            Operator::ConvTranspose => conv(shape(0)?, shape(1)?)?,
-            Operator::MatMul => matmul(shape(0)?, output, self.transposed(node))?,
-            Operator::QuantMatMul => matmul(shape(0)?, output, false)?,
-            Operator::Attention => self.attention(node, &shape)?,
-            Operator::PackedAttention => return packed_attention(shape(0)?, shape(1)?, output),
+        let all = match rule {
+            Rule::Convolution { weight } => conv(output, shape(weight)?)?,
+            Rule::ConvolutionTranspose => conv(shape(0)?, shape(1)?)?,
+            Rule::Product { .. } => matmul(shape(0)?, output, self.transposed(node))?,
+            Rule::Attention => self.attention(node, &shape)?,
+            Rule::PackedAttention => return packed_attention(shape(0)?, shape(1)?, output),
         };
-        let weighted = self.is_weight_operator(node, operator);
+        let weighted = self.is_weight_operator(node, rule);
         Some(Macs {
             all,
             weights: if weighted { all } else { 0 },
         })
     }
 
-    fn operator(&self, node: NodeId) -> Option<Operator> {
-        // The contrib `Attention` projects its input itself; that of ai.onnx does not.
-        if self.graph.op(node) == "Attention" && self.graph.node(node).domain() == "com.microsoft" {
-            return Some(Operator::PackedAttention);
-        }
-        operator(self.graph.op(node))
+    fn rule(&self, node: NodeId) -> Option<Rule> {
+        self.graph.operator(node)?.macs
     }
 
-    fn is_weight_operator(&self, node: NodeId, operator: Operator) -> bool {
-        let operands: &[usize] = match operator {
-            Operator::Conv { weight } => &[0, weight],
-            Operator::QuantMatMul => &[0, 1, 3],
-            Operator::Attention => &[],
-            _ => &[0, 1],
+    fn is_weight_operator(&self, node: NodeId, rule: Rule) -> bool {
+        let operands: &[usize] = match rule {
+            Rule::Convolution { weight } => &[0, weight],
+            Rule::ConvolutionTranspose => &[0, 1],
+            Rule::Product { factors } => factors,
+            Rule::Attention | Rule::PackedAttention => &[],
         };
         operands
             .iter()
@@ -151,42 +147,6 @@ impl<'a, 'm> Counter<'a, 'm> {
         let per_pair = width(query)?.checked_add(width(out).or_else(|| width(value))?)?;
         rows.checked_mul(lq)?.checked_mul(lk)?.checked_mul(per_pair)
     }
-}
-
-#[derive(Clone, Copy)]
-enum Operator {
-    Conv { weight: usize },
-    ConvTranspose,
-    MatMul,
-    QuantMatMul,
-    Attention,
-    PackedAttention,
-}
-
-fn operator(op: &str) -> Option<Operator> {
-    Some(match op {
-        "Conv" | "FusedConv" | "NhwcConv" | "NhwcFusedConv" | "ConvInteger" => {
-            Operator::Conv { weight: 1 }
-        }
-        "QLinearConv" => Operator::Conv { weight: 3 },
-        "ConvTranspose" => Operator::ConvTranspose,
-        "MatMul"
-        | "Gemm"
-        | "FusedMatMul"
-        | "FusedGemm"
-        | "TransposeMatMul"
-        | "GemmFastGelu"
-        | "FusedMatMulActivation" => Operator::MatMul,
-        "MatMulInteger"
-        | "QLinearMatMul"
-        | "MatMulNBits"
-        | "MatMulIntegerToFloat"
-        | "DynamicQuantizeMatMul"
-        | "MatMulBnb4"
-        | "QGemm" => Operator::QuantMatMul,
-        "MultiHeadAttention" | "Attention" => Operator::Attention,
-        _ => return None,
-    })
 }
 
 #[derive(Clone, Copy)]

@@ -6,6 +6,7 @@
 mod assemble;
 pub mod attention;
 pub mod blocks;
+pub(crate) mod bounds;
 mod contrib;
 pub mod depends;
 pub mod dims;
@@ -61,6 +62,7 @@ impl Role {
 
 /// Why a graph could not be analysed.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum AnalysisError {
     /// The model has no graph.
     #[error("the model has no graph")]
@@ -246,7 +248,7 @@ impl<'m> Analysis<'m> {
             let merged = self
                 .control
                 .iter()
-                .any(|n| self.graph.op(NodeId::new(n)).contains("Conv"));
+                .any(|n| self.graph.family(NodeId::new(n)).convolves());
             let controlled = self.inputs(InputKind::ControlImage).next().is_some();
             return if merged && controlled {
                 Role::Merged

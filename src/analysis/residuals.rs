@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use super::inputs::{Flow, InputKind};
-use crate::graph::{BitSet, Graph, NodeId, ValueId};
+use crate::graph::{BitSet, Family, Graph, NodeId, ValueId};
 
 /// Sums of residuals on their way to what comes from the latent, level by level and each value
 /// once: a hostile graph has many ways through its sums.
@@ -71,8 +71,10 @@ impl Flow<'_, '_> {
         while let Some(level) = sums.next_level() {
             for value in level {
                 let first = self.first_ops(value);
-                let adds =
-                    |n: &NodeId| matches!(self.graph.op(*n), "Add" | "Sum" | "SkipGroupNorm");
+                let adds = |n: &NodeId| {
+                    let family = self.graph.family(*n);
+                    matches!(family, Family::Sum | Family::SkipNorm)
+                };
                 if first.is_empty() || !first.iter().all(adds) {
                     return false;
                 }

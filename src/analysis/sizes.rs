@@ -11,7 +11,7 @@ use super::dims::{Dim, Shape};
 use super::inputs::{InputKind, declared_shape, dim_param, fixed_dim};
 use super::residuals::residual_stride;
 use super::strides::{control_factor, strides};
-use crate::graph::{Graph, NodeId, ValueId};
+use crate::graph::{Family, Graph, NodeId, ValueId};
 use crate::onnx::proto::TensorShapeProto;
 
 /// Sizes that an export leaves open.
@@ -122,7 +122,7 @@ impl InputDims {
                 continue;
             }
             let partner = graph.consumers(value).iter().find_map(|&node| {
-                let joins = matches!(graph.op(node), "Add" | "Sum");
+                let joins = graph.family(node) == Family::Sum;
                 let others = graph
                     .inputs_of(node)
                     .iter()
@@ -254,16 +254,16 @@ fn spatial_axes(graph: &Graph<'_>, image: ValueId, rank: usize) -> [usize; 2] {
     let mut todo = vec![image];
     while let Some(value) = todo.pop() {
         for &node in graph.consumers(value) {
-            match graph.op(node) {
-                "Shape" => {}
-                "Cast" | "Identity" => todo.extend_from_slice(graph.outputs_of(node)),
+            match graph.family(node) {
+                Family::Shape | Family::Size => {}
+                Family::Cast | Family::Same => todo.extend_from_slice(graph.outputs_of(node)),
                 _ => readers.push(node),
             }
         }
     }
     let turns = |node: &NodeId| {
         let order = graph.node(*node).attr_ints("perm");
-        graph.op(*node) == "Transpose" && order == Some(&[0, 3, 1, 2])
+        graph.family(*node) == Family::Transpose && order == Some(&[0, 3, 1, 2])
     };
     if !readers.is_empty() && readers.iter().all(turns) {
         [1, 2]

@@ -1,12 +1,9 @@
 //! Products of convolution strides: how much smaller a place is than the input.
 
-use crate::graph::{BitSet, Graph, NodeId, ValueId};
+use crate::graph::{BitSet, Family, Graph, NodeId, ValueId};
 
 pub(super) fn is_conv(graph: &Graph<'_>, node: NodeId) -> bool {
-    matches!(
-        graph.op(node),
-        "Conv" | "FusedConv" | "NhwcConv" | "NhwcFusedConv" | "ConvInteger" | "QLinearConv"
-    )
+    graph.family(node) == Family::Convolution
 }
 
 /// Smallest product of convolution strides from `input` to a node that also
@@ -21,7 +18,7 @@ pub(super) fn join_stride(
     stride[input.index()] = 1;
     let mut best: Option<i64> = None;
     for node in reach.iter().map(NodeId::new) {
-        if graph.op(node) == "Shape" {
+        if graph.family(node).measures() {
             continue;
         }
         let before = stride_before(graph, &stride, node);
@@ -61,9 +58,9 @@ pub(super) fn conv_stride(graph: &Graph<'_>, node: NodeId) -> i64 {
 pub(super) fn strides(graph: &Graph<'_>, latent: ValueId) -> Vec<i64> {
     let mut stride = vec![0i64; graph.value_count()];
     stride[latent.index()] = 1;
-    for node in graph.nodes().filter(|n| graph.op(*n) != "Shape") {
+    for node in graph.nodes().filter(|n| !graph.family(*n).measures()) {
         let before = stride_before(graph, &stride, node);
-        let shrinks = is_conv(graph, node) || matches!(graph.op(node), "AveragePool" | "MaxPool");
+        let shrinks = is_conv(graph, node) || graph.family(node) == Family::Pool;
         let own = if shrinks { conv_stride(graph, node) } else { 1 };
         for &out in graph.outputs_of(node) {
             stride[out.index()] = before.saturating_mul(own);

@@ -7,7 +7,7 @@
 
 use std::collections::HashSet;
 
-use crate::graph::{BitSet, Dominators, Graph, NodeId, ValueId, View, dominator_chain};
+use crate::graph::{BitSet, Dominators, Family, Graph, NodeId, ValueId, View, dominator_chain};
 
 use super::depends::Kinds;
 use super::inputs::InputKind;
@@ -92,7 +92,7 @@ pub fn find_skips(graph: &Graph<'_>, shapes: &Shapes, depends: &[Kinds]) -> Vec<
     let rank = |v: ValueId| shapes.get(v).map(|s| s.dims.len());
     let is_map = |v: ValueId| rank(v).is_none_or(|r| r == 4);
     let mut skips = Vec::new();
-    for concat in graph.nodes().filter(|n| graph.op(*n) == "Concat") {
+    for concat in graph.nodes().filter(|n| graph.family(*n) == Family::Concat) {
         let &[left, right] = graph.inputs_of(concat) else {
             continue;
         };
@@ -132,9 +132,9 @@ fn skip_of(
             if value == main || above.contains(node.index()) {
                 return true;
             }
-            match (graph.op(node), graph.inputs_of(node)) {
-                ("Transpose" | "Cast" | "Identity", &[before])
-                | ("QuantizeLinear" | "DequantizeLinear", &[before, ..]) => value = before,
+            match (graph.family(node), graph.inputs_of(node)) {
+                (Family::Transpose | Family::Cast | Family::Same, &[before])
+                | (Family::Quantize, &[before, ..]) => value = before,
                 _ => return false,
             }
         }
@@ -200,7 +200,7 @@ fn flows_into(graph: &Graph<'_>, value: ValueId, targets: &BitSet) -> bool {
             return true;
         }
         for &node in graph.consumers(value) {
-            if !matches!(graph.op(node), "Shape" | "Size") && seen.insert(node.index()) {
+            if !graph.family(node).measures() && seen.insert(node.index()) {
                 todo.extend_from_slice(graph.outputs_of(node));
             }
         }
@@ -258,8 +258,8 @@ pub fn mid_residuals(graph: &Graph<'_>, skips: &[Skip], depends: &[Kinds]) -> Ve
 
 fn is_sum(graph: &Graph<'_>, node: NodeId) -> bool {
     matches!(
-        graph.op(node),
-        "Add" | "Sum" | "Cast" | "Identity" | "Transpose" | "QuantizeLinear" | "DequantizeLinear"
+        graph.family(node),
+        Family::Sum | Family::Cast | Family::Same | Family::Transpose | Family::Quantize
     )
 }
 

@@ -1,7 +1,6 @@
 //! Options that several subcommands share.
 
 use std::fmt::Display;
-use std::io::{ErrorKind, IsTerminal, Write as _};
 use std::path::Path;
 use std::str::FromStr;
 
@@ -9,7 +8,6 @@ use anyhow::Context;
 use clap::ValueEnum;
 use hgc::plan::Plan;
 use hgc::sampler::Method;
-use indicatif::{ProgressBar, ProgressStyle};
 
 /// How results are printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -59,17 +57,6 @@ pub fn table(header: &[&str], right: &[usize]) -> comfy_table::Table {
     table
 }
 
-/// Writes a result to stdout. A reader that has gone (`hgc verify ... | head`) changes nothing
-/// about the result, nor about the exit code that tells it.
-pub fn print(text: &str) -> anyhow::Result<()> {
-    let mut out = std::io::stdout().lock();
-    let end = if text.ends_with('\n') { "" } else { "\n" };
-    match write!(out, "{text}{end}").and_then(|()| out.flush()) {
-        Err(e) if e.kind() == ErrorKind::BrokenPipe => Ok(()),
-        written => Ok(written?),
-    }
-}
-
 /// That a scheduler of another class than the file's draws.
 pub fn stands_for(class: &str, method: Method) -> String {
     format!(
@@ -92,7 +79,7 @@ pub fn prompts(file: Option<&Path>) -> anyhow::Result<Vec<String>> {
     let Some(file) = file else {
         return Ok(Vec::new());
     };
-    let text = std::fs::read_to_string(file)
+    let text = hgc::limited::read_text(file)
         .with_context(|| format!("cannot read the prompts {}", file.display()))?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let lines = text.lines().map(str::trim).filter(|l| !l.is_empty());
@@ -101,21 +88,9 @@ pub fn prompts(file: Option<&Path>) -> anyhow::Result<Vec<String>> {
 
 /// A plan that was made before.
 pub fn read_plan(file: &Path) -> anyhow::Result<Plan> {
-    let text = std::fs::read_to_string(file)
+    let text = hgc::limited::read_text(file)
         .with_context(|| format!("cannot read the plan {}", file.display()))?;
     toml::from_str(&text).with_context(|| format!("{} is not a plan", file.display()))
-}
-
-/// A progress bar on a terminal, nothing elsewhere.
-pub fn progress_bar(template: &str) -> ProgressBar {
-    if !std::io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let bar = ProgressBar::new(0);
-    if let Ok(style) = ProgressStyle::with_template(template) {
-        bar.set_style(style);
-    }
-    bar
 }
 
 #[cfg(test)]

@@ -8,9 +8,11 @@ use hgc::measure::bench::{Report, Settings, bench};
 use hgc::measure::pairs::plan_of;
 
 use super::Outcome;
-use super::args::{Format, finite, macs, print, progress_bar, table};
+use super::args::{Format, finite, macs, table};
 use super::engine::EngineArgs;
+use super::progress::Progress;
 use super::sizes::SizeArgs;
+use super::terminal::{print, print_json};
 
 /// Options of `hgc bench`.
 #[derive(clap::Args)]
@@ -33,7 +35,7 @@ pub struct Args {
     memory: Option<f64>,
     /// How to print the result
     #[arg(long, value_enum, default_value_t)]
-    format: Format,
+    pub format: Format,
 }
 
 /// Runs `hgc bench`.
@@ -55,7 +57,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         provider_options: args.engine.ep_option.clone(),
         memory: args.memory.map(|gb| (gb * 1e9) as u64),
     };
-    let bar = progress_bar("{msg:12} {bar:30} {pos}/{len} runs {eta}");
+    let bar = Progress::new("timing", "{msg:12} {bar:30} {pos}/{len} runs {eta}");
     let report = bench(
         engine,
         &originals.concat(),
@@ -63,15 +65,15 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         &settings,
         &mut |done, total, name| {
             bar.set_length(total);
+            bar.set_message(name);
             bar.set_position(done);
-            bar.set_message(name.to_owned());
         },
     )?;
-    bar.finish_and_clear();
-    print(&match args.format {
-        Format::Json => serde_json::to_string_pretty(&report)?,
-        Format::Table => render(&report),
-    })?;
+    bar.finish();
+    match args.format {
+        Format::Json => print_json("hgc.bench.v1", std::slice::from_ref(&report))?,
+        Format::Table => print(&render(&report))?,
+    }
     Ok(if report.macs_match == Some(false) {
         Outcome::No
     } else {

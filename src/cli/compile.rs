@@ -2,16 +2,28 @@
 
 use std::path::PathBuf;
 
-use hgc::compile::{Inputs, Planned, Project};
+use hgc::compile::{Compiled, Planned, Project};
+use hgc::measure::verify::{Settings, Verdict};
 use serde::Serialize;
 
 use super::Outcome;
-use super::args::{Format, print, progress_bar};
-use super::plan::{GateReport, ModelArgs, PolicyArgs, Totals, found_nothing, gates, summary};
+use super::args::Format;
+use super::engine::EngineArgs;
+use super::plan::{GateReport, ModelArgs, PolicyArgs, Totals, found_nothing, gates, totals_table};
+use super::progress::Progress;
 use super::sizes::{Known, SizeArgs};
+use super::terminal::{note, print, print_json, warn};
+use super::verify::{self, prove};
+
+const EXAMPLES: &str = "\
+Examples:
+  hgc compile sd15-onnx --steps 20 -o sd15-cached
+  hgc compile unet.onnx --controlnet cn.onnx --steps 30 --policy deepcache:interval=3 -o out
+  hgc compile sd15-onnx --plan plan.toml -o out    a plan of `hgc plan -o`, edited";
 
 /// Options of `hgc compile`.
 #[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Args {
     #[command(flatten)]
     models: ModelArgs,
@@ -20,24 +32,35 @@ pub struct Args {
     #[command(flatten)]
     sizes: SizeArgs,
     /// Folder for the compiled models and plan.toml
-    #[arg(long, short, value_name = "DIR")]
-    output: PathBuf,
+    #[arg(long, short, value_name = "DIR", required_unless_present = "dry_run")]
+    output: Option<PathBuf>,
+    /// Do everything but write
+    #[arg(long, conflicts_with = "verify")]
+    dry_run: bool,
+    /// Prove what was written, as `hgc verify` does
+    #[arg(long)]
+    verify: bool,
+    #[command(flatten)]
+    engine: EngineArgs,
     /// Replace existing files (never an input)
     #[arg(long)]
     force: bool,
     /// How to print the result
     #[arg(long, value_enum, default_value_t)]
-    format: Format,
+    pub format: Format,
 }
 
 #[derive(Serialize)]
 struct Report {
     policy: String,
     steps: usize,
+    /// Files that were written; that would be, in a dry run.
     files: Vec<String>,
     totals: Totals,
     gates: Vec<GateReport>,
     refused: Vec<RefusalReport>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    verified: Option<Vec<Verdict>>,
 }
 
 #[derive(Serialize)]
@@ -49,61 +72,119 @@ struct RefusalReport {
 
 /// Runs `hgc compile`.
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
-    let inputs = Inputs::read(&args.models.model, &args.models.controlnet)?;
+    let inputs = args.models.read()?;
     let known = args.sizes.of(&args.models.model)?;
     let project = Project::new(&inputs, known.sizes)?;
     let planned = args.policy.plan(&project)?;
     if found_nothing(&planned.plan) {
-        for model in &planned.plan.models {
-            for refusal in &model.refusals {
-                eprintln!(
-                    "hgc: {}: refused {}: {}",
-                    model.name, refusal.candidate, refusal.reason
-                );
-            }
+        for refusal in refusals(&planned) {
+            note(format_args!("{refusal}"));
         }
-        eprintln!("hgc: the policy found no site to cache; nothing was written");
+        note("the policy found no site to cache; nothing was written");
         return Ok(Outcome::No);
     }
-    let bar = progress_bar("copying weights {bar:30} {bytes}/{total_bytes} {bytes_per_sec}");
-    let mut report_progress = |done: u64, total: u64| {
+    let compiled = project.compile(&planned)?;
+    let files = match &args.output {
+        Some(folder) if !args.dry_run => write(&compiled, folder, args.force)?,
+        _ => Vec::new(),
+    };
+    let verified = match args.verify {
+        true => Some(args.prove(&compiled, &known)?),
+        false => None,
+    };
+    let pass = verified.iter().flatten().all(|v| v.pass);
+    let named = if args.dry_run {
+        let folder = args.output.clone().unwrap_or_default();
+        let models = compiled.models.iter();
+        models.map(|m| folder.join(m.destination())).collect()
+    } else {
+        files
+    };
+    let report = Report {
+        policy: planned.plan.policy.clone(),
+        steps: planned.plan.steps,
+        totals: Totals::of(&planned),
+        gates: gates(&planned.plan),
+        refused: refusals(&planned),
+        files: named.iter().map(|f| f.display().to_string()).collect(),
+        verified,
+    };
+    match args.format {
+        Format::Json => print_json("hgc.compile.v1", &[report])?,
+        Format::Table => print(&render(&report, &planned, &known, args.dry_run))?,
+    }
+    Ok(if pass { Outcome::Done } else { Outcome::No })
+}
+
+/// Writes all files, and shows how far it is.
+fn write(
+    compiled: &Compiled,
+    folder: &std::path::Path,
+    force: bool,
+) -> anyhow::Result<Vec<PathBuf>> {
+    let template = "{msg} {bar:30} {bytes}/{total_bytes} {bytes_per_sec}";
+    let bar = Progress::new("copying weights", template);
+    let mut told = |done: u64, total: u64| {
         bar.set_length(total);
         bar.set_position(done);
     };
-    let compiled = project.compile(&planned)?;
-    let files = compiled.write(&args.output, args.force, &mut report_progress)?;
-    bar.finish_and_clear();
-    let files: Vec<String> = files.iter().map(|f| f.display().to_string()).collect();
-    let refused = planned.plan.models.iter().flat_map(|m| {
+    let files = compiled.write(folder, force, &mut told)?;
+    bar.finish();
+    Ok(files)
+}
+
+impl Args {
+    /// Proves every model that was written.
+    fn prove(&self, compiled: &Compiled, known: &Known) -> anyhow::Result<Vec<Verdict>> {
+        let folder = self.output.clone().unwrap_or_default();
+        let pairs: Vec<_> = compiled
+            .models
+            .iter()
+            .map(|m| (m.path.clone(), folder.join(m.destination())))
+            .collect();
+        let settings = Settings {
+            sizes: known.sizes,
+            seed: 0,
+            provider: self.engine.ep,
+            provider_options: self.engine.ep_option.clone(),
+        };
+        let verdicts = prove(self.engine.start()?, &pairs, &settings)?;
+        if verdicts.iter().any(|v| !v.pass) {
+            warn("a proof failed: do not use what was written, and please report it");
+        }
+        Ok(verdicts)
+    }
+}
+
+fn refusals(planned: &Planned) -> Vec<RefusalReport> {
+    let of_model = planned.plan.models.iter().flat_map(|m| {
         m.refusals.iter().map(|r| RefusalReport {
             model: m.name.clone(),
             candidate: r.candidate.clone(),
             reason: r.reason.clone(),
         })
     });
-    let report = Report {
-        policy: planned.plan.policy.clone(),
-        steps: planned.plan.steps,
-        totals: Totals::of(&planned),
-        gates: gates(&planned.plan),
-        refused: refused.collect(),
-        files,
-    };
-    print(&match args.format {
-        Format::Json => serde_json::to_string_pretty(&report)?,
-        Format::Table => render(&report, &planned, &known),
-    })?;
-    Ok(Outcome::Done)
+    of_model.collect()
 }
 
-fn render(report: &Report, planned: &Planned, known: &Known) -> String {
+impl std::fmt::Display for RefusalReport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{}: refused {}: {}",
+            self.model, self.candidate, self.reason
+        )
+    }
+}
+
+fn render(report: &Report, planned: &Planned, known: &Known, dry_run: bool) -> String {
     let mut lines: Vec<String> = vec![known.to_string()];
-    lines.extend(report.refused.iter().map(|r| {
-        let (model, candidate, reason) = (&r.model, &r.candidate, &r.reason);
-        format!("{model}: refused {candidate}: {reason}")
-    }));
+    lines.extend(report.refused.iter().map(ToString::to_string));
     lines.extend(report.gates.iter().map(ToString::to_string));
-    lines.push(summary(planned).trim_end().to_owned());
-    lines.extend(report.files.iter().map(|file| format!("wrote {file}")));
+    lines.push(format!("\n{}\n", totals_table(planned)));
+    let verdicts = report.verified.iter().flatten();
+    lines.extend(verdicts.map(|v| verify::render(v).trim_end().to_owned()));
+    let word = if dry_run { "would write" } else { "wrote" };
+    lines.extend(report.files.iter().map(|file| format!("{word} {file}")));
     lines.join("\n")
 }

@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
 use serde::Serialize;
 
-use hgc::engine::library::Place;
-use hgc::engine::{Engine, EngineInfo, EngineKind, EngineRequest, Outcome, Provider};
+use hgc::engine::{Engine, EngineInfo, EngineKind, Outcome as Found, Place, Provider};
 
-use super::args::{Format, print};
+use super::Outcome;
+use super::args::Format;
+use super::terminal::{print, print_json};
 
 /// Options of `hgc doctor`.
 #[derive(Debug, clap::Args)]
@@ -62,13 +62,14 @@ struct Cpu {
 }
 
 /// Runs `hgc doctor`.
-pub fn run(args: Args) -> Result<()> {
-    let engine = Engine::start(&EngineRequest::from_env(args.ort_lib)?)?;
+pub fn run(args: Args) -> anyhow::Result<Outcome> {
+    let engine = super::engine::start(args.ort_lib)?;
     let report = Report::of(engine);
-    print(&match args.format {
-        Format::Table => report.text(),
-        Format::Json => serde_json::to_string_pretty(&report)?,
-    })
+    match args.format {
+        Format::Table => print(&report.text())?,
+        Format::Json => print_json("hgc.doctor.v1", &[report])?,
+    }
+    Ok(Outcome::Done)
 }
 
 impl Report {
@@ -81,10 +82,7 @@ impl Report {
         });
         Self {
             hgc: env!("CARGO_PKG_VERSION"),
-            engine: match info.kind {
-                EngineKind::OnnxRuntime => "onnxruntime",
-                EngineKind::Embedded => "embedded",
-            },
+            engine: info.kind.name(),
             version: info.version.clone(),
             build: info.build.clone(),
             library: info.library.clone(),
@@ -156,12 +154,12 @@ fn deepest(error: &dyn std::error::Error) -> String {
     reason.unwrap_or(&text).trim().to_owned()
 }
 
-fn outcome(outcome: &Outcome, place: Place) -> String {
+fn outcome(outcome: &Found, place: Place) -> String {
     match outcome {
-        Outcome::Used => "used".to_owned(),
-        Outcome::Nothing => "no library there".to_owned(),
-        Outcome::Rejected(_) if place == Place::System => "not found".to_owned(),
-        Outcome::Rejected(reason) => format!("does not load: {reason}"),
+        Found::Used => "used".to_owned(),
+        Found::Nothing => "no library there".to_owned(),
+        Found::Rejected(_) if place == Place::System => "not found".to_owned(),
+        Found::Rejected(reason) => format!("does not load: {reason}"),
     }
 }
 

@@ -2,9 +2,11 @@
 
 use std::path::PathBuf;
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use hgc::engine::{Engine, EngineRequest, Provider, parse_option};
 use hgc::plan::Plan;
+
+use super::terminal::{note, warn};
 
 /// Engine, provider and their options.
 #[derive(Clone, Debug, clap::Args)]
@@ -20,15 +22,27 @@ pub struct EngineArgs {
     pub ort_lib: Option<PathBuf>,
 }
 
+/// Starts the engine, with the library of `--ort-lib` if it is given.
+pub fn start(library: Option<PathBuf>) -> anyhow::Result<&'static Engine> {
+    let told = library
+        .as_ref()
+        .map(|l| format!("--ort-lib {}", l.display()));
+    let started = Engine::start(&EngineRequest::from_env(library)?);
+    match told {
+        Some(told) => started.context(told),
+        None => Ok(started?),
+    }
+}
+
 impl EngineArgs {
     /// Starts the engine and says so where it is not ONNX Runtime.
     pub fn start(&self) -> anyhow::Result<&'static Engine> {
         if let (Provider::Cpu, Some((key, _))) = (self.ep, self.ep_option.first()) {
             bail!("--ep-option {key}: the CPU provider takes no options; choose one with --ep")
         }
-        let engine = Engine::start(&EngineRequest::from_env(self.ort_lib.clone())?)?;
+        let engine = start(self.ort_lib.clone())?;
         if let Some(notice) = engine.info().notice() {
-            eprintln!("hgc: {notice}");
+            note(notice);
         }
         Ok(engine)
     }
@@ -36,10 +50,10 @@ impl EngineArgs {
     /// Says so where `plan` will be slow on the provider.
     pub fn warn_of(&self, plan: &Plan) {
         if self.ep == Provider::Cuda && plan.changes_batch() {
-            eprintln!(
-                "hgc: warning: this plan runs half of the batch on some steps, and ONNX Runtime on \
+            warn(
+                "this plan runs half of the batch on some steps, and ONNX Runtime on \
                  CUDA plans every convolution anew when the batch changes, which takes longer than \
-                 the step: compile with --whole-batch for CUDA"
+                 the step: compile with --whole-batch for CUDA",
             );
         }
     }

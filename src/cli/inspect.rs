@@ -16,8 +16,9 @@ use hgc::onnx::Model;
 use serde::Serialize;
 
 use super::Outcome;
-use super::args::{macs, print, table};
+use super::args::{macs, table};
 use super::sizes::SizeArgs;
+use super::terminal::{print, print_json};
 
 /// Output formats of `inspect`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -25,7 +26,7 @@ pub enum InspectFormat {
     /// For people
     #[default]
     Table,
-    /// One object, or an array for several models
+    /// For programs
     Json,
     /// The block graph for Graphviz
     Dot,
@@ -39,7 +40,7 @@ pub struct Args {
     models: Vec<PathBuf>,
     /// How to print it
     #[arg(long, value_enum, default_value_t)]
-    format: InspectFormat,
+    pub format: InspectFormat,
     #[command(flatten)]
     sizes: SizeArgs,
 }
@@ -140,13 +141,11 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         found.sizes = known.to_string();
         reports.push(found);
     }
-    let text = match args.format {
-        InspectFormat::Json if reports.len() == 1 => serde_json::to_string_pretty(&reports[0])?,
-        InspectFormat::Json => serde_json::to_string_pretty(&reports)?,
-        InspectFormat::Table => reports.iter().map(render).collect::<String>(),
-        InspectFormat::Dot => reports.iter().map(dot).collect::<String>(),
-    };
-    print(text.trim_end())?;
+    match args.format {
+        InspectFormat::Json => print_json("hgc.inspect.v1", &reports)?,
+        InspectFormat::Table => print(reports.iter().map(render).collect::<String>().trim_end())?,
+        InspectFormat::Dot => print(&reports.iter().map(dot).collect::<String>())?,
+    }
     Ok(Outcome::Done)
 }
 

@@ -3,27 +3,65 @@
 mod args;
 mod bench;
 mod compile;
+mod complete;
 mod doctor;
 mod engine;
 mod eval;
+mod hints;
 mod inspect;
 mod plan;
 mod print;
+mod progress;
 mod run;
+mod signals;
 mod sizes;
 mod strip;
+mod terminal;
 mod verify;
+mod version;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  the answer is no: a proof failed, or no site to cache was found
+  2  bad input or usage; nothing was written
+130  interrupted; nothing was written
+
+Begin with:
+  hgc inspect PIPELINE                         what it is made of
+  hgc plan PIPELINE --steps 20                 what would be cached, and what it saves
+  hgc compile PIPELINE --steps 20 -o OUT       the same, written as new models
+  hgc verify PIPELINE OUT                      proof that nothing else changed";
 
 /// Compiler that inserts Hybrid-Grained Caches into exported ONNX diffusion graphs.
 #[derive(Parser)]
-#[command(name = "hgc", version, about, max_term_width = 100)]
+#[command(name = "hgc", version, long_version = version::LONG.as_str(), about, max_term_width = 100)]
+#[command(after_help = EXIT_CODES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
+    #[command(flatten)]
+    output: Output,
+}
+
+/// What is told beside results.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Output")]
+struct Output {
+    /// Tell warnings and errors only
+    #[arg(long, short, global = true)]
+    quiet: bool,
+    /// Tell the steps of the work and their times; twice for more (HGC_LOG chooses by module)
+    #[arg(long, short, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+    /// Colours: auto, always or never
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    color: clap::ColorChoice,
 }
 
 #[derive(Subcommand)]
@@ -48,6 +86,45 @@ enum Command {
     Eval(eval::Args),
     /// Show which ONNX Runtime is used and what it offers
     Doctor(doctor::Args),
+    /// Print a completion script for a shell
+    Completions(complete::Completions),
+    /// Print the manual page, or write one for each command to a folder
+    Man(complete::Man),
+}
+
+impl Command {
+    fn run(self) -> anyhow::Result<Outcome> {
+        match self {
+            Self::Inspect(args) => inspect::run(&args),
+            Self::Plan(args) => plan::run(&args),
+            Self::Compile(args) => compile::run(&args),
+            Self::Print(args) => print::run(&args),
+            Self::Strip(args) => strip::run(&args),
+            Self::Verify(args) => verify::run(&args),
+            Self::Bench(args) => bench::run(&args),
+            Self::Run(args) => run::run(&args),
+            Self::Eval(args) => eval::run(&args),
+            Self::Doctor(args) => doctor::run(args),
+            Self::Completions(args) => complete::completions(&args, &mut Cli::command()),
+            Self::Man(args) => complete::man(&args, Cli::command()),
+        }
+    }
+
+    /// Whether results are asked for as JSON, and so errors.
+    fn speaks_json(&self) -> bool {
+        use args::Format::Json;
+        match self {
+            Self::Inspect(args) => args.format == inspect::InspectFormat::Json,
+            Self::Plan(args) => args.format == plan::PlanFormat::Json,
+            Self::Compile(args) => args.format == Json,
+            Self::Verify(args) => args.format == Json,
+            Self::Bench(args) => args.format == Json,
+            Self::Run(args) => args.format == Json,
+            Self::Eval(args) => args.format == Json,
+            Self::Doctor(args) => args.format == Json,
+            Self::Print(_) | Self::Strip(_) | Self::Completions(_) | Self::Man(_) => false,
+        }
+    }
 }
 
 /// What a command ends with when nothing went wrong.
@@ -58,11 +135,13 @@ enum Outcome {
     No,
 }
 
-/// Runs the command line.
-///
-/// Exit codes: 0 done, 1 the answer is no, 2 bad input or usage.
+/// Runs the command line. Exit codes: see the help.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    terminal::set_up(cli.output.quiet, cli.output.color.into_stream());
     // A panic that becomes an error of a model is told as that.
     let tell = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
@@ -70,39 +149,62 @@ pub fn main() -> ExitCode {
             tell(info);
         }
     }));
-    tracing_subscriber::fmt()
-        .with_env_filter(tracing_subscriber::EnvFilter::from_env("HGC_LOG"))
-        .with_writer(std::io::stderr)
-        .init();
-    let handled = ctrlc::set_handler(|| {
-        hgc::onnx::abandon_transactions();
-        eprintln!("hgc: interrupted");
-        std::process::exit(130);
-    });
-    if let Err(error) = handled {
-        tracing::debug!("signals end the process at once: {error}");
-    }
-    let result = match cli.command {
-        Command::Inspect(args) => inspect::run(&args),
-        Command::Plan(args) => plan::run(&args),
-        Command::Compile(args) => compile::run(&args),
-        Command::Print(args) => print::run(&args),
-        Command::Strip(args) => strip::run(&args),
-        Command::Verify(args) => verify::run(&args),
-        Command::Bench(args) => bench::run(&args),
-        Command::Run(args) => run::run(&args),
-        Command::Eval(args) => eval::run(&args),
-        Command::Doctor(args) => doctor::run(args).map(|()| Outcome::Done),
-    };
-    match result {
+    log_steps(cli.output.verbose);
+    signals::install();
+    let json = cli.command.speaks_json();
+    match cli.command.run() {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::No) => ExitCode::from(1),
         Err(error) => {
-            eprintln!("hgc: error: {error}");
-            for cause in error.chain().skip(1) {
-                eprintln!("  because: {cause}");
+            if json {
+                terminal::error_as_json(&error);
+            } else {
+                terminal::error(&error);
             }
             ExitCode::from(2)
+        }
+    }
+}
+
+/// Help and version, or what is wrong with the arguments, which may hold any character.
+fn usage(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() {
+        let _ = error.print();
+        return ExitCode::SUCCESS;
+    }
+    terminal::usage(&error.to_string());
+    ExitCode::from(2)
+}
+
+/// Writes what the library does to stderr: as `HGC_LOG` says, or as often as `-v` is given.
+fn log_steps(verbose: u8) {
+    let level = match verbose {
+        0 => "off",
+        1 => "hgc=info",
+        2 => "hgc=debug",
+        _ => "trace",
+    };
+    let chosen = EnvFilter::try_from_env("HGC_LOG").ok();
+    tracing_subscriber::fmt()
+        .with_env_filter(chosen.unwrap_or_else(|| EnvFilter::new(level)))
+        .with_writer(std::io::stderr)
+        .with_ansi(terminal::has_color())
+        .with_target(false)
+        .without_time()
+        .log_internal_errors(false)
+        .init();
+}
+
+trait IntoStream {
+    fn into_stream(self) -> anstream::ColorChoice;
+}
+
+impl IntoStream for clap::ColorChoice {
+    fn into_stream(self) -> anstream::ColorChoice {
+        match self {
+            Self::Auto => anstream::ColorChoice::Auto,
+            Self::Always => anstream::ColorChoice::Always,
+            Self::Never => anstream::ColorChoice::Never,
         }
     }
 }

@@ -10,8 +10,9 @@ use hgc::onnx::Model;
 use hgc::onnx::proto::ModelProto;
 
 use super::Outcome;
-use super::args::{print, read_plan};
+use super::args::read_plan;
 use super::sizes::SizeArgs;
+use super::terminal::print;
 
 /// Options of `hgc print`.
 #[derive(clap::Args)]

@@ -7,7 +7,7 @@ use hgc::emit;
 use hgc::onnx::{Model, Transaction, folder_of};
 
 use super::Outcome;
-use super::args::print;
+use super::terminal::print;
 
 /// Options of `hgc strip`.
 #[derive(clap::Args)]

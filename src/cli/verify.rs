@@ -3,14 +3,16 @@
 use std::path::PathBuf;
 
 use anyhow::bail;
-use hgc::analysis::shapes::Sizes;
-use hgc::compile::Configured;
+use hgc::engine::Engine;
 use hgc::measure::pairs::find_pairs;
 use hgc::measure::verify::{Settings, Verdict, verify};
 
 use super::Outcome;
-use super::args::{Format, print};
+use super::args::Format;
 use super::engine::EngineArgs;
+use super::progress::Progress;
+use super::sizes::SizeArgs;
+use super::terminal::{note, print, print_json};
 
 /// Options of `hgc verify`.
 #[derive(clap::Args)]
@@ -19,19 +21,8 @@ pub struct Args {
     original: PathBuf,
     /// What `hgc compile` made of it: a file, or the folder with plan.toml
     rewritten: PathBuf,
-    /// Rows of the made-up latent
-    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=4096))]
-    batch: u64,
-    /// Height of the made-up latent, where the model leaves it open
-    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u64).range(1..=65536))]
-    height: u64,
-    /// Width of the made-up latent, where the model leaves it open
-    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u64).range(1..=65536))]
-    width: u64,
-    /// Tokens of the made-up prompt, where the model leaves them open [default:
-    /// max_position_embeddings of the text encoder's config.json, or 77]
-    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=65536))]
-    tokens: Option<u64>,
+    #[command(flatten)]
+    sizes: SizeArgs,
     /// Seed of the made-up inputs
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -39,40 +30,48 @@ pub struct Args {
     engine: EngineArgs,
     /// How to print the verdict
     #[arg(long, value_enum, default_value_t)]
-    format: Format,
+    pub format: Format,
 }
 
 /// Runs `hgc verify`.
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let engine = args.engine.start()?;
-    let configured = Configured::of(&args.original)?
-        .tokens
-        .map(|(tokens, _)| tokens);
-    let sizes = Sizes {
-        batch: args.batch,
-        height: args.height,
-        width: args.width,
-        tokens: args
-            .tokens
-            .or(configured)
-            .unwrap_or(Sizes::default().tokens),
-    };
+    let known = args.sizes.of(&args.original)?;
+    note(format_args!("made-up inputs: {known}"));
     let settings = Settings {
-        sizes,
+        sizes: known.sizes,
         seed: args.seed,
         provider: args.engine.ep,
         provider_options: args.engine.ep_option.clone(),
     };
-    let mut verdicts = Vec::new();
-    for (original, rewritten) in files(args)? {
-        verdicts.push(verify(engine, &original, &rewritten, &settings)?);
-    }
+    let verdicts = prove(engine, &files(args)?, &settings)?;
     let pass = verdicts.iter().all(|v| v.pass);
-    print(&match args.format {
-        Format::Json => json(&verdicts, pass)?,
-        Format::Table => verdicts.iter().map(render).collect(),
-    })?;
+    match args.format {
+        Format::Json => print_json("hgc.verify.v1", &verdicts)?,
+        Format::Table => print(&verdicts.iter().map(render).collect::<String>())?,
+    }
     Ok(if pass { Outcome::Done } else { Outcome::No })
+}
+
+/// Verifies pairs of an original and what was made of it.
+pub fn prove(
+    engine: &'static Engine,
+    pairs: &[(PathBuf, PathBuf)],
+    settings: &Settings,
+) -> anyhow::Result<Vec<Verdict>> {
+    let bar = Progress::new("verify", "{msg:30} {bar:30} {pos}/{len} runs {eta}");
+    let mut verdicts = Vec::new();
+    for (original, rewritten) in pairs {
+        let name = rewritten.file_name().unwrap_or_default().to_string_lossy();
+        let mut told = |done: u64, total: u64, what: &str| {
+            bar.set_length(total);
+            bar.set_message(format!("{name}: {what}"));
+            bar.set_position(done);
+        };
+        verdicts.push(verify(engine, original, rewritten, settings, &mut told)?);
+    }
+    bar.finish();
+    Ok(verdicts)
 }
 
 /// The pairs to verify.
@@ -94,30 +93,8 @@ fn files(args: &Args) -> anyhow::Result<Vec<(PathBuf, PathBuf)>> {
         .collect())
 }
 
-/// One file: its verdict. Several: the same fields over all of them, and `files`.
-fn json(verdicts: &[Verdict], pass: bool) -> anyhow::Result<String> {
-    if let [one] = verdicts {
-        return Ok(serde_json::to_string_pretty(one)?);
-    }
-    let all = |pick: &dyn Fn(&Verdict) -> Option<bool>| -> Option<bool> {
-        verdicts
-            .iter()
-            .map(pick)
-            .collect::<Option<Vec<_>>>()
-            .map(|v| v.into_iter().all(|b| b))
-    };
-    let largest = verdicts.iter().map(|v| v.max_abs_diff).fold(0.0, f64::max);
-    Ok(serde_json::to_string_pretty(&serde_json::json!({
-        "pass": pass,
-        "refresh_bitwise": all(&|v| v.refresh_bitwise),
-        "reuse_bitwise": all(&|v| v.reuse_bitwise),
-        "executed": all(&|v| v.executed),
-        "max_abs_diff": largest,
-        "files": verdicts,
-    }))?)
-}
-
-fn render(verdict: &Verdict) -> String {
+/// A verdict for people: a line a check.
+pub fn render(verdict: &Verdict) -> String {
     let mut text = String::new();
     for check in &verdict.checks {
         let mark = if check.pass { "ok  " } else { "FAIL" };

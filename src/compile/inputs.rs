@@ -7,13 +7,25 @@ use crate::onnx::{Model, ReadError};
 /// Why inputs could not be read.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)]
+#[non_exhaustive]
 pub enum InputError {
     #[error(transparent)]
     Read(#[from] ReadError),
-    #[error("{folder} has no unet/model.onnx; give a pipeline folder or ONNX files")]
+    #[error(
+        "{folder} has no unet/model.onnx and is no folder of one model; give a pipeline folder \
+         or ONNX files{}", meant(.folder)
+    )]
     NoUnet { folder: PathBuf },
-    #[error("{folder} is a pipeline folder and brings its own ControlNets; leave out --controlnet")]
+    #[error(
+        "{folder} is a pipeline folder and brings its own ControlNets; leave the others out, or \
+         give the UNet alone: {}", .folder.join("unet").display()
+    )]
     ControlNetTwice { folder: PathBuf },
+    #[error("{folder} holds {} ONNX files; name the one that is meant", .files.len())]
+    Several {
+        folder: PathBuf,
+        files: Vec<PathBuf>,
+    },
     #[error("cannot list {folder}")]
     List {
         folder: PathBuf,
@@ -51,18 +63,13 @@ impl Inputs {
     /// # Errors
     /// [`InputError`] naming the file.
     pub fn read(model: &Path, controlnets: &[PathBuf]) -> Result<Self, InputError> {
-        if model.is_dir() {
-            if !controlnets.is_empty() {
-                return Err(InputError::ControlNetTwice {
-                    folder: model.to_owned(),
-                });
-            }
-            return Self::read_pipeline(model);
+        if is_pipeline(model) {
+            return Self::read_pipeline(model, controlnets);
         }
         let mut sources = Vec::new();
         for path in std::iter::once(model).chain(controlnets.iter().map(PathBuf::as_path)) {
             sources.push(Source {
-                model: Model::read(path)?,
+                model: Model::read(&only_model(path)?)?,
                 relative: None,
             });
         }
@@ -72,13 +79,27 @@ impl Inputs {
         })
     }
 
-    fn read_pipeline(folder: &Path) -> Result<Self, InputError> {
+    fn read_pipeline(folder: &Path, controlnets: &[PathBuf]) -> Result<Self, InputError> {
         let mut sources = Vec::new();
         for relative in networks_of(folder)? {
             let model = Model::read(&folder.join(&relative))?;
             sources.push(Source {
                 model,
                 relative: Some(relative),
+            });
+        }
+        if sources.len() > 1 && !controlnets.is_empty() {
+            let folder = folder.to_owned();
+            return Err(InputError::ControlNetTwice { folder });
+        }
+        for (i, path) in controlnets.iter().enumerate() {
+            let part = match i {
+                0 => "controlnet".to_owned(),
+                _ => format!("controlnet_{i}"),
+            };
+            sources.push(Source {
+                model: Model::read(&only_model(path)?)?,
+                relative: Some(Path::new(&part).join("model.onnx")),
             });
         }
         Ok(Self {
@@ -88,13 +109,52 @@ impl Inputs {
     }
 }
 
+/// A folder with a UNet in its place.
+fn is_pipeline(path: &Path) -> bool {
+    path.is_dir() && model_of(path, "unet").is_some()
+}
+
+/// A file, or the model in the folder of one part of a pipeline.
+fn only_model(path: &Path) -> Result<PathBuf, InputError> {
+    if !path.is_dir() {
+        return Ok(path.to_owned());
+    }
+    if let Some(model) = model_of(path, "") {
+        return Ok(path.join(model));
+    }
+    let folder = path.to_owned();
+    match onnx_files(path) {
+        files if files.len() > 1 => Err(InputError::Several { folder, files }),
+        _ => Err(InputError::NoUnet { folder }),
+    }
+}
+
+/// The pipeline in or around a folder that is none.
+fn meant(folder: &Path) -> String {
+    let inside = folder.read_dir().into_iter().flatten().flatten();
+    let mut inside = inside.map(|e| e.path()).filter(|p| is_pipeline(p));
+    let around = || folder.ancestors().skip(1).find(|p| is_pipeline(p));
+    match inside.next().or_else(|| around().map(Path::to_owned)) {
+        Some(pipeline) => format!("; do you mean {}?", pipeline.display()),
+        None => String::new(),
+    }
+}
+
+fn onnx_files(folder: &Path) -> Vec<PathBuf> {
+    let entries = folder.read_dir().into_iter().flatten().flatten();
+    let files = entries.map(|e| PathBuf::from(e.file_name()));
+    files
+        .filter(|p| p.extension().is_some_and(|e| e == "onnx"))
+        .collect()
+}
+
 /// A file, or the files of UNet and ControlNets of a pipeline folder.
 ///
 /// # Errors
 /// [`InputError`] if a folder has no UNet or cannot be listed.
 pub fn models_of(path: &Path) -> Result<Vec<PathBuf>, InputError> {
-    if !path.is_dir() {
-        return Ok(vec![path.to_owned()]);
+    if !is_pipeline(path) {
+        return Ok(vec![only_model(path)?]);
     }
     let models = networks_of(path)?.into_iter();
     Ok(models.map(|m| path.join(m)).collect())
@@ -119,12 +179,10 @@ pub fn model_of(pipeline: &Path, part: &str) -> Option<PathBuf> {
     if pipeline.join(&usual).is_file() {
         return Some(usual);
     }
-    let entries = folder.read_dir().ok()?.filter_map(Result::ok);
-    let mut models = entries
-        .map(|e| PathBuf::from(e.file_name()))
-        .filter(|p| p.extension().is_some_and(|e| e == "onnx"));
-    let only = models.next()?;
-    models.next().is_none().then(|| Path::new(part).join(only))
+    match onnx_files(&folder).as_slice() {
+        [only] => Some(Path::new(part).join(only)),
+        _ => None,
+    }
 }
 
 /// The models of all folders `controlnet*`, by name; numbers at the end count as numbers.

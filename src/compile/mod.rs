@@ -3,85 +3,27 @@
 //! [`Inputs`] finds and reads the models, [`Project`] analyses and plans them together and rewrites
 //! them; what comes out is a [`Compiled`], which can be written or run from memory.
 
+mod error;
 mod inputs;
 pub mod output;
 mod product;
 mod sizes;
 
+pub use error::CompileError;
 pub use inputs::{InputError, Inputs, Source, controlnets_of, model_of, models_of};
 pub use product::{Compiled, CompiledModel};
 pub use sizes::{Configured, SizesError};
 
 use crate::analysis::shapes::Sizes;
-use crate::analysis::{Analysis, AnalysisError, Role};
-use crate::emit::{self, Form, Gated, Placement, RewriteError};
+use crate::analysis::{Analysis, Role};
+use crate::emit::{self, Form, Gated, Placement};
 use crate::onnx::graph_hash;
 use crate::onnx::proto::ModelProto;
 use crate::plan::cost::Cost;
-use crate::plan::layout::{Layout, LayoutError};
-use crate::plan::parameter::{CUT, ParameterError, Parameters, Value};
+use crate::plan::layout::Layout;
+use crate::plan::parameter::{CUT, Parameters, Value};
 use crate::plan::policy::{self, Policy, Target};
 use crate::plan::{ModelPlan, Plan};
-
-/// Why models cannot be compiled together.
-#[derive(Debug, thiserror::Error)]
-#[allow(missing_docs)]
-pub enum CompileError {
-    #[error("cannot analyse {file}")]
-    Analysis { file: String, source: AnalysisError },
-    #[error("{file} is {found}; give a UNet, or a UNet with ControlNets merged into it, first")]
-    NotUnet { file: String, found: String },
-    #[error("{file} is {found}; --controlnet takes ControlNets only")]
-    NotControlNet { file: String, found: String },
-    #[error("{file} is compiled already; give the original, or `hgc strip` it first")]
-    Compiled { file: String },
-    #[error("{controlnet} gives {given} residuals, but {unet} takes {taken}; they are not a pair")]
-    Residuals {
-        controlnet: String,
-        given: usize,
-        unet: String,
-        taken: usize,
-    },
-    #[error(
-        "the plan has no model for {file} (graph hash {hash}); it was made for another \
-             graph: make a new plan with `hgc plan`"
-    )]
-    Hash { file: String, hash: String },
-    #[error(
-        "the plan lets {controlnet} run half of the batch on H and U steps, but {unet}, which \
-             reads its residuals, runs whole: set halves = true for both, or false for the \
-             ControlNet"
-    )]
-    Halves { unet: String, controlnet: String },
-    #[error("the plan is for {planned} models, {given} were given")]
-    Count { planned: usize, given: usize },
-    #[error("plan format {found} is not known; this version reads format {known}")]
-    Format { found: u32, known: u32 },
-    #[error("the plan calls {file} {found:?}; it must be {expected:?}")]
-    Name {
-        file: String,
-        found: String,
-        expected: String,
-    },
-    #[error("{file}: the rewritten graph is not valid; please report this")]
-    Invalid {
-        file: String,
-        source: crate::onnx::GraphError,
-    },
-    #[error("{file}: the plan does not fit")]
-    Layout { file: String, source: LayoutError },
-    #[error("{file}: cannot be rewritten")]
-    Rewrite { file: String, source: RewriteError },
-    #[error(transparent)]
-    Parameter(#[from] ParameterError),
-    #[error("cut is {cut}, but the UNet has {skips} skip connections")]
-    Cut { cut: usize, skips: usize },
-    #[error(
-        "the batch is {batch}; {policy} runs the prompted half of a guided batch, give an even \
-         one, or prompted none if the model runs without guidance"
-    )]
-    OddBatch { batch: u64, policy: &'static str },
-}
 
 /// Analysed models that are planned and compiled together.
 pub struct Project<'m> {
@@ -125,7 +67,7 @@ impl<'m> Project<'m> {
             let found = kind(&analysis);
             match (i, analysis.role) {
                 (0, Role::Unet | Role::Merged) => {}
-                (0, _) => return Err(CompileError::NotUnet { file, found }),
+                (0, _) => return Err(inputs.not_a_unet(file, found, sizes)),
                 (_, Role::Controlnet) => {}
                 _ => return Err(CompileError::NotControlNet { file, found }),
             }

@@ -13,6 +13,7 @@ pub const PLAN_FILE: &str = "plan.toml";
 /// Why results could not be stored.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)]
+#[non_exhaustive]
 pub enum OutputError {
     #[error(transparent)]
     Write(#[from] WriteError),

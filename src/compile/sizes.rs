@@ -75,7 +75,7 @@ impl Configured {
 
 /// The file as JSON, if there is one.
 fn read(file: &Path) -> Result<Option<Value>, SizesError> {
-    match std::fs::read_to_string(file) {
+    match crate::limited::read_text(file) {
         Ok(text) => {
             let json = serde_json::from_str(&text);
             json.map(Some).map_err(|source| SizesError::Json {

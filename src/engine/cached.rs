@@ -1,13 +1,11 @@
 //! A rewritten model, called like the original.
 
 use super::Engine;
-use super::bound::Bound;
 use super::cancel::CancelHandle;
 use super::device::{DeviceTensor, Feed, feeds, to_host};
 use super::error::{EngineError, Result, Source};
 use super::model::ModelSource;
-use super::moved::Moved;
-use super::session::{Backend, Session, SessionOptions};
+use super::session::{Session, SessionOptions};
 use super::state::{Generation, Layout};
 use super::tensor::Tensor;
 
@@ -26,16 +24,6 @@ pub struct CachedSession {
     layout: Layout,
     generation: Generation,
     cancel: CancelHandle,
-    caches: Caches,
-}
-
-/// Cached values, one a site, and none before the first evaluation.
-#[derive(Debug)]
-enum Caches {
-    /// On ONNX Runtime.
-    Bound(Box<Bound>),
-    /// On the embedded engine.
-    Moved(Moved),
 }
 
 impl CachedSession {
@@ -49,30 +37,20 @@ impl CachedSession {
             no_memory_pattern: true,
             ..options.clone()
         };
-        Self::new(Session::load(engine, source, &options)?, &options)
-    }
-
-    fn new(session: Session, options: &SessionOptions) -> Result<Self> {
+        let mut session = Session::load(engine, source, &options)?;
         let layout = Layout::of(&session)?;
-        let load = |source: ort::Error| EngineError::Load {
-            file: session.file().to_owned(),
-            source: Box::new(source),
-        };
-        let (caches, run_options) = match &session.backend {
-            Backend::Embedded(_) => (Caches::Moved(Moved::default()), None),
-            Backend::OnnxRuntime(inner) => {
-                let bound = Bound::new(inner, options).map_err(load)?;
-                let run_options = ort::session::RunOptions::new().map_err(load)?;
-                (Caches::Bound(Box::new(bound)), Some(run_options))
-            }
-        };
-        let (cancel, generation) = (CancelHandle::new(run_options), Generation::default());
+        let interrupt = session
+            .model
+            .keep_caches()
+            .map_err(|source| EngineError::Load {
+                file: session.file().to_owned(),
+                source,
+            })?;
         Ok(Self {
             session,
             layout,
-            generation,
-            cancel,
-            caches,
+            generation: Generation::default(),
+            cancel: CancelHandle::new(interrupt),
         })
     }
 
@@ -135,23 +113,16 @@ impl CachedSession {
     /// and goes back to step 0.
     pub fn reset(&mut self) -> Result<()> {
         self.generation = Generation::default();
-        self.forget();
+        self.session.model.forget();
         self.cancel.clear().map_err(|source| EngineError::Run {
             file: self.session.file().to_owned(),
-            source: Box::new(source),
+            source,
         })
     }
 
     /// Ends profiling and returns the path of the profile.
     pub fn end_profiling(&mut self) -> Result<std::path::PathBuf> {
         self.session.end_profiling()
-    }
-
-    fn forget(&mut self) {
-        match &mut self.caches {
-            Caches::Bound(bound) => bound.forget(),
-            Caches::Moved(moved) => moved.forget(),
-        }
     }
 
     fn evaluate(
@@ -172,7 +143,8 @@ impl CachedSession {
         if self.cancel.is_cancelled() {
             return Err(self.stop(None));
         }
-        match self.run_engine(given, (step, stay)) {
+        let model = &mut self.session.model;
+        match model.evaluate(&self.layout, given, step, stay) {
             Ok(outputs) => {
                 self.generation.advance(&self.layout, given);
                 Ok(outputs)
@@ -197,31 +169,8 @@ impl CachedSession {
     }
 
     fn end(&mut self, reason: impl Into<String>) {
-        self.forget();
+        self.session.model.forget();
         self.generation.end(reason);
-    }
-
-    fn run_engine(
-        &mut self,
-        given: &[(&str, Feed<'_>)],
-        (step, stay): (i64, bool),
-    ) -> Result<Vec<(String, DeviceTensor)>, Source> {
-        let Self {
-            session,
-            layout,
-            cancel,
-            caches,
-            ..
-        } = self;
-        match (&mut session.backend, caches, cancel.options()) {
-            (Backend::OnnxRuntime(inner), Caches::Bound(bound), Some(options)) => {
-                Ok(bound.run(inner, layout, options, given, (step, stay))?)
-            }
-            (Backend::Embedded(model), Caches::Moved(moved), _) => {
-                Ok(moved.run(model, layout, given, step)?)
-            }
-            _ => Err("the session's caches belong to another engine".into()),
-        }
     }
 }
 

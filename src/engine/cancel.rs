@@ -4,7 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use ort::session::RunOptions;
+use super::backend::Interrupt;
+use super::error::Source;
 
 /// Cancels evaluations of one [`CachedSession`](super::CachedSession).
 ///
@@ -17,7 +18,7 @@ pub struct CancelHandle(Arc<Shared>);
 struct Shared {
     requested: AtomicBool,
     /// `None` where runs cannot be interrupted.
-    options: Option<RunOptions>,
+    interrupt: Option<Box<dyn Interrupt>>,
 }
 
 impl fmt::Debug for CancelHandle {
@@ -29,18 +30,18 @@ impl fmt::Debug for CancelHandle {
 }
 
 impl CancelHandle {
-    pub(super) fn new(options: Option<RunOptions>) -> Self {
+    pub(super) fn new(interrupt: Option<Box<dyn Interrupt>>) -> Self {
         Self(Arc::new(Shared {
             requested: AtomicBool::new(false),
-            options,
+            interrupt,
         }))
     }
 
     /// Cancels the evaluation that is running, or else the next one.
     pub fn cancel(&self) {
         self.0.requested.store(true, Ordering::SeqCst);
-        if let Some(options) = &self.0.options
-            && let Err(error) = options.terminate()
+        if let Some(interrupt) = &self.0.interrupt
+            && let Err(error) = interrupt.interrupt()
         {
             tracing::warn!(%error, "the run cannot be interrupted; it stops at its end");
         }
@@ -52,15 +53,8 @@ impl CancelHandle {
         self.0.requested.load(Ordering::SeqCst)
     }
 
-    pub(super) fn clear(&self) -> ort::Result<()> {
+    pub(super) fn clear(&self) -> Result<(), Source> {
         self.0.requested.store(false, Ordering::SeqCst);
-        self.0
-            .options
-            .as_ref()
-            .map_or(Ok(()), RunOptions::unterminate)
-    }
-
-    pub(super) fn options(&self) -> Option<&RunOptions> {
-        self.0.options.as_ref()
+        self.0.interrupt.as_ref().map_or(Ok(()), |i| i.clear())
     }
 }

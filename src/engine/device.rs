@@ -4,10 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use ort::memory::AllocationDevice;
-use ort::value::{DynTensor, DynTensorValueType, DynValue};
-
-use super::convert;
+use super::backend::OnDevice;
 use super::error::{EngineError, Result};
 use super::tensor::{DType, Tensor};
 
@@ -26,7 +23,7 @@ pub struct DeviceTensor {
 #[derive(Clone)]
 enum Place {
     Host(Tensor),
-    OnnxRuntime(Arc<DynTensor>),
+    Device(Arc<dyn OnDevice>),
 }
 
 /// What an input is given.
@@ -48,7 +45,7 @@ impl<'a> From<&'a DeviceTensor> for Feed<'a> {
     fn from(tensor: &'a DeviceTensor) -> Self {
         match &tensor.place {
             Place::Host(host) => Self::Host(host),
-            Place::OnnxRuntime(_) => Self::Device(tensor),
+            Place::Device(_) => Self::Device(tensor),
         }
     }
 }
@@ -114,22 +111,16 @@ impl DeviceTensor {
         }
     }
 
-    /// A value of ONNX Runtime, where it lies.
-    pub(super) fn from_value(value: DynValue) -> ort::Result<Self> {
-        let (dtype, shape) = convert::described(&value)?;
-        let tensor = value.downcast::<DynTensorValueType>()?;
-        Ok(Self::new(
-            dtype,
-            shape,
-            Place::OnnxRuntime(Arc::new(tensor)),
-        ))
+    /// A value of an engine, where it lies.
+    pub(super) fn on_device(dtype: DType, shape: Vec<usize>, value: Arc<dyn OnDevice>) -> Self {
+        Self::new(dtype, shape, Place::Device(value))
     }
 
-    /// The value of ONNX Runtime, if it is one.
-    pub(super) fn value(&self) -> Option<&DynTensor> {
+    /// The value of the engine that keeps its values as `V`, if it is one.
+    pub(super) fn value<V: 'static>(&self) -> Option<&V> {
         match &self.place {
             Place::Host(_) => None,
-            Place::OnnxRuntime(value) => Some(value),
+            Place::Device(value) => value.as_any().downcast_ref(),
         }
     }
 
@@ -150,16 +141,11 @@ impl DeviceTensor {
     /// # Errors
     /// [`EngineError::Transfer`] if the engine cannot copy it.
     pub fn to_tensor(&self) -> Result<Tensor> {
-        let copy = |value: &DynTensor| {
-            if value.memory_info().is_cpu_accessible() {
-                convert::from_value(value)
-            } else {
-                convert::from_value(&value.to(AllocationDevice::CPU, 0)?)
-            }
-        };
         match &self.place {
             Place::Host(tensor) => Ok(tensor.clone()),
-            Place::OnnxRuntime(value) => copy(value).map_err(EngineError::transfer),
+            Place::Device(value) => value
+                .to_tensor()
+                .map_err(|source| EngineError::Transfer { source }),
         }
     }
 }
@@ -175,7 +161,7 @@ impl fmt::Debug for DeviceTensor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let place = match &self.place {
             Place::Host(_) => "host",
-            Place::OnnxRuntime(_) => "device",
+            Place::Device(_) => "device",
         };
         write!(f, "{}{:?} in {place} memory", self.dtype, self.shape)
     }

@@ -33,13 +33,19 @@ pub enum EngineError {
     /// ONNX Runtime was required and no library was found.
     #[error(
         "no ONNX Runtime library was found (looked at {looked}); install one with \
-         `pip install onnxruntime`, then pass its `onnxruntime/capi/libonnxruntime.so.*` \
-         with --ort-lib or ORT_DYLIB_PATH"
+         `pip install onnxruntime`, then set ORT_DYLIB_PATH to its \
+         `onnxruntime/capi/libonnxruntime.so.*`"
     )]
     LibraryNotFound {
         /// The places, comma-separated.
         looked: String,
     },
+
+    /// The embedded engine was asked for, and this build has none.
+    #[error(
+        "this build has no embedded engine; use ONNX Runtime, or build with the feature `embedded`"
+    )]
+    NotBuilt,
 
     /// `HGC_ENGINE` holds something else than a known engine.
     #[error(
@@ -72,14 +78,14 @@ pub enum EngineError {
         source: Source,
     },
 
-    /// `--ep` names no known execution provider.
+    /// No known execution provider.
     #[error("unknown execution provider `{value}`; use cpu, cuda or tensorrt")]
     UnknownProvider {
         /// The value found.
         value: String,
     },
 
-    /// `--ep-option` is not of the form `key=value`.
+    /// An option of a provider is not of the form `key=value`.
     #[error("provider option `{value}` is not of the form key=value")]
     BadProviderOption {
         /// The value found.
@@ -102,7 +108,7 @@ pub enum EngineError {
     /// The engine has the provider, but it did not start.
     #[error(
         "the {provider} execution provider of {engine} did not start; check the driver, that \
-         the libraries it names can be found, and the --ep-option values"
+         the libraries it names can be found, and the options of the provider"
     )]
     ProviderFailed {
         /// The engine.
@@ -131,7 +137,7 @@ pub enum EngineError {
         file: String,
         /// Why.
         #[source]
-        source: prost::DecodeError,
+        source: Source,
     },
 
     /// The engine refused the model.
@@ -242,8 +248,8 @@ pub enum EngineError {
 
     /// The embedded engine cannot run the model.
     #[error(
-        "the embedded engine failed while it ran `{file}`; ONNX Runtime may run it: give its \
-         library with --ort-lib or ORT_DYLIB_PATH (see `hgc doctor`)"
+        "the embedded engine failed while it ran `{file}`; ONNX Runtime may run it: set \
+         ORT_DYLIB_PATH to its library (see `hgc doctor`)"
     )]
     RunEmbedded {
         /// The model.
@@ -285,7 +291,7 @@ pub enum EngineError {
     /// More evaluations than the schedule has steps.
     #[error(
         "`{file}` has run all {steps} evaluations of its schedule; reset the session to start \
-         another generation, or compile with more --steps"
+         another generation, or compile for more steps"
     )]
     OutOfSteps {
         /// The model.
@@ -368,12 +374,6 @@ pub enum EngineError {
 }
 
 impl EngineError {
-    pub(super) fn transfer(source: ort::Error) -> Self {
-        Self::Transfer {
-            source: Box::new(source),
-        }
-    }
-
     /// What changed within a generation, if this refuses a change.
     pub(super) fn change(&self) -> Option<String> {
         match self {

@@ -4,12 +4,7 @@
 //! instead would hide a wrong installation behind slow results.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
 use std::str::FromStr;
-
-use ort::ep::{self, ArbitrarilyConfigurableExecutionProvider, ExecutionProvider};
-use ort::memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType};
-use ort::session::builder::{AutoDevicePolicy, SessionBuilder};
 
 use prost::Message;
 
@@ -39,7 +34,7 @@ impl Provider {
     /// All providers hgc knows.
     pub const ALL: [Self; 3] = [Self::Cpu, Self::Cuda, Self::TensorRt];
 
-    /// The value of `--ep` that selects it.
+    /// Its name, as it is given and printed.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -72,46 +67,14 @@ impl Provider {
         match self {
             Self::Cpu => "",
             Self::Cuda => {
-                "install `onnxruntime-gpu` and give its library with --ort-lib, or use --ep cpu"
+                "install `onnxruntime-gpu` and set ORT_DYLIB_PATH to its library, or use the provider cpu"
             }
             Self::TensorRt => {
-                "install `onnxruntime-gpu` and `tensorrt<11` and give the library with --ort-lib, \
-                 or use --ep cuda or --ep cpu"
+                "install `onnxruntime-gpu` and `tensorrt<11` and set ORT_DYLIB_PATH to the library, \
+                 or use the provider cuda or cpu"
             }
         }
     }
-
-    /// Whether the running library was built with it. Its own libraries (CUDA and
-    /// so on) are looked for only when a session is created.
-    pub(super) fn is_built_in(self) -> bool {
-        match self {
-            Self::Cpu => true,
-            Self::Cuda => ep::CUDA::is_available().unwrap_or(false),
-            Self::TensorRt => ep::TensorRT::is_available().unwrap_or(false),
-        }
-    }
-
-    /// The device that this provider keeps values on, and its number.
-    pub(super) fn device(self, options: &[(String, String)]) -> (AllocationDevice<'static>, i32) {
-        let id = options.iter().rev().find(|(key, _)| key == "device_id");
-        let id = id.and_then(|(_, value)| value.parse().ok()).unwrap_or(0);
-        match self {
-            Self::Cpu => (AllocationDevice::CPU, 0),
-            Self::Cuda | Self::TensorRt => (AllocationDevice::CUDA, id),
-        }
-    }
-
-    /// Where this provider keeps values.
-    pub(super) fn memory(self, options: &[(String, String)]) -> ort::Result<MemoryInfo<'static>> {
-        memory(self.device(options))
-    }
-}
-
-/// The memory of a device.
-pub(super) fn memory(
-    (device, id): (AllocationDevice<'static>, i32),
-) -> ort::Result<MemoryInfo<'static>> {
-    MemoryInfo::new(device, id, AllocatorType::Device, MemoryType::Default)
 }
 
 impl fmt::Display for Provider {
@@ -167,7 +130,7 @@ fn nothing() -> ModelProto {
     }
 }
 
-/// Parses the value of `--ep-option`, `key=value`.
+/// Parses an option of a provider, `key=value`.
 pub fn parse_option(text: &str) -> Result<(String, String)> {
     let bad = || EngineError::BadProviderOption {
         value: text.to_owned(),
@@ -195,92 +158,6 @@ pub(super) fn check(engine: &EngineInfo, provider: Provider) -> Result<()> {
         available: available.join(", "),
         advice: provider.advice(),
     })
-}
-
-/// Registers `provider` with a session of ONNX Runtime.
-pub(super) fn register(
-    builder: SessionBuilder,
-    engine: &EngineInfo,
-    provider: Provider,
-    options: &[(String, String)],
-) -> Result<SessionBuilder> {
-    check(engine, provider)?;
-    if provider != Provider::Cpu {
-        preload_cuda(engine.library.as_deref());
-    }
-    let registered = match provider {
-        // Without this the binding lets the runtime pick a device by policy.
-        Provider::Cpu => builder.with_auto_device(AutoDevicePolicy::PreferCPU),
-        Provider::Cuda => {
-            builder.with_execution_providers([configured(ep::CUDA::default(), options)
-                .build()
-                .error_on_failure()])
-        }
-        Provider::TensorRt => {
-            let device: Vec<_> = options
-                .iter()
-                .filter(|(key, _)| key == "device_id")
-                .cloned()
-                .collect();
-            builder.with_execution_providers([
-                configured(ep::TensorRT::default(), options)
-                    .build()
-                    .error_on_failure(),
-                configured(ep::CUDA::default(), &device)
-                    .build()
-                    .error_on_failure(),
-            ])
-        }
-    };
-    registered.map_err(|e| EngineError::ProviderFailed {
-        engine: engine.to_string(),
-        provider: provider.name(),
-        source: Box::new(ort::Error::<()>::from(e)),
-    })
-}
-
-fn configured<E: ArbitrarilyConfigurableExecutionProvider>(
-    provider: E,
-    options: &[(String, String)],
-) -> E {
-    options.iter().fold(provider, |p, (key, value)| {
-        p.with_arbitrary_config(key, value)
-    })
-}
-
-/// Loads the CUDA, cuDNN and TensorRT libraries that Python wheels put beside
-/// `library`, so that the provider finds them without `LD_LIBRARY_PATH`. What is
-/// not there is left to the system loader, whose message the provider relays.
-fn preload_cuda(library: Option<&Path>) {
-    let Some(site) = library.and_then(|l| l.ancestors().find(|d| d.ends_with("site-packages")))
-    else {
-        return;
-    };
-    let folders = library_folders(site);
-    let wanted = ep::cuda::CUDA_DYLIBS.iter().chain(ep::cuda::CUDNN_DYLIBS);
-    for name in wanted.chain(&["libnvinfer.so.10", "libnvonnxparser.so.10"]) {
-        let path = folders
-            .iter()
-            .map(|folder| folder.join(name))
-            .find(|path| path.is_file());
-        if let Some(path) = path
-            && let Err(error) = ort::util::preload_dylib(&path)
-        {
-            tracing::debug!(path = %path.display(), %error, "cannot preload");
-        }
-    }
-}
-
-/// `nvidia/*/lib` and `tensorrt_libs` of a site-packages folder.
-fn library_folders(site: &Path) -> Vec<PathBuf> {
-    let packages = std::fs::read_dir(site.join("nvidia"))
-        .into_iter()
-        .flatten()
-        .flatten();
-    let mut folders: Vec<_> = packages.map(|package| package.path().join("lib")).collect();
-    folders.sort();
-    folders.push(site.join("tensorrt_libs"));
-    folders
 }
 
 #[cfg(test)]

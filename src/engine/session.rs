@@ -2,17 +2,13 @@
 
 use std::path::PathBuf;
 
-use anyhow::Context;
-use ort::environment::Environment;
-use ort::memory::AllocationDevice;
-use ort::value::Outlet;
-
+use super::Engine;
+use super::backend::Model;
 use super::device::{DeviceTensor, Feed, feeds};
 use super::error::{EngineError, Result, Source};
 use super::model::{ModelSource, ValueInfo};
-use super::provider::{self, Provider, memory};
+use super::provider::{self, Provider};
 use super::tensor::Tensor;
-use super::{Engine, EngineInfo, bound, convert, embedded, runtime};
 
 /// How much the engine may change a graph before it runs it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -82,20 +78,8 @@ impl SessionOptions {
 /// A loaded model. Runs keep nothing: feed everything each time.
 #[derive(Debug)]
 pub struct Session {
-    pub(super) backend: Backend,
-    /// The device of the provider, and its number.
-    home: (AllocationDevice<'static>, i32),
+    pub(super) model: Box<dyn Model>,
     file: String,
-    inputs: Vec<ValueInfo>,
-    optional: Vec<ValueInfo>,
-    outputs: Vec<ValueInfo>,
-}
-
-/// The model as its engine holds it.
-#[derive(Debug)]
-pub(super) enum Backend {
-    OnnxRuntime(ort::session::Session),
-    Embedded(Box<embedded::Model>),
 }
 
 impl Session {
@@ -107,81 +91,32 @@ impl Session {
     ) -> Result<Self> {
         let source = source.into();
         let file = source.name();
-        match engine.environment() {
-            Some(environment) => {
-                Self::load_runtime(engine.info(), environment, &source, file, options)
-            }
-            None => Self::load_embedded(engine.info(), &source, file, options),
-        }
-    }
-
-    fn load_runtime(
-        engine: &EngineInfo,
-        environment: &Environment,
-        source: &ModelSource,
-        file: String,
-        options: &SessionOptions,
-    ) -> Result<Self> {
-        let session = runtime::load(engine, environment, source, &file, options)?;
-        let infos = |outlets: &[Outlet]| -> Result<Vec<ValueInfo>> {
-            outlets
-                .iter()
-                .map(|o| runtime::value_info(&file, o.name(), o.dtype()))
-                .collect()
-        };
-        let optional = session.overridable_initializers();
-        let optional = optional
-            .iter()
-            .map(|o| runtime::value_info(&file, o.name(), o.dtype()));
-        Ok(Self {
-            inputs: infos(session.inputs())?,
-            outputs: infos(session.outputs())?,
-            optional: optional.filter_map(Result::ok).collect(),
-            backend: Backend::OnnxRuntime(session),
-            home: options.provider.device(&options.provider_options),
-            file,
-        })
-    }
-
-    fn load_embedded(
-        engine: &EngineInfo,
-        source: &ModelSource,
-        file: String,
-        options: &SessionOptions,
-    ) -> Result<Self> {
-        provider::check(engine, options.provider)?;
-        if options.profile.is_some() {
+        provider::check(engine.info(), options.provider)?;
+        if options.profile.is_some() && !engine.abilities().profiles {
             return Err(EngineError::NeedsOnnxRuntime {
                 feature: "profiling",
             });
         }
-        let model = embedded::Model::load(&file, source, options.optimization)?;
-        Ok(Self {
-            inputs: model.inputs.clone(),
-            outputs: model.outputs.clone(),
-            optional: Vec::new(),
-            backend: Backend::Embedded(Box::new(model)),
-            home: (AllocationDevice::CPU, 0),
-            file,
-        })
+        let model = engine.load(&source, &file, options)?;
+        Ok(Self { model, file })
     }
 
     /// The inputs that must be given.
     #[must_use]
     pub fn inputs(&self) -> &[ValueInfo] {
-        &self.inputs
+        &self.model.signature().inputs
     }
 
     /// Inputs with a default in the model, which may be given too.
     #[must_use]
     pub fn optional_inputs(&self) -> &[ValueInfo] {
-        &self.optional
+        &self.model.signature().optional
     }
 
     /// The outputs, in order.
     #[must_use]
     pub fn outputs(&self) -> &[ValueInfo] {
-        &self.outputs
+        &self.model.signature().outputs
     }
 
     /// What errors call the model: its path.
@@ -193,10 +128,7 @@ impl Session {
     /// A custom metadata entry of the model.
     #[must_use]
     pub fn metadata(&self, key: &str) -> Option<String> {
-        match &self.backend {
-            Backend::OnnxRuntime(session) => session.metadata().ok()?.custom(key),
-            Backend::Embedded(model) => model.metadata.get(key).cloned(),
-        }
+        self.model.metadata(key)
     }
 
     /// Runs the model and returns `outputs`, or all where that is `None`, in order.
@@ -205,31 +137,21 @@ impl Session {
         inputs: &[(&str, &Tensor)],
         outputs: Option<&[&str]>,
     ) -> Result<Vec<(String, Tensor)>> {
-        self.check_inputs(&self.inputs, &feeds(inputs))?;
+        self.check_inputs(self.inputs(), &feeds(inputs))?;
         let names: Vec<String> = match outputs {
             Some(names) => names
                 .iter()
                 .map(|&n| self.check_output(n))
                 .collect::<Result<_>>()?,
-            None => self.outputs.iter().map(|o| o.name.clone()).collect(),
+            None => self.outputs().iter().map(|o| o.name.clone()).collect(),
         };
-        let all = names.len() == self.outputs.len();
-        let results = match &mut self.backend {
-            Backend::OnnxRuntime(session) => {
-                runtime::run(session, inputs, &names, all).map_err(Source::from)
-            }
-            Backend::Embedded(model) => run_embedded(model, inputs, &names).map_err(Source::from),
-        };
+        let results = self.model.run(inputs, &names);
         results.map_err(|source| self.failed(source))
     }
 
     /// The error of a run.
     pub(super) fn failed(&self, source: Source) -> EngineError {
-        let file = self.file.clone();
-        match self.backend {
-            Backend::OnnxRuntime(_) => EngineError::Run { file, source },
-            Backend::Embedded(_) => EngineError::RunEmbedded { file, source },
-        }
+        self.model.failed(self.file.clone(), source)
     }
 
     /// Runs the model and leaves all outputs, in order, where the provider has them; inputs may
@@ -238,22 +160,9 @@ impl Session {
         &mut self,
         inputs: &[(&str, Feed<'_>)],
     ) -> Result<Vec<(String, DeviceTensor)>> {
-        self.check_inputs(&self.inputs, inputs)?;
-        let home = self.home;
-        let Backend::OnnxRuntime(session) = &mut self.backend else {
-            let host = inputs.iter().map(|&(n, feed)| Ok((n, feed.to_tensor()?)));
-            let host = host.collect::<Result<Vec<_>>>()?;
-            let given: Vec<_> = host.iter().map(|(n, tensor)| (*n, tensor)).collect();
-            let outputs = self.run(&given, None)?;
-            return Ok(outputs.into_iter().map(|(n, t)| (n, t.into())).collect());
-        };
-        let names = self.outputs.iter().map(|o| o.name.clone());
-        memory(home)
-            .and_then(|device| bound::run_on_device(session, &device, inputs, names))
-            .map_err(|source| EngineError::Run {
-                file: self.file.clone(),
-                source: Box::new(source),
-            })
+        self.check_inputs(self.inputs(), inputs)?;
+        let results = self.model.run_on_device(inputs);
+        results.map_err(|source| self.failed(source))
     }
 
     /// Copies a tensor to where the provider keeps values.
@@ -261,29 +170,15 @@ impl Session {
     /// # Errors
     /// [`EngineError::Transfer`] if the engine cannot.
     pub fn upload(&self, tensor: &Tensor) -> Result<DeviceTensor> {
-        let (device, id) = self.home;
-        if device == AllocationDevice::CPU {
-            return Ok(tensor.clone().into());
-        }
-        convert::to_value(tensor)
-            .and_then(|value| DeviceTensor::from_value(value.to(device, id)?.into_dyn()))
-            .map_err(EngineError::transfer)
+        let uploaded = self.model.upload(tensor);
+        uploaded.map_err(|source| EngineError::Transfer { source })
     }
 
     /// Ends profiling and returns the path of the profile.
     pub fn end_profiling(&mut self) -> Result<PathBuf> {
-        let Backend::OnnxRuntime(session) = &mut self.backend else {
-            return Err(EngineError::NeedsOnnxRuntime {
-                feature: "profiling",
-            });
-        };
-        session
-            .end_profiling()
-            .map(PathBuf::from)
-            .map_err(|source| EngineError::Run {
-                file: self.file.clone(),
-                source: Box::new(source),
-            })
+        let file = self.file.clone();
+        let ended = self.model.end_profiling();
+        ended.map_err(|source| EngineError::Run { file, source })
     }
 
     /// Checks names, types and shapes of `given` against `required` and the optional
@@ -297,7 +192,7 @@ impl Session {
         for (i, &(name, tensor)) in given.iter().enumerate() {
             let known = required
                 .iter()
-                .chain(&self.optional)
+                .chain(self.optional_inputs())
                 .find(|v| v.name == name);
             let Some(info) = known else {
                 let inputs = required
@@ -350,11 +245,11 @@ impl Session {
     }
 
     fn check_output(&self, name: &str) -> Result<String> {
-        if self.outputs.iter().any(|o| o.name == name) {
+        if self.outputs().iter().any(|o| o.name == name) {
             return Ok(name.to_owned());
         }
         let outputs = self
-            .outputs
+            .outputs()
             .iter()
             .map(|v| v.name.as_str())
             .collect::<Vec<_>>()
@@ -365,26 +260,4 @@ impl Session {
             outputs,
         })
     }
-}
-
-fn run_embedded(
-    model: &mut embedded::Model,
-    inputs: &[(&str, &Tensor)],
-    names: &[String],
-) -> anyhow::Result<Vec<(String, Tensor)>> {
-    let values = inputs
-        .iter()
-        .map(|&(name, tensor)| Ok((name, embedded::to_value(tensor)?)));
-    let results = model.run(&values.collect::<anyhow::Result<_>>()?)?;
-    let mut tensors = Vec::with_capacity(names.len());
-    for name in names {
-        let result = model
-            .outputs
-            .iter()
-            .zip(&results)
-            .find(|(info, _)| info.name == *name);
-        let (info, value) = result.context("an output is missing")?;
-        tensors.push((name.clone(), embedded::from_value(value, info.dtype)?));
-    }
-    Ok(tensors)
 }

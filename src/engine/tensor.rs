@@ -86,6 +86,7 @@ impl fmt::Display for DType {
 
 /// A tensor that cannot be built or compared.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum TensorError {
     /// Shape and data do not agree.
     #[error("a {dtype} tensor of shape {shape:?} takes {expected} bytes, but {found} were given")]

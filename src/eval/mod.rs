@@ -21,6 +21,7 @@ use crate::pipeline::PipelineError;
 /// Why a pipeline cannot be evaluated.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)]
+#[non_exhaustive]
 pub enum EvalError {
     #[error(transparent)]
     Pipeline(#[from] PipelineError),

@@ -10,6 +10,7 @@ use crate::pipeline::{PipelineError, picture};
 /// Why a set cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)]
+#[non_exhaustive]
 pub enum SetError {
     #[error("cannot read the set {file}", file = file.display())]
     Open {
@@ -121,7 +122,7 @@ impl Set {
     /// # Errors
     /// [`SetError`] naming file and scene.
     pub fn read(file: &Path) -> Result<Self, SetError> {
-        let text = std::fs::read_to_string(file).map_err(|source| SetError::Open {
+        let text = crate::limited::read_text(file).map_err(|source| SetError::Open {
             file: file.to_owned(),
             source,
         })?;

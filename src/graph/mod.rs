@@ -7,6 +7,7 @@
 mod bitset;
 mod captures;
 mod ids;
+pub mod operators;
 mod view;
 
 use std::collections::HashMap;
@@ -14,6 +15,7 @@ use std::collections::HashMap;
 pub use bitset::BitSet;
 pub use captures::captured_names;
 pub use ids::{NodeId, ValueId};
+pub use operators::{Family, Operator};
 pub use view::{Dominators, View, dominator_chain};
 
 use crate::onnx::proto::{GraphProto, NodeProto, TensorProto, ValueInfoProto};
@@ -42,8 +44,10 @@ pub struct Graph<'m> {
     consumers: Vec<Vec<NodeId>>,
     inputs_of: Vec<Vec<ValueId>>,
     outputs_of: Vec<Vec<ValueId>>,
+    operators: Vec<Option<&'static Operator>>,
     inputs: Vec<ValueId>,
     outputs: Vec<ValueId>,
+    is_output: BitSet,
     constant: BitSet,
 }
 
@@ -60,8 +64,10 @@ impl<'m> Graph<'m> {
             consumers: Vec::new(),
             inputs_of: Vec::with_capacity(proto.node.len()),
             outputs_of: Vec::with_capacity(proto.node.len()),
+            operators: proto.node.iter().map(operators::of).collect(),
             inputs: Vec::new(),
             outputs: Vec::new(),
+            is_output: BitSet::new(0),
             constant: BitSet::new(0),
         };
         graph.index_sources();
@@ -71,6 +77,7 @@ impl<'m> Graph<'m> {
             .iter()
             .map(|o| graph.intern(o.name()))
             .collect();
+        graph.is_output = graph.outputs.iter().map(|v| v.index()).collect();
         graph.mark_constants();
         graph
     }
@@ -146,17 +153,8 @@ impl<'m> Graph<'m> {
                 constant.insert(i);
             }
         }
-        for (i, node) in self.proto.node.iter().enumerate() {
-            let random = matches!(
-                node.op_type(),
-                "RandomNormal"
-                    | "RandomUniform"
-                    | "RandomNormalLike"
-                    | "RandomUniformLike"
-                    | "Multinomial"
-                    | "Bernoulli"
-            );
-            if !random
+        for i in 0..self.proto.node.len() {
+            if self.family(NodeId::new(i)) != Family::Random
                 && self.inputs_of[i]
                     .iter()
                     .all(|v| constant.contains(v.index()))
@@ -202,6 +200,18 @@ impl<'m> Graph<'m> {
     #[must_use]
     pub fn op(&self, id: NodeId) -> &'m str {
         self.proto.node[id.index()].op_type()
+    }
+
+    /// What is known of the operator of a node.
+    #[must_use]
+    pub fn operator(&self, id: NodeId) -> Option<&'static Operator> {
+        self.operators[id.index()]
+    }
+
+    /// What the operator of a node does.
+    #[must_use]
+    pub fn family(&self, id: NodeId) -> Family {
+        self.operator(id).map_or(Family::Other, |o| o.family)
     }
 
     /// Name of a node, or of its first output where it has none.
@@ -293,7 +303,7 @@ impl<'m> Graph<'m> {
     /// Whether a value is a graph output.
     #[must_use]
     pub fn is_output(&self, id: ValueId) -> bool {
-        self.outputs.contains(&id)
+        self.is_output.contains(id.index())
     }
 
     /// Whether a value depends on initializers alone.
@@ -317,7 +327,7 @@ impl<'m> Graph<'m> {
     pub fn constant_tensor(&self, id: ValueId) -> Option<&'m TensorProto> {
         match self.origin(id) {
             Origin::Initializer(i) => self.proto.initializer.get(i),
-            Origin::Node(node) if self.op(node) == "Constant" => self
+            Origin::Node(node) if self.family(node) == Family::Constant => self
                 .node(node)
                 .attribute
                 .iter()

@@ -14,8 +14,7 @@ use crate::analysis::Analysis;
 use crate::analysis::macs::Macs;
 use crate::analysis::shapes::Sizes;
 use crate::engine::{
-    CachedSession, DeviceTensor, Engine, EngineKind, Feed, Provider, Session, SessionOptions,
-    Tensor,
+    CachedSession, DeviceTensor, Engine, Feed, Provider, Session, SessionOptions, Tensor,
 };
 use crate::onnx::Model;
 use crate::plan::Plan;
@@ -224,7 +223,7 @@ fn measure(
         sessions.push((original, cached));
     }
     // CUDA chooses algorithms, TensorRT and the embedded engine build programs at the first run.
-    if engine.kind() == EngineKind::Embedded || settings.provider != Provider::Cpu {
+    if !engine.abilities().prepares_at_load || settings.provider != Provider::Cpu {
         warm_up(subjects, &mut sessions, (settings.seed, steps))?;
     }
     report.steps = steps;
@@ -342,7 +341,7 @@ fn executed(
     settings: &Settings,
     file: &mut FileReport,
 ) -> Result<(), MeasureError> {
-    if engine.kind() != EngineKind::OnnxRuntime || !settings.provider.profiles_nodes() {
+    if !engine.abilities().profiles || !settings.provider.profiles_nodes() {
         return Ok(());
     }
     let unique = format!("hgc-bench-{}-{}", std::process::id(), subject.pair.name);

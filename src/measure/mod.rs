@@ -27,6 +27,7 @@ use crate::plan::{ModelPlan, Plan};
 /// Why a measurement could not be made.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)]
+#[non_exhaustive]
 pub enum MeasureError {
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -59,8 +60,8 @@ pub enum MeasureError {
     #[error("{file}: the embedded plan does not fit")]
     Layout { file: String, source: LayoutError },
     #[error(
-        "{file} runs the prompted half of a guided batch; --batch {batch} has no halves, give \
-             an even number"
+        "{file} runs the prompted half of a guided batch; a batch of {batch} has no halves, \
+             give an even number"
     )]
     OddBatch { file: String, batch: u64 },
     #[error("the plan has {planned} steps, {asked} were asked for")]
@@ -71,8 +72,7 @@ pub enum MeasureError {
         source: crate::emit::RewriteError,
     },
     #[error(
-        "input {name:?}: its shape is not known; give --height, --width and --tokens, or an \
-             export that declares it"
+        "input {name:?}: its shape is not known; give all sizes, or an export that declares it"
     )]
     UnknownInput { name: String },
     #[error("input {name:?} has element type {elem_type}, which this tool cannot make up")]
@@ -81,9 +81,13 @@ pub enum MeasureError {
     MissingOutput { name: String },
     #[error(
         "{file}: output {name:?} has values that are not finite on made-up inputs, so nothing can \
-         be proved; try another --seed, or the fp32 export"
+         be proved; try another seed{}", if *.half { ", or the fp32 export" } else { "" }
     )]
-    NotFinite { file: String, name: String },
+    NotFinite {
+        file: String,
+        name: String,
+        half: bool,
+    },
     #[error("the profile {file} could not be read: {reason}")]
     Profile { file: String, reason: String },
     #[error("{what}")]

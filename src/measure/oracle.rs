@@ -333,7 +333,7 @@ impl<'a, 'm> Oracle<'a, 'm> {
     /// A source that the engine can read: in memory beside the original's data, or a
     /// copy on disk for the embedded engine.
     fn source(&mut self, part: ModelProto) -> Result<ModelSource, MeasureError> {
-        if self.engine.kind() == crate::engine::EngineKind::OnnxRuntime {
+        if self.engine.abilities().reads_data_beside_memory {
             let mut bytes = Vec::new();
             let what = || "a part of the model could not be encoded".to_owned();
             encode_model(&part, &mut bytes).map_err(|source| MeasureError::File {

@@ -56,7 +56,7 @@ pub(super) fn plan_in(model: &Model) -> Result<Plan, MeasureError> {
 /// # Errors
 /// [`MeasureError::MissingFile`] if there is none that can be read.
 pub fn plan_of(folder: &Path) -> Result<Plan, MeasureError> {
-    let text = std::fs::read_to_string(folder.join(PLAN_FILE))
+    let text = crate::limited::read_text(&folder.join(PLAN_FILE))
         .map_err(|_| missing(folder, PLAN_FILE.to_owned()))?;
     toml::from_str(&text).map_err(|e| missing(folder, format!("readable {PLAN_FILE} ({e})")))
 }

@@ -159,6 +159,7 @@ impl Proof<'_> {
                 worst = step;
             }
             whole = whole.and(comparison);
+            self.told.tick("generation");
         }
         let detail = format!(
             "{} steps against the original with replaced values: largest difference {:.3e} \

@@ -8,6 +8,7 @@
 //!    replaced by values that are kept and forecast outside of it.
 //! 5. On every step just the planned nodes run, from the runtime's profile.
 
+use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
 
 use super::compare::Comparison;
@@ -17,7 +18,7 @@ use super::{MeasureError, check_batch};
 use crate::analysis::Analysis;
 use crate::emit;
 use crate::engine::{
-    CachedSession, Engine, EngineError, EngineKind, Provider, Session, SessionOptions, Tensor,
+    CachedSession, Engine, EngineError, Provider, Session, SessionOptions, Tensor,
 };
 use crate::onnx::{Model, graph_hash};
 use crate::plan::layout::Layout;
@@ -33,7 +34,8 @@ fn relative_tolerance(half_precision: bool, exact_provider: bool) -> f64 {
     }
 }
 
-/// Verifies one rewritten file against its original.
+/// Verifies one rewritten file against its original. `told` is called with what is done, what
+/// there is to do, and what goes on.
 ///
 /// # Errors
 /// [`MeasureError`] if the two do not belong together or a run is refused; a proof that
@@ -43,6 +45,7 @@ pub fn verify(
     original: &Path,
     rewritten: &Path,
     settings: &Settings,
+    told: Tell<'_>,
 ) -> Result<Verdict, MeasureError> {
     let (source, compiled) = (Model::read(original)?, Model::read(rewritten)?);
     let file = rewritten.display().to_string();
@@ -84,6 +87,12 @@ pub fn verify(
         plan: &plan,
         model_plan,
         layout: &layout,
+        told: Told {
+            tell: RefCell::new(told),
+            done: Cell::new(0),
+            // A refresh, a reuse, and each step.
+            total: plan.steps as u64 + 2,
+        },
     };
     proof.run()
 }
@@ -98,6 +107,25 @@ pub(super) struct Proof<'a> {
     pub(super) plan: &'a Plan,
     pub(super) model_plan: &'a ModelPlan,
     pub(super) layout: &'a Layout,
+    pub(super) told: Told<'a>,
+}
+
+/// Called with what is done, what there is to do, and what goes on.
+pub type Tell<'a> = &'a mut dyn FnMut(u64, u64, &str);
+
+/// How far a verification is.
+pub(super) struct Told<'a> {
+    tell: RefCell<Tell<'a>>,
+    done: Cell<u64>,
+    total: u64,
+}
+
+impl Told<'_> {
+    /// One more is done, of `what`.
+    pub(super) fn tick(&self, what: &str) {
+        self.done.set(self.done.get() + 1);
+        (self.tell.borrow_mut())(self.done.get(), self.total, what);
+    }
 }
 
 /// Outputs with their names.
@@ -132,6 +160,7 @@ impl Proof<'_> {
     fn run_checks(&self, verdict: &mut Verdict) -> Result<(), MeasureError> {
         let (exact, barriers) = (self.is_exact(), self.needs_barriers());
         let (refresh, detail) = self.refresh()?;
+        self.told.tick("refresh");
         verdict.refresh_bitwise = (exact || barriers).then_some(refresh.same);
         verdict.checks.push(Check {
             name: "refresh",
@@ -143,6 +172,7 @@ impl Proof<'_> {
             verdict.reuse_bitwise = Some(same);
             verdict.checks.push(check);
         }
+        self.told.tick("reuse");
         let (generation, whole, profile) = self.generation()?;
         (verdict.max_abs_diff, verdict.tolerance) = (whole.difference, whole.allowed);
         verdict.checks.push(generation);
@@ -185,25 +215,23 @@ impl Proof<'_> {
 
     /// Whether the engine's profile says which nodes ran.
     pub(super) fn has_profile(&self) -> bool {
-        let runtime = self.engine.kind() == EngineKind::OnnxRuntime;
-        runtime && self.settings.provider.profiles_nodes()
+        self.engine.abilities().profiles && self.settings.provider.profiles_nodes()
     }
 
-    /// ONNX Runtime's CPU provider: its bits are compared.
-    fn is_runtime_on_cpu(&self) -> bool {
-        let runtime = self.engine.kind() == EngineKind::OnnxRuntime;
-        runtime && self.settings.provider == Provider::Cpu
+    /// Whether the same nodes give the same bits here.
+    fn repeats_bits(&self) -> bool {
+        self.engine.abilities().repeats_bits && self.settings.provider == Provider::Cpu
     }
 
     /// Whether results must agree bit by bit: fp32 on ONNX Runtime's CPU provider.
     fn is_exact(&self) -> bool {
-        self.is_runtime_on_cpu() && !self.half_precision()
+        self.repeats_bits() && !self.half_precision()
     }
 
     /// Whether bits are compared with the original behind barriers: fp16 on ONNX
     /// Runtime's CPU provider.
     pub(super) fn needs_barriers(&self) -> bool {
-        self.is_runtime_on_cpu() && self.half_precision()
+        self.repeats_bits() && self.half_precision()
     }
 
     fn holds_only(&self) -> bool {
@@ -269,6 +297,7 @@ impl Proof<'_> {
                 return Err(MeasureError::NotFinite {
                     file: self.source.path.display().to_string(),
                     name: name.clone(),
+                    half: self.half_precision(),
                 });
             }
             let largest = values.iter().fold(0f32, |m, v| m.max(v.abs()));

@@ -29,13 +29,22 @@ pub struct External {
 pub(super) enum BadExternal {
     NoLocation,
     BadNumber { key: String, value: String },
+    Twice { key: String },
 }
 
 impl External {
-    /// The reference of `tensor`; of repeated keys the last one counts, as in ONNX Runtime.
+    /// The reference of `tensor`. A key that stands twice is refused: readers differ in which one
+    /// they take.
     pub(super) fn parse(tensor: &TensorProto) -> Result<Self, BadExternal> {
         let (mut location, mut offset, mut length) = ("", 0, None);
-        for entry in &tensor.external_data {
+        for (index, entry) in tensor.external_data.iter().enumerate() {
+            let before = &tensor.external_data[..index];
+            let known = ["location", "offset", "length"].contains(&entry.key());
+            if known && before.iter().any(|e| e.key() == entry.key()) {
+                return Err(BadExternal::Twice {
+                    key: entry.key().to_owned(),
+                });
+            }
             match entry.key() {
                 "location" => location = entry.value(),
                 "offset" => offset = number(entry)?,

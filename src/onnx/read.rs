@@ -31,6 +31,7 @@ pub struct Model {
 
 /// Why a model cannot be opened.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ReadError {
     /// The file cannot be opened or mapped.
     #[error("{file}: cannot read the file")]

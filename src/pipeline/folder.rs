@@ -169,7 +169,7 @@ impl Folder {
     /// [`PipelineError`] naming the file.
     pub fn sampler(&self, method: Option<Method>) -> Result<Config, PipelineError> {
         let file = &self.scheduler;
-        let text = std::fs::read_to_string(file).map_err(|source| PipelineError::Open {
+        let text = crate::limited::read_text(file).map_err(|source| PipelineError::Open {
             file: file.clone(),
             source,
         })?;
@@ -267,7 +267,7 @@ pub(super) fn config<T: Default + for<'de> Deserialize<'de>>(
     files: &[PathBuf],
 ) -> Result<T, PipelineError> {
     for file in files {
-        let text = match std::fs::read_to_string(file) {
+        let text = match crate::limited::read_text(file) {
             Ok(text) => text,
             Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
                 continue;

@@ -26,6 +26,7 @@ use crate::sampler::SamplerError;
 /// Why a pipeline cannot be read or run.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)]
+#[non_exhaustive]
 pub enum PipelineError {
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -79,8 +80,7 @@ pub enum PipelineError {
     #[error("the VAE gave a tensor of shape {shape:?}, not pictures [B, 3, H, W]")]
     NotAPicture { shape: Vec<usize> },
     #[error(
-        "{file} gave values that are not finite{place}; half precision may have overflowed: try the \
-         fp32 export", file = file.display()
+        "{file} gave values that are not finite{place}; if it is an fp16 export, try the fp32 one", file = file.display()
     )]
     NotFinite { file: PathBuf, place: String },
     #[error("{file}: the graph could not be written", file = file.display())]
@@ -105,12 +105,12 @@ pub enum PipelineError {
     Residuals { unet: usize, found: usize },
     #[error(
         "the pipeline takes {controlnets} control images, one for each ControlNet, and {images} were \
-         given; give --control as often"
+         given"
     )]
     ControlImages { controlnets: usize, images: usize },
     #[error(
-        "the pipeline was compiled for {planned} steps, {asked} were asked for; leave out --steps, \
-         or compile again with --steps {asked}"
+        "the pipeline was compiled for {planned} steps, {asked} were asked for; ask for \
+         {planned}, or compile again for {asked}"
     )]
     Steps { planned: usize, asked: usize },
     #[error("{what}")]

@@ -71,8 +71,8 @@ impl Settings {
             });
         }
         if plan.guidance.schedule.has_half() && !halves {
-            let what = "the pipeline was compiled for guidance by two halves; give a --guidance \
-                        above 1, or compile with --prompted none";
+            let what = "the pipeline was compiled for guidance by two halves; give a guidance \
+                        above 1, or compile for a model without guidance (prompted none)";
             return Err(PipelineError::Refused {
                 what: what.to_owned(),
             });

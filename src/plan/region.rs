@@ -1,6 +1,6 @@
 //! Regions: the nodes needed only to compute a site.
 
-use crate::graph::{BitSet, Graph, NodeId, ValueId};
+use crate::graph::{BitSet, Family, Graph, NodeId, ValueId};
 
 /// A site's region and what had to be added to its tensors.
 #[derive(Clone, Debug)]
@@ -16,7 +16,7 @@ pub struct Region {
 const INT64: i64 = 7;
 
 fn measures(graph: &Graph<'_>, node: NodeId) -> bool {
-    matches!(graph.op(node), "Shape" | "Size")
+    graph.family(node).measures()
 }
 
 /// Derives the region of `tensors`: what reaches them, less what is still needed
@@ -84,11 +84,10 @@ fn returning(graph: &Graph<'_>, nodes: &BitSet, live: &BitSet) -> Vec<ValueId> {
 fn size_nodes(graph: &Graph<'_>) -> BitSet {
     let mut sizes = BitSet::new(graph.node_count());
     for node in graph.nodes() {
-        let arithmetic = match graph.op(node) {
-            "Gather" | "Slice" | "Concat" | "Squeeze" | "Unsqueeze" | "Reshape" | "Identity"
-            | "Add" | "Sub" | "Mul" | "Div" | "Mod" | "Neg" => true,
-            "Cast" => graph.node(node).attr_i("to") == Some(INT64),
-            _ => false,
+        let arithmetic = match graph.family(node) {
+            Family::Part | Family::Concat | Family::Reshape | Family::Same => true,
+            Family::Cast => graph.node(node).attr_i("to") == Some(INT64),
+            family => family.is_arithmetic(),
         };
         let inputs = graph.inputs_of(node);
         let of_sizes = |v: &ValueId| {
@@ -143,13 +142,7 @@ fn live_nodes(graph: &Graph<'_>, given: &BitSet) -> BitSet {
 /// Keeps what only rearranges a value that is there anyway, and is read for its shape: no
 /// region need compute it.
 fn keep_views(graph: &Graph<'_>, given: &BitSet, live: &mut BitSet) {
-    let view = |node: NodeId| {
-        let op = graph.op(node);
-        matches!(
-            op,
-            "Transpose" | "Cast" | "Identity" | "Squeeze" | "Unsqueeze" | "Flatten" | "Reshape"
-        )
-    };
+    let view = |node: NodeId| graph.family(node).rearranges();
     let measured: Vec<NodeId> = live
         .iter()
         .map(NodeId::new)
@@ -200,22 +193,8 @@ fn preparation(graph: &Graph<'_>, last: NodeId) -> Option<Vec<NodeId>> {
         if found.contains(&node) {
             continue;
         }
-        let cheap = matches!(
-            graph.op(node),
-            "Concat"
-                | "Cast"
-                | "Identity"
-                | "Transpose"
-                | "Squeeze"
-                | "Unsqueeze"
-                | "Reshape"
-                | "Add"
-                | "Sub"
-                | "Mul"
-                | "Div"
-                | "Pow"
-                | "Sqrt"
-        );
+        let family = graph.family(node);
+        let cheap = family == Family::Concat || family.rearranges() || family.is_arithmetic();
         if !cheap || found.len() == FEW {
             return None;
         }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// A schedule that could not be read.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ScheduleError {
     /// A character that means nothing.
     #[error("schedule {text:?} has {found:?} at step {step}; use {allowed}")]

@@ -14,6 +14,7 @@ pub use config::{BetaSchedule, Config, FinalSigma, Method, Prediction, Spacing};
 
 /// Why there is no sampler.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum SamplerError {
     /// Not JSON, or a field of the wrong type.
     #[error("not a scheduler configuration: {0}")]

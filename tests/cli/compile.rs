@@ -199,7 +199,7 @@ fn models_in_the_wrong_place_are_refused_with_advice() {
         words.extend(to(&out));
         hgc("compile", &words, &small(""))
     };
-    compile_with(&unet, &unet).fails(BAD, &["is a UNet; --controlnet takes"]);
+    compile_with(&unet, &unet).fails(BAD, &["is a UNet; only ControlNets come after"]);
     compile_with(&pipeline.path(), &controlnet).fails(BAD, &["leave out --controlnet"]);
     let plain = crate::fixtures::fixture("sd15-unet-only").join("unet/model.onnx");
     compile_with(&plain, &controlnet).fails(BAD, &["gives 13 residuals", "takes 0"]);

@@ -70,19 +70,14 @@ fn json_says_what_a_unet_is_made_of() {
 fn several_files_make_an_array() {
     let options = format!("{SMALL} --format json");
     let files = [stored("unet"), stored("controlnet")];
-    let reports = hgc("inspect", &files, &options).json();
-    let roles: Vec<&Value> = reports
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|r| &r["role"])
-        .collect();
+    let reports = hgc("inspect", &files, &options).jsons();
+    let roles: Vec<&Value> = reports.iter().map(|r| &r["role"]).collect();
     assert_eq!(roles, ["unet", "controlnet"]);
-    for (report, file) in reports.as_array().unwrap().iter().zip(&files) {
+    for (report, file) in reports.iter().zip(&files) {
         assert_eq!(report["file"], file.to_str().unwrap());
     }
     let folder = files[0].parent().unwrap().parent().unwrap();
-    assert_eq!(hgc("inspect", &[folder], &options).json(), reports);
+    assert_eq!(hgc("inspect", &[folder], &options).jsons(), reports);
 }
 
 #[test]

@@ -61,8 +61,27 @@ impl Run {
     }
 
     #[track_caller]
+    fn jsons(self) -> Vec<Value> {
+        let all: Value = serde_json::from_str(&self.ok()).expect("JSON and nothing else on stdout");
+        let all = all.as_array().expect("an array").clone();
+        for one in &all {
+            let schema = one["schema"]
+                .as_str()
+                .expect("every result names its schema");
+            assert!(
+                schema.starts_with("hgc.") && schema.ends_with(".v1"),
+                "{schema}"
+            );
+        }
+        all
+    }
+
+    /// The only result.
+    #[track_caller]
     fn json(self) -> Value {
-        serde_json::from_str(&self.ok()).expect("JSON and nothing else on stdout")
+        let mut all = self.jsons();
+        assert_eq!(all.len(), 1);
+        all.remove(0)
     }
 
     /// Ends with `code`, says each of `texts` on stderr and nothing on stdout.

@@ -1,7 +1,7 @@
 //! `hgc eval`: what each policy costs in pictures.
 
 mod html;
-mod progress;
+mod kept;
 mod report;
 mod table;
 
@@ -20,10 +20,12 @@ use hgc::sampler::Method;
 use image::RgbImage;
 
 use super::Outcome;
-use super::args::{Format, finite, print, progress_bar};
+use super::args::{Format, finite};
 use super::engine::EngineArgs;
 use super::plan::Told;
-use progress::Progress;
+use super::progress::Progress;
+use super::terminal::{json, print, print_json, warn};
+use kept::KeptPoints;
 use report::{Failed, Report, Strip};
 
 /// Scenes that the report shows pictures of.
@@ -96,7 +98,7 @@ pub struct Args {
     resume: bool,
     /// How to print the result
     #[arg(long, value_enum, default_value_t)]
-    format: Format,
+    pub format: Format,
 }
 
 /// Runs `hgc eval`.
@@ -110,7 +112,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         )
     }
     for note in &folder.notes {
-        eprintln!("hgc: warning: {note}");
+        warn(note);
     }
     let set = args.read_set()?;
     let drawing = pipeline::Settings {
@@ -136,27 +138,32 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let sampler = folder.sampler(args.sampler)?;
     let (name, ep) = (engine.info().name(), &args.engine);
     let name = format!("{name} {:?} {:?}", ep.ep, ep.ep_option);
-    let key = progress::key(&folder, &set, &settings, &sampler, &name)?;
+    let key = kept::key(&folder, &set, &settings, &sampler, &name)?;
     let kept = args.output.as_ref().map(|o| o.join("points.json"));
-    let mut progress = Progress::open(kept, key, args.resume)?;
-    let mut warn = |text: &str| eprintln!("hgc: warning: {text}");
+    let mut progress = KeptPoints::open(kept, key, args.resume)?;
     if let Some(class) = &sampler.stands_for {
-        warn(&super::args::stands_for(class, sampler.method));
+        warn(super::args::stands_for(class, sampler.method));
     }
     let mut evaluation = Evaluation::new(
-        engine, &folder, &project, sampler, &options, &set, settings, &mut warn,
+        engine,
+        &folder,
+        &project,
+        sampler,
+        &options,
+        &set,
+        settings,
+        &mut |text: &str| warn(text),
     )?;
-    let bar = progress_bar("{bar:30} {pos}/{len} {msg} {eta}");
+    let bar = Progress::new("original", "{bar:30} {pos}/{len} {msg} {eta}");
     bar.set_length(evaluation.batches() as u64);
-    bar.set_message("original");
     let originals = evaluation.original(&mut || bar.inc(1))?;
     if args.sensitivity {
         let found = args.sensitivities(&mut evaluation, &project, &base, &originals, &bar)?;
-        bar.finish_and_clear();
-        print(&match args.format {
-            Format::Json => serde_json::to_string_pretty(&found)?,
-            Format::Table => table::sensitivities(&found),
-        })?;
+        bar.finish();
+        match args.format {
+            Format::Json => print_json("hgc.sensitivity.v1", &found)?,
+            Format::Table => print(&table::sensitivities(&found))?,
+        }
         return Ok(Outcome::Done);
     }
     bar.set_length((evaluation.batches() * (points.len() + 1)) as u64);
@@ -185,34 +192,36 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
                 strips.push(strip);
             }
             Scored::Failed(reason) => failed.push(reason),
-            Scored::Changed => eprintln!(
-                "hgc: warning: {} was planned otherwise before; it is left out",
+            Scored::Changed => warn(format_args!(
+                "{} was planned otherwise before; it is left out",
                 point.label
-            ),
+            )),
         }
     }
-    bar.finish_and_clear();
+    bar.finish();
     let baseline = evaluation.quality(&originals, &originals);
     if let Some(first) = failed.first().filter(|_| measured.is_empty()) {
         bail!("{}: {}", first.label, first.reason)
     }
     let report = Report::new(args.about(&set, engine), &baseline, &measured, failed);
-    if let Some([html, json]) = &reports {
+    if let Some([html, data]) = &reports {
         let prompts: Vec<&str> = shown.iter().map(|s| s.prompt.as_str()).collect();
-        let text = html::page(&report, &strips, &prompts)?;
+        let page = html::page(&report, &strips, &prompts)?;
+        let text = json("hgc.eval.v1", std::slice::from_ref(&report))?;
         let mut transaction = hgc::onnx::Transaction::new(args.force || args.resume);
-        transaction.add_bytes(html, text.as_bytes())?;
-        transaction.add_bytes(json, serde_json::to_string_pretty(&report)?.as_bytes())?;
+        transaction.add_bytes(html, page.as_bytes())?;
+        transaction.add_bytes(data, text.as_bytes())?;
         transaction.commit()?;
     }
     let page = reports.as_ref().map(|[html, _]| html);
-    print(&match (args.format, page) {
-        (Format::Json, _) => serde_json::to_string_pretty(&report)?,
-        (Format::Table, None) => table::points(&report),
+    match (args.format, page) {
+        (Format::Json, _) => print_json("hgc.eval.v1", &[report])?,
+        (Format::Table, None) => print(&table::points(&report))?,
         (Format::Table, Some(html)) => {
-            format!("{}\nreport: {}", table::points(&report), html.display())
+            let points = table::points(&report);
+            print(&format!("{points}\nreport: {}", html.display()))?;
         }
-    })?;
+    }
     Ok(Outcome::Done)
 }
 
@@ -230,8 +239,8 @@ fn score(
     evaluation: &mut Evaluation<'_>,
     point: &Point,
     asked: bool,
-    (originals, progress): (&[RgbImage], &mut Progress),
-    bar: &indicatif::ProgressBar,
+    (originals, progress): (&[RgbImage], &mut KeptPoints),
+    bar: &Progress,
 ) -> anyhow::Result<Scored> {
     let planned = match evaluation.plan(point) {
         Ok(planned) => planned,
@@ -327,7 +336,12 @@ impl Args {
     }
 
     /// Points of an evaluation that is resumed stay in its report.
-    fn with_kept(&self, mut points: Vec<Point>, kept: &Progress, base: &Parameters) -> Vec<Point> {
+    fn with_kept(
+        &self,
+        mut points: Vec<Point>,
+        kept: &KeptPoints,
+        base: &Parameters,
+    ) -> Vec<Point> {
         let mut more = Vec::new();
         for label in kept.labels() {
             if points.iter().all(|p| p.label != label) {
@@ -344,7 +358,7 @@ impl Args {
         project: &Project<'_>,
         base: &Parameters,
         originals: &[RgbImage],
-        bar: &indicatif::ProgressBar,
+        bar: &Progress,
     ) -> anyhow::Result<Vec<sensitivity::Sensitivity>> {
         let candidates = sensitivity::candidates(project, base)?;
         let runs = candidates.len() * self.steps.saturating_sub(1);

@@ -1,23 +1,43 @@
 //! `hgc plan`: choose what to cache and print it.
 
 mod options;
+mod svg;
 mod table;
 mod totals;
 
 use std::path::PathBuf;
 
-use hgc::compile::{Inputs, Planned, Project};
+use hgc::compile::{Planned, Project};
 use hgc::plan::Plan;
 use serde::Serialize;
 
 use super::Outcome;
-use super::args::{Format, print};
 use super::sizes::SizeArgs;
+use super::terminal::{note, print, print_json};
 pub use options::{ModelArgs, PolicyArgs, Told};
-pub use totals::{GateReport, Totals, found_nothing, gates, summary};
+pub use totals::{GateReport, Totals, found_nothing, gates, totals_table};
+
+/// Output formats of `plan`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum PlanFormat {
+    /// For people
+    #[default]
+    Table,
+    /// For programs
+    Json,
+    /// A picture: the network, its gates, and MACs step by step
+    Svg,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  hgc plan sd15-onnx --steps 20
+  hgc plan sd15-onnx --steps 20 --policy deepcache:interval=3 --format svg > plan.svg
+  hgc plan sd15-onnx --steps 20 -o plan.toml       to edit, then: hgc compile --plan plan.toml";
 
 /// Options of `hgc plan`.
 #[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Args {
     #[command(flatten)]
     pub models: ModelArgs,
@@ -27,7 +47,7 @@ pub struct Args {
     pub sizes: SizeArgs,
     /// How to print it
     #[arg(long, value_enum, default_value_t)]
-    format: Format,
+    pub format: PlanFormat,
     /// Write the plan to this TOML file as well, to edit it
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -38,7 +58,7 @@ pub struct Args {
 
 /// Runs `hgc plan`.
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
-    let inputs = Inputs::read(&args.models.model, &args.models.controlnet)?;
+    let inputs = args.models.read()?;
     let known = args.sizes.of(&args.models.model)?;
     let project = Project::new(&inputs, known.sizes)?;
     let planned = args.policy.plan(&project)?;
@@ -53,13 +73,13 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         transaction.add_bytes(path, toml::to_string(&planned.plan)?.as_bytes())?;
         transaction.commit()?;
     }
-    let text = match args.format {
-        Format::Table => table::render(&planned, &known),
-        Format::Json => json(&planned)?,
-    };
-    print(text.trim_end())?;
+    match args.format {
+        PlanFormat::Table => print(table::render(&planned, &known).trim_end())?,
+        PlanFormat::Json => print_json("hgc.plan.v1", &[report(&planned)])?,
+        PlanFormat::Svg => print(&svg::draw(&project, &planned))?,
+    }
     if nothing {
-        eprintln!("hgc: the policy found no site to cache; nothing was written");
+        note("the policy found no site to cache; nothing was written");
         return Ok(Outcome::No);
     }
     Ok(Outcome::Done)
@@ -74,7 +94,7 @@ struct PlanReport<'p> {
     macs_by_step: Vec<u64>,
 }
 
-fn json(planned: &Planned) -> anyhow::Result<String> {
+fn report(planned: &Planned) -> PlanReport<'_> {
     let by_step = |pick: &dyn Fn(&hgc::analysis::macs::Macs) -> u64| -> Vec<u64> {
         let at = |s: usize| {
             planned
@@ -86,12 +106,11 @@ fn json(planned: &Planned) -> anyhow::Result<String> {
         };
         (0..planned.plan.steps).map(at).collect()
     };
-    let report = PlanReport {
+    PlanReport {
         plan: &planned.plan,
         totals: Totals::of(planned),
         gates: gates(&planned.plan),
         macs_weights_by_step: by_step(&|m| m.weights),
         macs_by_step: by_step(&|m| m.all),
-    };
-    Ok(serde_json::to_string_pretty(&report)?)
+    }
 }

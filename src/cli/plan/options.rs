@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
-use hgc::compile::{Planned, Project};
+use hgc::compile::{Inputs, Planned, Project};
 use hgc::plan::parameter::{self, Kind, Parameter, Parameters, Value};
 use hgc::plan::policy::{self, Point};
 
 use crate::cli::args::read_plan;
+use crate::cli::terminal::warn;
 
 /// The models to work on.
 #[derive(clap::Args)]
@@ -18,6 +19,13 @@ pub struct ModelArgs {
     /// ControlNet that feeds the UNet; several are planned together
     #[arg(long, value_name = "CN")]
     pub controlnet: Vec<PathBuf>,
+}
+
+impl ModelArgs {
+    /// Reads the models.
+    pub fn read(&self) -> anyhow::Result<Inputs> {
+        Ok(Inputs::read(&self.model, &self.controlnet)?)
+    }
 }
 
 /// Policy and its parameters, or a plan that was made before.
@@ -46,10 +54,10 @@ impl PolicyArgs {
     /// Plans `project` as asked.
     pub fn plan(&self, project: &Project<'_>) -> anyhow::Result<Planned> {
         for (file, count) in project.uncounted() {
-            eprintln!(
-                "hgc: warning: {file}: shapes of {count} multiplying nodes are unknown; their MACs \
-                 are not counted (`hgc inspect --format json` lists them)"
-            );
+            warn(format_args!(
+                "{file}: shapes of {count} multiplying nodes are unknown; their MACs are not \
+                 counted (`hgc inspect --format json` lists them)"
+            ));
         }
         if let Some(path) = &self.plan {
             if let Some((parameter, _)) = self.told.0.first() {
@@ -102,14 +110,14 @@ impl Told {
         let uses = point.policy.uses();
         for (parameter, _) in &self.0 {
             if uses.iter().all(|u| u.parameter.name != parameter.name) {
-                eprintln!(
-                    "hgc: warning: {} has no --{}; it is ignored",
+                warn(format_args!(
+                    "{} has no --{}; it is ignored",
                     point.policy, parameter.name
-                );
+                ));
             }
         }
         if let Some(text) = point.policy.caution(&point.parameters) {
-            eprintln!("hgc: warning: {text}");
+            warn(text);
         }
         Ok(point)
     }

@@ -3,86 +3,76 @@
 use std::fmt::Write as _;
 
 use hgc::compile::Planned;
-use hgc::plan::Plan;
 use hgc::plan::schedule::GuidanceStep;
+use hgc::plan::{ModelPlan, Plan};
 
-use super::totals::{gates, summary};
+use super::totals::{headline, totals_table};
 use crate::cli::args::{bytes, macs, table};
 use crate::cli::sizes::Known;
 
-/// The plan for people: a step-by-gate grid, sites, costs and refusals.
+/// The widest line.
+const WIDTH: usize = 100;
+/// Steps in one line of a schedule.
+const STEPS: usize = 50;
+
+/// The plan for people: what it saves, schedules, sites by gate, kinds of steps, refusals.
 pub fn render(planned: &Planned, known: &Known) -> String {
     let plan = &planned.plan;
-    let mut text = format!("policy {}, {} steps", plan.policy, plan.steps);
+    let mut text = format!("{}\n\n{}\n\n", headline(planned), totals_table(planned));
+    let mut about = format!("policy {}", plan.policy);
     for (key, value) in &plan.parameters {
-        let _ = write!(text, ", {key} {value}");
+        let _ = write!(about, ", {key} {value}");
     }
-    let _ = write!(text, "\n{known}\n\n");
-    let width = plan
-        .models
-        .iter()
-        .flat_map(|m| m.gates.iter().map(|g| m.name.len() + g.name.len() + 1))
-        .max()
-        .unwrap_or(0)
-        .max("guidance".len());
-    let tens: String = (0..plan.steps)
-        .map(|s| if s % 10 == 0 { digit(s / 10) } else { ' ' })
-        .collect();
-    let ones: String = (0..plan.steps).map(|s| digit(s % 10)).collect();
-    let _ = writeln!(text, "{:width$}  {}\n{:width$}  {ones}", "step", tens, "");
-    let _ = writeln!(
-        text,
-        "{:width$}  {}",
-        "guidance",
-        String::from(plan.guidance.schedule.clone())
-    );
-    for gate in gates(plan) {
-        let name = format!("{} {}", gate.model, gate.gate);
-        let _ = writeln!(
-            text,
-            "{name:width$}  {}  {} sites",
-            gate.schedule,
-            gate.sites.len()
-        );
-    }
-    let _ = writeln!(text, "\n{}", legend(plan));
-    let _ = writeln!(text, "{}\n", steps_table(planned));
-    for (model, (layout, cost)) in plan
-        .models
-        .iter()
-        .zip(planned.layouts.iter().zip(&planned.costs))
-    {
-        let _ = writeln!(
-            text,
-            "{}: {} sites, caches {}",
-            model.name,
-            model.sites.len(),
-            bytes(cost.cache_bytes)
-        );
-        let mut sites = table(
-            &["  site", "gate", "reuse", "rows", "nodes", "cache", "why"],
-            &[4, 5],
-        );
-        for (placed, size) in layout.sites.iter().zip(&cost.site_bytes) {
-            sites.add_row([
-                format!("  {}", placed.site.name),
-                placed.site.gate.clone(),
-                format!("{:?}", placed.site.reuse).to_lowercase(),
-                format!("{:?}", placed.site.rows).to_lowercase(),
-                placed.region.count().to_string(),
-                bytes(*size),
-                placed.site.why.clone(),
-            ]);
-        }
-        if !model.sites.is_empty() {
-            let _ = writeln!(text, "{sites}");
-        }
+    let _ = writeln!(text, "{}\n{known}\n", wrapped(&about));
+    text.push_str(&schedules(plan));
+    let _ = writeln!(text, "{}\n\n{}\n", legend(plan), kinds(planned));
+    let _ = writeln!(text, "{}\n", sites(planned));
+    let mut refused = false;
+    for model in &plan.models {
         for refusal in &model.refusals {
-            let _ = writeln!(text, "  refused {}: {}", refusal.candidate, refusal.reason);
+            refused = true;
+            let line = format!(
+                "{}: refused {}: {}",
+                model.name, refusal.candidate, refusal.reason
+            );
+            let _ = writeln!(text, "{}", wrapped(&line));
+        }
+    }
+    if refused {
+        text.push('\n');
+    }
+    text.push_str("every site: --format json; as a picture: --format svg; to edit: -o plan.toml\n");
+    text
+}
+
+/// The schedules of all gates, one below the other.
+fn schedules(plan: &Plan) -> String {
+    let label = |model: &ModelPlan, gate: &str| format!("{} {gate}", model.name);
+    let gates: Vec<(String, String)> = plan
+        .models
+        .iter()
+        .flat_map(|m| m.gates.iter().map(move |g| (m, g)))
+        .map(|(m, g)| (label(m, &g.name), g.schedule.to_string()))
+        .collect();
+    let labels = gates.iter().map(|(name, _)| name.len());
+    let width = labels.max().unwrap_or(0).max("guidance".len());
+    let guidance = String::from(plan.guidance.schedule.clone());
+    let mut text = String::new();
+    for first in (0..plan.steps).step_by(STEPS) {
+        let steps = first..plan.steps.min(first + STEPS);
+        let part = |row: &str| -> String { row.chars().skip(first).take(STEPS).collect() };
+        let tens = steps
+            .clone()
+            .map(|s| if s % 10 == 0 { digit(s / 10) } else { ' ' });
+        let _ = writeln!(text, "{:width$}  {}", "step", tens.collect::<String>());
+        let ones = steps.map(|s| digit(s % 10));
+        let _ = writeln!(text, "{:width$}  {}", "", ones.collect::<String>());
+        let _ = writeln!(text, "{:width$}  {}", "guidance", part(&guidance));
+        for (name, schedule) in &gates {
+            let _ = writeln!(text, "{name:width$}  {}", part(schedule));
         }
         text.push('\n');
     }
-    text.push_str(&summary(planned));
     text
 }
 
@@ -109,28 +99,120 @@ fn legend(plan: &Plan) -> String {
     {
         text.push_str("; N refresh from nothing");
     }
-    text.push('\n');
     text
 }
 
-fn steps_table(planned: &Planned) -> comfy_table::Table {
-    let mut header = vec!["step".to_owned()];
-    header.extend(planned.plan.models.iter().map(|m| m.name.clone()));
-    header.extend(["weights only".to_owned(), "all MACs".to_owned()]);
-    let names: Vec<&str> = header.iter().map(String::as_str).collect();
-    let right: Vec<usize> = (0..names.len()).collect();
-    let mut steps = table(&names, &right);
+/// Steps of equal cost, the dearest first.
+fn kinds(planned: &Planned) -> comfy_table::Table {
+    let mut kinds: Vec<(Vec<u64>, u64, Vec<usize>)> = Vec::new();
     for step in 0..planned.plan.steps {
-        let at: Vec<_> = planned
-            .costs
-            .iter()
-            .filter_map(|c| c.steps.get(step))
-            .collect();
-        let mut row = vec![step.to_string()];
-        row.extend(at.iter().map(|m| macs(m.weights)));
-        row.push(macs(at.iter().map(|m| m.weights).sum()));
-        row.push(macs(at.iter().map(|m| m.all).sum()));
-        steps.add_row(row);
+        let at = || planned.costs.iter().filter_map(|c| c.steps.get(step));
+        let weights: Vec<u64> = at().map(|m| m.weights).collect();
+        let all = at().map(|m| m.all).sum();
+        match kinds
+            .iter_mut()
+            .find(|(w, a, _)| *w == weights && *a == all)
+        {
+            Some((_, _, steps)) => steps.push(step),
+            None => kinds.push((weights, all, vec![step])),
+        }
     }
-    steps
+    kinds.sort_by_key(|(weights, _, _)| std::cmp::Reverse(weights.iter().sum::<u64>()));
+    let mut header = vec!["MACs of a step"];
+    header.extend(planned.plan.models.iter().map(|m| m.name.as_str()));
+    header.extend(["sum", "all MACs", "steps"]);
+    let right: Vec<usize> = (1..header.len() - 1).collect();
+    let mut rows = table(&header, &right);
+    for (weights, all, steps) in kinds {
+        let mut row = vec![format!("{} times", steps.len())];
+        row.extend(weights.iter().map(|w| macs(*w)));
+        row.extend([macs(weights.iter().sum()), macs(all), ranges(&steps)]);
+        rows.add_row(row);
+    }
+    rows
+}
+
+/// `0, 2-5, 9`, cut where it is long.
+fn ranges(steps: &[usize]) -> String {
+    const MOST: usize = 36;
+    let mut parts: Vec<String> = Vec::new();
+    for run in steps.chunk_by(|a, b| a + 1 == *b) {
+        parts.push(match run {
+            [one] => one.to_string(),
+            [first, .., last] => format!("{first}-{last}"),
+            [] => continue,
+        });
+    }
+    let text = parts.join(", ");
+    if text.len() <= MOST {
+        return text;
+    }
+    let cut: String = text.chars().take(MOST).collect();
+    let whole = cut
+        .rsplit_once(", ")
+        .map_or(cut.as_str(), |(whole, _)| whole);
+    format!("{whole}, ...")
+}
+
+/// The sites of every gate.
+fn sites(planned: &Planned) -> comfy_table::Table {
+    let header = ["gate", "sites", "reuse", "rows", "nodes", "caches", "what"];
+    let mut rows = table(&header, &[1, 4, 5]);
+    let models = planned.plan.models.iter();
+    for (model, (layout, cost)) in models.zip(planned.layouts.iter().zip(&planned.costs)) {
+        for gate in &model.gates {
+            let placed = layout.sites.iter().zip(&cost.site_bytes);
+            let own: Vec<_> = placed.filter(|(p, _)| p.site.gate == gate.name).collect();
+            let all = |of: &dyn Fn(usize) -> String| {
+                let mut seen: Vec<String> = Vec::new();
+                for value in (0..own.len()).map(of) {
+                    if !seen.contains(&value) {
+                        seen.push(value);
+                    }
+                }
+                seen.join(", ")
+            };
+            let word = |text: String| text.to_lowercase();
+            let why = all(&|i| own[i].0.site.why.clone());
+            rows.add_row([
+                format!("{} {}", model.name, gate.name),
+                own.len().to_string(),
+                all(&|i| word(format!("{:?}", own[i].0.site.reuse))),
+                all(&|i| word(format!("{:?}", own[i].0.site.rows))),
+                own.iter()
+                    .map(|(p, _)| p.region.count())
+                    .sum::<usize>()
+                    .to_string(),
+                bytes(own.iter().map(|(_, size)| **size).sum()),
+                shortened(&why),
+            ]);
+        }
+    }
+    rows
+}
+
+/// At most as many characters as the last column has.
+fn shortened(text: &str) -> String {
+    const MOST: usize = 40;
+    if text.chars().count() <= MOST {
+        return text.to_owned();
+    }
+    text.chars().take(MOST - 3).chain("...".chars()).collect()
+}
+
+/// Broken into lines between words.
+fn wrapped(text: &str) -> String {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let line = lines.last().map_or(0, String::len);
+        if line > 0 && line + 1 + word.len() > WIDTH {
+            lines.push(format!("  {word}"));
+        } else if let Some(last) = lines.last_mut() {
+            if !last.is_empty() {
+                last.push(' ');
+            }
+            last.push_str(word);
+        }
+    }
+    lines.join("\n")
 }

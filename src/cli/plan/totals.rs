@@ -5,7 +5,7 @@ use hgc::plan::Plan;
 use hgc::plan::policy::{Nothing, Policy as _};
 use serde::Serialize;
 
-use crate::cli::args::{bytes, macs};
+use crate::cli::args::{bytes, macs, table};
 
 /// MACs of a generation before and after.
 #[derive(Serialize)]
@@ -47,18 +47,12 @@ impl Totals {
         let sum = |f: &dyn Fn(&hgc::plan::cost::Cost) -> u64| planned.costs.iter().map(f).sum();
         let before: u64 = sum(&|c| c.before().weights);
         let after: u64 = sum(&|c| c.after().weights);
-        #[allow(clippy::cast_precision_loss)]
-        let reduction = if before == 0 {
-            0.0
-        } else {
-            1.0 - after as f64 / before as f64
-        };
         Self {
             macs_before: sum(&|c| c.before().all),
             macs_after: sum(&|c| c.after().all),
             macs_weights_before: before,
             macs_weights_after: after,
-            reduction,
+            reduction: saved([before, after]),
             cache_bytes: sum(&|c| c.cache_bytes),
             uncounted: planned.uncounted,
         }
@@ -103,22 +97,70 @@ impl std::fmt::Display for GateReport {
     }
 }
 
-/// Two lines: MACs of the generation before and after, cache memory.
-pub fn summary(planned: &Planned) -> String {
+/// MACs of the generation before and after and cache memory, of each model and of all.
+pub fn totals_table(planned: &Planned) -> comfy_table::Table {
+    let header = [
+        format!("MACs of {} steps", planned.plan.steps),
+        "before".to_owned(),
+        "after".to_owned(),
+        "saved".to_owned(),
+        "all before".to_owned(),
+        "all after".to_owned(),
+        "caches".to_owned(),
+    ];
+    let names: Vec<&str> = header.iter().map(String::as_str).collect();
+    let mut rows = table(&names, &[1, 2, 3, 4, 5, 6]);
+    let mut row = |name: &str, weights: [u64; 2], all: [u64; 2], cache: u64| {
+        rows.add_row([
+            name.to_owned(),
+            macs(weights[0]),
+            macs(weights[1]),
+            format!("{:.1} %", 100.0 * saved(weights)),
+            macs(all[0]),
+            macs(all[1]),
+            bytes(cache),
+        ]);
+    };
+    let models = planned.plan.models.iter().zip(&planned.costs);
+    for (model, cost) in models {
+        let (before, after) = (cost.before(), cost.after());
+        let (weights, all) = ([before.weights, after.weights], [before.all, after.all]);
+        row(&model.name, weights, all, cost.cache_bytes);
+    }
+    if planned.costs.len() > 1 {
+        let t = Totals::of(planned);
+        let weights = [t.macs_weights_before, t.macs_weights_after];
+        row(
+            "total",
+            weights,
+            [t.macs_before, t.macs_after],
+            t.cache_bytes,
+        );
+    }
+    rows
+}
+
+/// The share that is saved.
+#[allow(clippy::cast_precision_loss)]
+fn saved([before, after]: [u64; 2]) -> f64 {
+    if before == 0 {
+        return 0.0;
+    }
+    1.0 - after as f64 / before as f64
+}
+
+/// One line: what is saved, of the generation.
+pub fn headline(planned: &Planned) -> String {
     let totals = Totals::of(planned);
     let beside = match totals.uncounted {
         0 => String::new(),
-        nodes => format!(", {nodes} nodes uncounted"),
+        nodes => format!("; {nodes} nodes are not counted"),
     };
     format!(
-        "MACs of {} steps, weights only: {} -> {} ({:.1} % less); all: {} -> {}{beside}\n\
-         cache memory: {}\n",
-        planned.plan.steps,
+        "{:.1} % less: {} -> {} MACs of operators with weights in {} steps{beside}",
+        100.0 * totals.reduction,
         macs(totals.macs_weights_before),
         macs(totals.macs_weights_after),
-        100.0 * totals.reduction,
-        macs(totals.macs_before),
-        macs(totals.macs_after),
-        bytes(totals.cache_bytes)
+        planned.plan.steps,
     )
 }

@@ -10,6 +10,7 @@ use image::RgbImage;
 
 use super::super::args::prompts as prompts_of;
 use super::super::plan::Told;
+use super::super::terminal::warn;
 use super::Args;
 
 /// Steps where neither the command line nor a plan says how many.
@@ -86,16 +87,17 @@ impl Args {
         };
         let multiple = folder.multiple();
         if width % multiple != 0 || height % multiple != 0 {
-            eprintln!(
-                "hgc: warning: {width}x{height} is no multiple of {multiple}, which most \
-                 exported UNets need"
-            );
+            warn(format_args!(
+                "{width}x{height} is no multiple of {multiple}, which most exported UNets need"
+            ));
         }
         for (control, file) in controls.iter().zip(&self.control) {
             if control.dimensions() != (width, height) {
                 let (w, h) = control.dimensions();
                 let file = file.display();
-                eprintln!("hgc: warning: {file} is {w}x{h}; resized to {width}x{height}");
+                warn(format_args!(
+                    "{file} is {w}x{h}; resized to {width}x{height}"
+                ));
             }
         }
         Ok(Settings {

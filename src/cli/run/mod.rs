@@ -14,9 +14,10 @@ use image::RgbImage;
 use serde::Serialize;
 
 use super::Outcome;
-use super::args::{Format, finite, print, table};
+use super::args::{Format, finite, table};
 use super::engine::EngineArgs;
 use super::plan::Told;
+use super::terminal::{print, print_json, warn};
 use work::Work;
 
 /// Options of `hgc run`.
@@ -80,7 +81,7 @@ pub struct Args {
     force: bool,
     /// How to print the result
     #[arg(long, value_enum, default_value_t)]
-    format: Format,
+    pub format: Format,
 }
 
 /// One picture that was written.
@@ -111,7 +112,7 @@ struct Report {
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let folder = Folder::read(&args.pipeline)?;
     for note in &folder.notes {
-        eprintln!("hgc: warning: {note}");
+        warn(note);
     }
     let prompts = args.read_prompts()?;
     let files = args.outputs(prompts.len())?;
@@ -126,15 +127,14 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let engine = args.engine.start()?;
     let options = SessionOptions::on(args.engine.ep, &args.engine.ep_option);
     if let Some(class) = &sampler.stands_for {
-        let text = super::args::stands_for(class, sampler.method);
-        eprintln!("hgc: warning: {text}");
+        warn(super::args::stands_for(class, sampler.method));
     }
     let cached = args.compare || folder.plan.as_ref().is_some_and(Plan::changes_anything);
     if cached && sampler.method == Method::EulerAncestral {
-        eprintln!(
-            "hgc: warning: an ancestral sampler draws new noise on every step, which caches fit \
+        warn(
+            "an ancestral sampler draws new noise on every step, which caches fit \
              badly: --sampler euler keeps pictures close, and so do compiled pipelines with \
-             --lambda-intra 1 --lambda-guidance 1, less so"
+             --lambda-intra 1 --lambda-guidance 1, less so",
         );
     }
     if let Some(plan) = &folder.plan {
@@ -144,10 +144,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let mut texts = prompts.clone();
     texts.push(args.negative_prompt.clone());
     let encoded = encode(engine, &folder, &options, &texts, prompts.len())?;
-    encoded
-        .warnings
-        .iter()
-        .for_each(|w| eprintln!("hgc: warning: {w}"));
+    encoded.warnings.iter().for_each(warn);
     let batches = args.batches(&encoded, prompts.len(), &controls, &settings);
     let work = Work {
         engine,
@@ -196,10 +193,10 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         })?;
     }
     let report = out.report;
-    print(&match args.format {
-        Format::Json => serde_json::to_string_pretty(&report)?,
-        Format::Table => render(&report),
-    })?;
+    match args.format {
+        Format::Json => print_json("hgc.run.v1", &[report])?,
+        Format::Table => print(&render(&report))?,
+    }
     Ok(Outcome::Done)
 }
 

@@ -1,14 +1,14 @@
 //! Running the versions of a pipeline that `hgc run` compares.
 
 use hgc::compile::{Inputs, Project};
-use hgc::engine::{Engine, EngineKind, SessionOptions};
+use hgc::engine::{Engine, SessionOptions};
 use hgc::pipeline::{Batch, Denoised, Folder, Loop, Settings, Version, decode};
 use hgc::plan::Plan;
 use hgc::plan::policy;
 use hgc::sampler::Config;
 use image::RgbImage;
 
-use super::super::args::progress_bar;
+use super::super::progress::Progress;
 use super::Args;
 
 /// What all versions of a pipeline are run on.
@@ -22,9 +22,9 @@ pub(super) struct Work<'w> {
 
 impl Work<'_> {
     pub(super) fn run(&self, mut networks: Loop, title: &str) -> anyhow::Result<Vec<Denoised>> {
-        // The embedded engine prepares a program for every pattern of gates when it first
-        // comes; what follows is timed.
-        if self.engine.kind() == EngineKind::Embedded
+        // Where the engine prepares a program for every pattern of gates when it first comes, that
+        // is not timed.
+        if !self.engine.abilities().prepares_at_load
             && let Some(first) = self.batches.first()
         {
             networks.run(first, self.settings, &mut |_, _| {})?;
@@ -45,9 +45,8 @@ impl Work<'_> {
         title: &str,
         done: &mut dyn FnMut(Denoised) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
-        let bar = progress_bar("{bar:30} {pos}/{len} {msg} {eta}");
+        let bar = Progress::new(title, "{bar:30} {pos}/{len} {msg} {eta}");
         bar.set_length((self.settings.steps * self.batches.len()) as u64);
-        bar.set_message(title.to_owned());
         let plan = networks.plan().cloned();
         let mut last = None;
         for batch in self.batches {
@@ -61,7 +60,7 @@ impl Work<'_> {
             };
             last = Some(networks.run(batch, self.settings, &mut told)?);
         }
-        bar.finish_and_clear();
+        bar.finish();
         drop(networks);
         last.map_or(Ok(()), done)
     }

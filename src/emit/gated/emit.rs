@@ -156,6 +156,7 @@ impl<'a, 'm> Emitter<'a, 'm> {
                 Item::Node(id) => {
                     let mut node = self.analysis.graph.node(id).clone();
                     rename::node(&mut node, renames);
+                    spell(&mut node);
                     node.name = Some(of_node(&node, id.index()));
                     nodes.push(node);
                     moved.push(id.index());
@@ -240,6 +241,16 @@ impl<'a, 'm> Emitter<'a, 'm> {
                 .iter()
                 .map(|i| proto.value_info[*i].clone()),
         );
+    }
+}
+
+/// The long spelling of the standard domain.
+pub const LONG_DOMAIN: &str = "ai.onnx";
+
+/// ONNX Runtime knows one spelling of the standard domain in branches.
+fn spell(node: &mut NodeProto) {
+    if node.domain.as_deref() == Some(LONG_DOMAIN) {
+        node.domain = None;
     }
 }
 

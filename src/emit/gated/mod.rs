@@ -30,6 +30,7 @@ use crate::plan::{ModelPlan, Plan};
 use super::{Form, Placement};
 use emit::Emitter;
 use guidance::Output;
+use record::Positions;
 use rows::RowMaker;
 use scribe::Scribe;
 use tables::Tables;
@@ -37,9 +38,14 @@ use tables::Tables;
 /// Smallest opset whose `If` may return values of different sizes from its branches.
 pub const MIN_OPSET: i64 = 11;
 
+/// Smallest version of the format in which an initializer need not be an input: branches read
+/// those of the graph around them.
+const MIN_IR_VERSION: i64 = 4;
+
 /// Why a model cannot be rewritten.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)]
+#[non_exhaustive]
 pub enum RewriteError {
     #[error(transparent)]
     Layout(#[from] LayoutError),
@@ -294,11 +300,18 @@ impl<'a, 'm> Assembly<'a, 'm> {
         ports.declare(&mut graph, &states);
         let mut record = emitter.record;
         record.metadata = model.metadata_props.len();
+        let nodes = source.node.iter().enumerate();
+        let spelled = nodes.filter(|(_, n)| n.domain.as_deref() == Some(emit::LONG_DOMAIN));
+        record.spelled = Positions::of(&spelled.map(|(i, _)| i).collect::<Vec<_>>());
+        record.ir_version = model.ir_version.filter(|v| *v < MIN_IR_VERSION);
         let mut compiled = ModelProto {
             graph: None,
             ..model.clone_without_graph()
         };
         compiled.graph = Some(graph);
+        if record.ir_version.is_some() {
+            compiled.ir_version = Some(MIN_IR_VERSION);
+        }
         compiled.metadata_props.extend(ports.metadata(&record)?);
         Ok(compiled)
     }

@@ -24,6 +24,12 @@ impl Positions {
         Self(ranges)
     }
 
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// How many they are.
     #[must_use]
     pub fn count(&self) -> usize {
@@ -90,6 +96,12 @@ pub struct Record {
     pub renamed: BTreeMap<String, String>,
     /// Number of metadata entries that the original model had.
     pub metadata: usize,
+    /// The original's version of the format, where that is too old for branches.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ir_version: Option<i64>,
+    /// Nodes whose domain the original spells `ai.onnx`.
+    #[serde(default, skip_serializing_if = "Positions::is_empty")]
+    pub spelled: Positions,
 }
 
 #[cfg(test)]

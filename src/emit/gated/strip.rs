@@ -6,7 +6,7 @@ use crate::onnx::graph_hash;
 use crate::onnx::proto::{GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto};
 use crate::plan::Plan;
 
-use super::emit::then_branch;
+use super::emit::{LONG_DOMAIN, then_branch};
 use super::names::take_back;
 use super::record::{Positions, Record, ScopeRecord};
 use super::rename::{self, Renames};
@@ -15,6 +15,7 @@ use crate::convention::{PREFIX, PRESENT_PREFIX, STEP, key};
 /// Why a model cannot be stripped.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)]
+#[non_exhaustive]
 pub enum StripError {
     #[error("the model is not compiled by hgc: it has no {} metadata", key::LAYOUT)]
     NotCompiled,
@@ -69,6 +70,9 @@ pub fn strip(compiled: &ModelProto) -> Result<ModelProto, StripError> {
     };
     let mut model = compiled.clone();
     model.metadata_props.truncate(record.metadata);
+    if record.ir_version.is_some() {
+        model.ir_version = record.ir_version;
+    }
     let graph = model
         .graph
         .as_mut()
@@ -77,6 +81,13 @@ pub fn strip(compiled: &ModelProto) -> Result<ModelProto, StripError> {
     let mut found = Collected::default();
     found.scope(graph, &record.main, &record, &renames)?;
     graph.node = in_order(found.nodes).ok_or_else(|| changed("nodes are missing"))?;
+    // A hostile record may name any number of nodes.
+    let most = graph.node.len();
+    for position in record.spelled.iter().take(most) {
+        let node = graph.node.get_mut(position);
+        let node = node.ok_or_else(|| changed("its record names nodes that are not there"))?;
+        node.domain = Some(LONG_DOMAIN.to_owned());
+    }
     graph.initializer =
         in_order(found.initializers).ok_or_else(|| changed("initializers are missing"))?;
     graph.value_info =

@@ -2,243 +2,61 @@
 
 mod flat;
 mod gemm;
+mod model;
+mod moved;
 mod named_if;
 mod program;
 
-use std::collections::BTreeMap;
-use std::path::Path;
-use std::sync::Arc;
+use super::Engine;
+use super::backend::{self, Abilities, Backend};
+use super::error::Result;
+use super::info::{EngineInfo, EngineKind, EngineRequest, Looked};
+use super::model::ModelSource;
+use super::provider::Provider;
+use super::session::SessionOptions;
 
-use bytes::Bytes;
-use prost::Message;
-use tract_onnx::pb::tensor_shape_proto::dimension::Value as DimValue;
-use tract_onnx::pb::{GraphProto, ModelProto, ValueInfoProto, type_proto};
-use tract_onnx::prelude::{
-    DatumType, InferenceModel, Tensor as TractTensor, TractError, TractResult,
-};
+/// Version of the embedded engine, as pinned in Cargo.toml.
+const VERSION: &str = "0.23.9";
 
-use super::error::{EngineError, Result};
-use super::model::{Dim, ModelSource, ValueInfo};
-use super::session::Optimization;
-use super::tensor::{DType, Tensor};
-use crate::contained::contained;
-use crate::convention::STEP;
+/// The engine; models hold all there is.
+#[derive(Debug)]
+struct Embedded;
 
-use program::Program;
-
-/// A value in the memory of the embedded engine.
-pub(super) type Value = Arc<TractTensor>;
-
-/// A model, planned for the gates and sizes it meets as it runs.
-pub(super) struct Model {
-    program: Program,
-    /// Inputs that must be given.
-    pub inputs: Vec<ValueInfo>,
-    /// The outputs.
-    pub outputs: Vec<ValueInfo>,
-    /// The `metadata_props`.
-    pub metadata: BTreeMap<String, String>,
-}
-
-impl std::fmt::Debug for Model {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Model")
-            .field("inputs", &self.inputs)
-            .finish_non_exhaustive()
-    }
-}
-
-impl Model {
-    /// Loads a model, or names the operators it needs that tract lacks.
-    pub fn load(file: &str, source: &ModelSource, optimization: Optimization) -> Result<Self> {
-        let (bytes, folder) = match source {
-            ModelSource::Memory { bytes, folder, .. } => (bytes.clone(), folder.as_deref()),
-            ModelSource::File(path) => {
-                let read = std::fs::read(path);
-                let read = read.map_err(|source| EngineError::Read {
-                    file: file.into(),
-                    source,
-                })?;
-                (Bytes::from(read), path.parent())
-            }
-        };
-        let mut proto = ModelProto::decode(bytes).map_err(|source| EngineError::Parse {
-            file: file.into(),
-            source,
-        })?;
-        check_operators(file, &proto)?;
-        gemm::spell_out(&mut proto);
-        let optimize = optimization != Optimization::Off;
-        let load = |e: TractError| EngineError::Load {
-            file: file.into(),
-            source: e.into(),
-        };
-        let graph = proto.graph.as_ref();
-        let initializers = graph.map(|g| g.initializer.as_slice()).unwrap_or_default();
-        let required = graph.map(|g| g.input.as_slice()).unwrap_or_default().iter();
-        let required = required.filter(|v| !initializers.iter().any(|i| i.name == v.name));
-        let outputs = graph
-            .map(|g| g.output.as_slice())
-            .unwrap_or_default()
-            .iter();
-        let program = || Program::new(parse(&proto, folder)?, STEP, optimize);
-        Ok(Self {
-            program: guarded(program).map_err(load)?,
-            inputs: required
-                .map(|v| value_info(file, v))
-                .collect::<Result<_>>()?,
-            outputs: outputs
-                .map(|v| value_info(file, v))
-                .collect::<Result<_>>()?,
-            metadata: proto
-                .metadata_props
-                .into_iter()
-                .map(|e| (e.key, e.value))
-                .collect(),
-        })
-    }
-
-    /// Runs the model on a value for each input; the outputs come in order.
-    pub fn run(&mut self, values: &BTreeMap<&str, Value>) -> TractResult<Vec<Value>> {
-        guarded(|| self.program.run(values, STEP))
-    }
-}
-
-fn parse(proto: &ModelProto, folder: Option<&Path>) -> TractResult<InferenceModel> {
-    let folder = folder.map(|f| {
-        if f.as_os_str().is_empty() {
-            Path::new(".")
-        } else {
-            f
-        }
-    });
-    let parsed = named_if::front_end().parse(proto, folder.and_then(Path::to_str))?;
-    if !parsed.unresolved_inputs.is_empty() {
-        let names = parsed.unresolved_inputs.join(", ");
-        return Err(TractError::msg(format!(
-            "values that no node produces: {names}"
-        )));
-    }
-    Ok(parsed.model)
-}
-
-/// Calls into tract; a panic there is an error of this one model.
-fn guarded<T>(call: impl FnOnce() -> TractResult<T>) -> TractResult<T> {
-    contained(call).unwrap_or_else(|message| {
-        Err(TractError::msg(format!(
-            "the embedded engine panicked: {message}"
-        )))
-    })
-}
-
-/// Copies a host tensor into the engine.
-pub(super) fn to_value(tensor: &Tensor) -> TractResult<Value> {
-    let mut value = TractTensor::zero_dt(datum_type(tensor.dtype())?, tensor.shape())?;
-    value.as_bytes_mut().copy_from_slice(tensor.bytes());
-    Ok(Arc::new(value))
-}
-
-/// A value of zeros.
-pub(super) fn zeros(dtype: DType, shape: &[usize]) -> TractResult<Value> {
-    Ok(Arc::new(TractTensor::zero_dt(datum_type(dtype)?, shape)?))
-}
-
-/// Copies a value of the engine, which should be of type `dtype`, into a host tensor.
-pub(super) fn from_value(value: &Value, dtype: DType) -> TractResult<Tensor> {
-    let value = value.cast_to_dt(datum_type(dtype)?)?;
-    Ok(Tensor::from_bytes(
-        dtype,
-        value.shape(),
-        value.as_bytes().to_vec(),
-    )?)
-}
-
-fn datum_type(dtype: DType) -> TractResult<DatumType> {
-    Ok(match dtype {
-        DType::F32 => DatumType::F32,
-        DType::F16 => DatumType::F16,
-        DType::F64 => DatumType::F64,
-        DType::I64 => DatumType::I64,
-        DType::I32 => DatumType::I32,
-        DType::I16 => DatumType::I16,
-        DType::I8 => DatumType::I8,
-        DType::U64 => DatumType::U64,
-        DType::U32 => DatumType::U32,
-        DType::U16 => DatumType::U16,
-        DType::U8 => DatumType::U8,
-        DType::Bool => DatumType::Bool,
-        DType::BF16 => return Err(TractError::msg("the embedded engine has no bfloat16")),
-    })
-}
-
-fn check_operators(file: &str, proto: &ModelProto) -> Result<()> {
-    let mut lacking = BTreeMap::new();
-    if let Some(graph) = &proto.graph {
-        collect_lacking(graph, &named_if::front_end().op_register.0, &mut lacking);
-    }
-    if lacking.is_empty() {
-        return Ok(());
-    }
-    let name = |(op, node): (&String, &String)| format!("{op} (node `{node}`)");
-    let operators = lacking.iter().map(name).collect::<Vec<_>>().join(", ");
-    Err(EngineError::UnsupportedOperators {
-        file: file.to_owned(),
-        operators,
-    })
-}
-
-/// Adds each operator outside `known`, with the first node that uses it. tract looks
-/// operators up without their domain, so any other domain than the default counts
-/// as unknown: the same name means something else there.
-fn collect_lacking<B>(
-    graph: &GraphProto,
-    known: &std::collections::HashMap<String, B>,
-    lacking: &mut BTreeMap<String, String>,
-) {
-    for node in &graph.node {
-        let default = matches!(node.domain.as_str(), "" | "ai.onnx");
-        if !default || !known.contains_key(&node.op_type) {
-            let dot = if default { "" } else { "." };
-            let domain = if default { "" } else { node.domain.as_str() };
-            let first_output = node.output.first().cloned().unwrap_or_default();
-            let label = if node.name.is_empty() {
-                first_output
-            } else {
-                node.name.clone()
-            };
-            lacking
-                .entry(format!("{domain}{dot}{}", node.op_type))
-                .or_insert(label);
-        }
-        for attribute in &node.attribute {
-            for inner in attribute.g.iter().chain(&attribute.graphs) {
-                collect_lacking(inner, known, lacking);
-            }
+impl Backend for Embedded {
+    fn abilities(&self) -> Abilities {
+        Abilities {
+            profiles: false,
+            repeats_bits: false,
+            reads_data_beside_memory: false,
+            prepares_at_load: false,
         }
     }
+
+    fn load(
+        &self,
+        _info: &EngineInfo,
+        source: &ModelSource,
+        file: &str,
+        options: &SessionOptions,
+    ) -> Result<Box<dyn backend::Model>> {
+        let model = model::Model::load(file, source, options.optimization)?;
+        Ok(Box::new(model))
+    }
 }
 
-fn value_info(file: &str, value: &ValueInfoProto) -> Result<ValueInfo> {
-    let tensor = value.r#type.as_ref().and_then(|t| t.value.as_ref());
-    let tensor = tensor.map(|type_proto::Value::TensorType(tensor)| tensor);
-    let code = tensor.map_or(0, |t| t.elem_type);
-    let dtype = DType::from_onnx(code).ok_or_else(|| EngineError::UnsupportedType {
-        file: file.to_owned(),
-        value: value.name.clone(),
-        found: format!("TensorProto.DataType {code}"),
-    })?;
-    let dims = tensor
-        .and_then(|t| t.shape.as_ref())
-        .map(|s| s.dim.as_slice())
-        .unwrap_or_default();
-    let dims = dims.iter().map(|dim| match &dim.value {
-        Some(DimValue::DimValue(n)) => usize::try_from(*n).map_or(Dim::Unknown, Dim::Fixed),
-        Some(DimValue::DimParam(name)) if !name.is_empty() => Dim::Symbol(name.clone()),
-        _ => Dim::Unknown,
-    });
-    Ok(ValueInfo {
-        name: value.name.clone(),
-        dtype,
-        dims: dims.collect(),
-    })
+/// The embedded engine; it is always there.
+pub(super) fn open(request: &EngineRequest, looked: Vec<Looked>) -> Engine {
+    let info = EngineInfo {
+        kind: EngineKind::Embedded,
+        library: None,
+        version: VERSION.to_owned(),
+        build: format!("tract {VERSION}, pure Rust"),
+        providers: vec![Provider::Cpu],
+        looked,
+        requested: request.clone(),
+    };
+    Engine {
+        backend: Box::new(Embedded),
+        info,
+    }
 }

@@ -14,8 +14,8 @@ use tract_onnx::prelude::{Tensor as TractTensor, TypedRunnableModel};
 use tract_onnx::tract_core::ops::konst::Const;
 use tract_onnx::tract_hir::internal::*;
 
-use super::Value;
 use super::flat::{Flat, Ref};
+use super::model::Value;
 use super::named_if::NamedIf;
 
 /// Plans that are kept; of more the oldest goes.

@@ -11,6 +11,7 @@ use crate::onnx::walk::{Place, each_tensor};
 
 /// A reference to external data that does not hold or must not be followed.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ExternalError {
     /// No path is given.
     #[error("{file}: tensor {tensor} is external but says no location; export the model again")]
@@ -34,6 +35,19 @@ pub enum ExternalError {
         key: String,
         /// What is there instead.
         value: String,
+    },
+    /// A key stands twice.
+    #[error(
+        "{file}: tensor {tensor}: external {key} is given twice, and readers differ in which one \
+         they take; export the model again"
+    )]
+    Twice {
+        /// The model.
+        file: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// `location`, `offset` or `length`.
+        key: String,
     },
     /// The path is absolute.
     #[error(
@@ -318,6 +332,7 @@ impl Reference<'_> {
         let (file, tensor) = (self.file.to_owned(), self.label());
         match bad {
             BadExternal::NoLocation => ExternalError::NoLocation { file, tensor },
+            BadExternal::Twice { key } => ExternalError::Twice { file, tensor, key },
             BadExternal::BadNumber { key, value } => ExternalError::BadNumber {
                 file,
                 tensor,

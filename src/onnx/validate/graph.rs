@@ -15,12 +15,17 @@ use crate::onnx::proto::{AttributeProto, ModelProto, NodeProto};
 /// # Errors
 /// The first thing found wrong.
 pub fn validate_graphs(model: &ModelProto, file: &Path) -> Result<(), GraphError> {
-    let check = Check { model, file };
+    let mut check = Check {
+        model,
+        file,
+        in_function: false,
+    };
     let graph = model.graph.as_ref().ok_or_else(|| GraphError::NoGraph {
         file: file.to_owned(),
     })?;
     check.opsets(&graph.node)?;
     check.view(&View::of_graph(graph), None)?;
+    check.in_function = true;
     let functions = model.functions.iter().map(View::of_function);
     functions.into_iter().try_for_each(|f| check.view(&f, None))
 }
@@ -28,6 +33,8 @@ pub fn validate_graphs(model: &ModelProto, file: &Path) -> Result<(), GraphError
 struct Check<'a> {
     model: &'a ModelProto,
     file: &'a Path,
+    /// Attributes may stand for those of a call.
+    in_function: bool,
 }
 
 impl<'a> Check<'a> {
@@ -194,6 +201,14 @@ impl<'a> Check<'a> {
                 file: self.file.to_owned(),
                 node: node.label(),
                 attribute: attribute.to_owned(),
+            });
+        }
+        let refers = |a: &&AttributeProto| !self.in_function && !a.ref_attr_name().is_empty();
+        if let Some(attribute) = node.attribute.iter().find(refers) {
+            return Err(GraphError::RefAttribute {
+                file: self.file.to_owned(),
+                node: node.label(),
+                attribute: attribute.name().to_owned(),
             });
         }
         let mut missing = node.attribute.iter().map(|a| (a, missing_payload(a)));

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 /// A graph whose names, order or references are wrong.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum GraphError {
     /// The model has no graph.
     #[error("{file}: the model has no graph; is this an ONNX model, and is it complete?")]
@@ -73,6 +74,19 @@ pub enum GraphError {
         node: String,
         /// The value.
         value: String,
+    },
+    /// An attribute takes its value from the call of a function, and there is no function.
+    #[error(
+        "{file}: node {node}: attribute {attribute:?} refers to an attribute of a function, but \
+         the node is in none; export the model again"
+    )]
+    RefAttribute {
+        /// The model.
+        file: PathBuf,
+        /// The node.
+        node: String,
+        /// The attribute.
+        attribute: String,
     },
     /// A nested graph gives a new meaning to a name from around it.
     #[error(

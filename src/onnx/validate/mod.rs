@@ -20,6 +20,7 @@ pub use tensor::{TensorError, validate_tensors};
 
 /// What is wrong with a model.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ValidateError {
     /// Names, order or references between nodes.
     #[error(transparent)]

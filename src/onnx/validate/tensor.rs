@@ -8,6 +8,7 @@ use crate::onnx::walk::{Place, each_tensor};
 
 /// A tensor that contradicts itself.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum TensorError {
     /// The element type is absent or none of ONNX.
     #[error(

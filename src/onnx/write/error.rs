@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 
 /// Why a [`Transaction`](super::Transaction) failed. Nothing has changed on disk then.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum WriteError {
     /// The destination exists.
-    #[error("{file}: exists already; use --force to replace it")]
+    #[error("{file}: exists already, and is not replaced unless that is asked for")]
     Exists {
         /// The destination.
         file: PathBuf,

@@ -188,14 +188,16 @@ impl Transaction {
                 return Err(error);
             }
         }
+        // Nobody may end the process while old files lie beside the new ones.
+        let placed: Vec<PathBuf> = placed.into_iter().map(|p| p.dest).collect();
         drop(whole);
-        let mut folders: Vec<_> = placed.iter().map(|p| folder_of(&p.dest)).collect();
+        let mut folders: Vec<_> = placed.iter().map(|dest| folder_of(dest)).collect();
         folders.extend(self.folders.drain(..).map(|f| folder_of(&f)));
         folders.sort();
         folders.dedup();
         // The files are whole and in place; a folder that cannot be synced changes nothing.
         folders.iter().for_each(|f| drop(sync(f)));
-        Ok(placed.into_iter().map(|p| p.dest).collect())
+        Ok(placed)
     }
 
     /// Renames one file, keeping what it replaces.

@@ -3,6 +3,7 @@
 /// A plan that does not fit its graph, or contradicts itself.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[allow(missing_docs)]
+#[non_exhaustive]
 pub enum LayoutError {
     #[error("site {site:?}: the graph has no value {tensor:?}")]
     UnknownTensor { site: String, tensor: String },

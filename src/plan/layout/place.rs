@@ -3,7 +3,7 @@
 use super::{LayoutError, Placed, Tensor};
 use crate::analysis::Analysis;
 use crate::analysis::dims::Shape;
-use crate::graph::ValueId;
+use crate::graph::{Family, ValueId};
 use crate::plan::data::{ModelPlan, Site};
 use crate::plan::region;
 
@@ -59,7 +59,7 @@ pub fn place(
         let vector = measure
             && graph
                 .producer(value)
-                .is_some_and(|n| graph.op(n) == "Shape");
+                .is_some_and(|n| graph.family(n) == Family::Shape);
         if !vector && shape.as_ref().is_none_or(|s| s.elem_type == 0) {
             let tensor = graph.name(value).to_owned();
             return Err(LayoutError::UnknownShape {

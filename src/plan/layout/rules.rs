@@ -180,7 +180,7 @@ fn check_batch(analysis: &Analysis<'_>, placed: &Placed) -> Result<(), LayoutErr
         let measured = tensor.measure && {
             // Of what is computed from sizes, none may be told apart.
             let source = analysis.graph.producer(tensor.value);
-            let source = source.filter(|n| matches!(analysis.graph.op(*n), "Shape" | "Size"));
+            let source = source.filter(|n| analysis.graph.family(*n).measures());
             let source = source.and_then(|n| analysis.graph.input_at(n, 0));
             let shape = source.and_then(|v| analysis.shapes.get(v));
             shape.is_none_or(|s| s.dims.iter().any(|d| d.follows_batch()))

@@ -3,7 +3,7 @@
 use crate::analysis::attention::AttentionKind;
 use crate::analysis::inputs::InputKind;
 use crate::analysis::{Analysis, Role, invariant};
-use crate::graph::{NodeId, ValueId};
+use crate::graph::{Family, NodeId, ValueId};
 use crate::plan::region;
 
 /// The value that comes through all blocks deeper than a decoder skip connection.
@@ -126,13 +126,9 @@ fn before_projection(analysis: &Analysis<'_>, residual: ValueId) -> Option<Value
     let mut value = residual;
     loop {
         let node = analysis.graph.producer(value)?;
-        let conv = analysis.graph.op(node).contains("Conv");
-        if !conv
-            && !matches!(
-                analysis.graph.op(node),
-                "Mul" | "Cast" | "Identity" | "Reshape"
-            )
-        {
+        let family = analysis.graph.family(node);
+        let conv = family.convolves();
+        if !conv && !family.rearranges() && family != Family::Product {
             return None;
         }
         let inputs = analysis.graph.inputs_of(node).iter().copied();

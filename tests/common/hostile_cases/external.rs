@@ -23,6 +23,18 @@ pub(super) fn references() -> Vec<Case> {
             "no location"
         ),
         case!(
+            "two locations",
+            outside(&[("location", "w.bin"), ("location", "other.bin")]),
+            external!(Twice),
+            "location is given twice"
+        ),
+        case!(
+            "two offsets",
+            outside(&[("location", "w.bin"), ("offset", "0"), ("offset", "16")]),
+            external!(Twice),
+            "offset is given twice"
+        ),
+        case!(
             "offset in words",
             outside(&[("location", "w.bin"), ("offset", "zero")]),
             external!(BadNumber),

@@ -119,6 +119,16 @@ pub(super) fn names() -> Vec<Case> {
             "\"axis\""
         ),
         case!(
+            "attribute of a function outside of one",
+            main(|g| {
+                let mut attr = attr_int("axis", 1);
+                (attr.i, attr.ref_attr_name) = (None, Some("axis".into()));
+                g.node[0].attribute = vec![attr];
+            }),
+            graph!(RefAttribute),
+            "\"axis\""
+        ),
+        case!(
             "branch without a graph",
             main(|g| {
                 let mut attr = attr_graph("then_branch", GraphProto::default());

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 
 use anyhow::Context;
 
-use super::device::{DeviceTensor, Feed};
-use super::embedded::{self, Model, Value};
-use super::state::Layout;
-use super::tensor::Tensor;
+use super::model::{self, Value};
+use super::program::Program;
 use crate::convention::STEP;
+use crate::engine::device::{DeviceTensor, Feed};
+use crate::engine::model::ValueInfo;
+use crate::engine::state::Layout;
+use crate::engine::tensor::Tensor;
 
 /// The cached values of a session, one a site, empty before the first evaluation.
 #[derive(Debug, Default)]
@@ -25,27 +27,26 @@ impl Moved {
     /// Evaluates one step. After an error the cached values are lost.
     pub fn run(
         &mut self,
-        model: &mut Model,
+        program: &mut Program,
+        declared: &[ValueInfo],
         layout: &Layout,
-        given: &[(&str, Feed<'_>)],
-        step: i64,
+        (given, step): (&[(&str, Feed<'_>)], i64),
     ) -> anyhow::Result<Vec<(String, DeviceTensor)>> {
         let mut values = BTreeMap::new();
         for &(name, feed) in given {
-            values.insert(name, embedded::to_value(&feed.to_tensor()?)?);
+            values.insert(name, model::to_value(&feed.to_tensor()?)?);
         }
-        values.insert(STEP, embedded::to_value(&Tensor::scalar_i64(step))?);
+        values.insert(STEP, model::to_value(&Tensor::scalar_i64(step))?);
         let mut past = std::mem::take(&mut self.past).into_iter();
         for site in &layout.sites {
             let value = match past.next() {
                 Some(value) => value,
-                None => embedded::zeros(site.past.dtype, &Layout::first_shape(site))?,
+                None => model::zeros(site.past.dtype, &Layout::first_shape(site))?,
             };
             values.insert(&site.past.name, value);
         }
-        let results = model.run(&values)?;
-        let mut results: BTreeMap<&str, Value> = model
-            .outputs
+        let results = model::run(program, &values)?;
+        let mut results: BTreeMap<&str, Value> = declared
             .iter()
             .map(|o| o.name.as_str())
             .zip(results)
@@ -57,7 +58,7 @@ impl Moved {
                 .context("an output is missing")?;
             outputs.push((
                 output.name.clone(),
-                embedded::from_value(&value, output.dtype)?.into(),
+                model::from_value(&value, output.dtype)?.into(),
             ));
         }
         let present = layout

@@ -4,14 +4,14 @@ use ort::memory::MemoryInfo;
 use ort::session::{IoBinding, RunOptions};
 use ort::value::DynValue;
 
-use super::convert;
-use super::device::{DeviceTensor, Feed};
-use super::provider::Provider;
-use super::runtime::take;
-use super::session::SessionOptions;
-use super::state::{Layout, Site};
-use super::tensor::Tensor;
+use super::model::{Left, left, take};
+use super::{convert, provider};
 use crate::convention::STEP;
+use crate::engine::device::{DeviceTensor, Feed};
+use crate::engine::provider::Provider;
+use crate::engine::session::SessionOptions;
+use crate::engine::state::{Layout, Site};
+use crate::engine::tensor::Tensor;
 
 /// The cached values of a session and what they are bound with.
 #[derive(Debug)]
@@ -30,7 +30,10 @@ impl Bound {
     pub fn new(session: &ort::session::Session, options: &SessionOptions) -> ort::Result<Self> {
         Ok(Self {
             binding: session.create_binding()?,
-            device: options.provider.memory(&options.provider_options)?,
+            device: provider::memory(provider::device(
+                options.provider,
+                &options.provider_options,
+            ))?,
             host: MemoryInfo::default(),
             // TensorRT may write an output before all its inputs are read.
             shares: options.provider != Provider::TensorRt,
@@ -109,8 +112,8 @@ fn bind_inputs(binding: &mut IoBinding, given: &[(&str, Feed<'_>)]) -> ort::Resu
     for &(name, feed) in given {
         match feed.resolved() {
             Feed::Host(tensor) => binding.bind_input(name, &convert::to_value(tensor)?)?,
-            Feed::Device(tensor) => match tensor.value() {
-                Some(value) => binding.bind_input(name, value)?,
+            Feed::Device(tensor) => match tensor.value::<Left>() {
+                Some(Left(value)) => binding.bind_input(name, value)?,
                 None => return Err(ort::Error::new(format!("`{name}` is of another engine"))),
             },
         }
@@ -121,7 +124,7 @@ fn bind_inputs(binding: &mut IoBinding, given: &[(&str, Feed<'_>)]) -> ort::Resu
 /// An output where it lies, or read into host memory.
 fn kept(value: DynValue, stay: bool) -> ort::Result<DeviceTensor> {
     if stay {
-        DeviceTensor::from_value(value)
+        left(value)
     } else {
         Ok(convert::from_value(&value)?.into())
     }
@@ -143,7 +146,7 @@ pub(super) fn run_on_device(
     let mut results = session.run_binding(&binding)?;
     let outputs = names.into_iter().map(|name| {
         let value = take(&mut results, &name)?;
-        Ok((name, DeviceTensor::from_value(value)?))
+        Ok((name, left(value)?))
     });
     outputs.collect()
 }

@@ -2,7 +2,7 @@
 //!
 //! In this order; the first that loads is used:
 //!
-//! 1. `--ort-lib PATH` (a file, or a folder that holds one),
+//! 1. the library of the request (a file, or a folder that holds one),
 //! 2. the variable `ORT_DYLIB_PATH`, likewise,
 //! 3. the folder of the executable,
 //! 4. `onnxruntime/` in the cargo target folder, where `cargo xtask setup` puts it:
@@ -23,8 +23,8 @@ use std::path::{Path, PathBuf};
 /// Why a path was looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// `--ort-lib`.
-    Option,
+    /// The request; `--ort-lib` on a command line.
+    Request,
     /// `ORT_DYLIB_PATH`.
     Variable,
     /// The executable's folder.
@@ -41,14 +41,14 @@ impl Place {
     /// Whether the user named this path.
     #[must_use]
     pub fn is_request(self) -> bool {
-        matches!(self, Self::Option | Self::Variable)
+        matches!(self, Self::Request | Self::Variable)
     }
 
     /// The option, variable or place, for messages.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
-            Self::Option => "--ort-lib",
+            Self::Request => "the request",
             Self::Variable => "ORT_DYLIB_PATH",
             Self::Executable => "the executable's folder",
             Self::Target => "the cargo target folder",
@@ -84,11 +84,11 @@ pub(super) struct Search {
 
 impl Search {
     /// Looks in all places, or only at what the user named.
-    pub fn new(option: Option<&Path>) -> Self {
+    pub fn new(request: Option<&Path>) -> Self {
         let mut search = Self::default();
         let variable = env::var_os("ORT_DYLIB_PATH").filter(|v| !v.is_empty());
-        if let Some(path) = option {
-            search.request(path, Place::Option);
+        if let Some(path) = request {
+            search.request(path, Place::Request);
         } else if let Some(path) = variable {
             search.request(Path::new(&path), Place::Variable);
         } else {

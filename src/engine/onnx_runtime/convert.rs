@@ -10,7 +10,7 @@ use ort::value::{
     TensorValueTypeMarker, Value, ValueType,
 };
 
-use super::tensor::{DType, Tensor};
+use crate::engine::tensor::{DType, Tensor};
 
 /// Runs `$body` with the Rust type of the elements bound to `$t`, except for bool.
 macro_rules! for_number {

@@ -18,7 +18,7 @@ use sha2::{Digest as _, Sha256};
 use super::report::Strip;
 
 /// The points of an evaluation, kept in a file after each.
-pub struct Progress {
+pub struct KeptPoints {
     /// None where nothing is kept.
     file: Option<PathBuf>,
     saved: Saved,
@@ -59,7 +59,7 @@ impl Kept {
     }
 }
 
-impl Progress {
+impl KeptPoints {
     /// What `file` holds, if it is of an evaluation with this `key` and `resume` is asked for.
     pub fn open(file: Option<PathBuf>, key: String, resume: bool) -> anyhow::Result<Self> {
         let mut saved = Saved {
@@ -67,8 +67,8 @@ impl Progress {
             points: BTreeMap::new(),
         };
         if let Some(file) = file.as_ref().filter(|f| resume && f.exists()) {
-            let text =
-                std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+            let text = hgc::limited::read(file)
+                .with_context(|| format!("cannot read {}", file.display()))?;
             let found: Saved = serde_json::from_slice(&text).with_context(|| {
                 format!("{} is not what eval writes; remove it", file.display())
             })?;

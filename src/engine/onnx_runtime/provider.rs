@@ -1,0 +1,126 @@
+//! Execution providers of ONNX Runtime: which a library has, where they keep values.
+
+use std::path::{Path, PathBuf};
+
+use ort::ep::{self, ArbitrarilyConfigurableExecutionProvider, ExecutionProvider};
+use ort::memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType};
+use ort::session::builder::{AutoDevicePolicy, SessionBuilder};
+
+use crate::engine::error::{EngineError, Result};
+use crate::engine::info::EngineInfo;
+use crate::engine::provider::Provider;
+
+/// Whether the running library was built with it. Its own libraries (CUDA and
+/// so on) are looked for only when a session is created.
+pub(super) fn is_built_in(provider: Provider) -> bool {
+    match provider {
+        Provider::Cpu => true,
+        Provider::Cuda => ep::CUDA::is_available().unwrap_or(false),
+        Provider::TensorRt => ep::TensorRT::is_available().unwrap_or(false),
+    }
+}
+
+/// The device that a provider keeps values on, and its number.
+pub(super) fn device(
+    provider: Provider,
+    options: &[(String, String)],
+) -> (AllocationDevice<'static>, i32) {
+    let id = options.iter().rev().find(|(key, _)| key == "device_id");
+    let id = id.and_then(|(_, value)| value.parse().ok()).unwrap_or(0);
+    match provider {
+        Provider::Cpu => (AllocationDevice::CPU, 0),
+        Provider::Cuda | Provider::TensorRt => (AllocationDevice::CUDA, id),
+    }
+}
+
+/// The memory of a device.
+pub(super) fn memory(
+    (device, id): (AllocationDevice<'static>, i32),
+) -> ort::Result<MemoryInfo<'static>> {
+    MemoryInfo::new(device, id, AllocatorType::Device, MemoryType::Default)
+}
+
+/// Registers `provider` with a session of ONNX Runtime.
+pub(super) fn register(
+    builder: SessionBuilder,
+    engine: &EngineInfo,
+    provider: Provider,
+    options: &[(String, String)],
+) -> Result<SessionBuilder> {
+    if provider != Provider::Cpu {
+        preload_cuda(engine.library.as_deref());
+    }
+    let registered = match provider {
+        // Without this the binding lets the runtime pick a device by policy.
+        Provider::Cpu => builder.with_auto_device(AutoDevicePolicy::PreferCPU),
+        Provider::Cuda => {
+            builder.with_execution_providers([configured(ep::CUDA::default(), options)
+                .build()
+                .error_on_failure()])
+        }
+        Provider::TensorRt => {
+            let device: Vec<_> = options
+                .iter()
+                .filter(|(key, _)| key == "device_id")
+                .cloned()
+                .collect();
+            builder.with_execution_providers([
+                configured(ep::TensorRT::default(), options)
+                    .build()
+                    .error_on_failure(),
+                configured(ep::CUDA::default(), &device)
+                    .build()
+                    .error_on_failure(),
+            ])
+        }
+    };
+    registered.map_err(|e| EngineError::ProviderFailed {
+        engine: engine.to_string(),
+        provider: provider.name(),
+        source: Box::new(ort::Error::<()>::from(e)),
+    })
+}
+
+fn configured<E: ArbitrarilyConfigurableExecutionProvider>(
+    provider: E,
+    options: &[(String, String)],
+) -> E {
+    options.iter().fold(provider, |p, (key, value)| {
+        p.with_arbitrary_config(key, value)
+    })
+}
+
+/// Loads the CUDA, cuDNN and TensorRT libraries that Python wheels put beside
+/// `library`, so that the provider finds them without `LD_LIBRARY_PATH`. What is
+/// not there is left to the system loader, whose message the provider relays.
+fn preload_cuda(library: Option<&Path>) {
+    let Some(site) = library.and_then(|l| l.ancestors().find(|d| d.ends_with("site-packages")))
+    else {
+        return;
+    };
+    let folders = library_folders(site);
+    let wanted = ep::cuda::CUDA_DYLIBS.iter().chain(ep::cuda::CUDNN_DYLIBS);
+    for name in wanted.chain(&["libnvinfer.so.10", "libnvonnxparser.so.10"]) {
+        let path = folders
+            .iter()
+            .map(|folder| folder.join(name))
+            .find(|path| path.is_file());
+        if let Some(path) = path
+            && let Err(error) = ort::util::preload_dylib(&path)
+        {
+            tracing::debug!(path = %path.display(), %error, "cannot preload");
+        }
+    }
+}
+
+/// `nvidia/*/lib` and `tensorrt_libs` of a site-packages folder.
+fn library_folders(site: &Path) -> Vec<PathBuf> {
+    let packages = std::fs::read_dir(site.join("nvidia"))
+        .into_iter()
+        .flatten()
+        .flatten();
+    let mut folders: Vec<_> = packages.map(|package| package.path().join("lib")).collect();
+    folders.sort();
+    folders.push(site.join("tensorrt_libs"));
+    folders
+}
