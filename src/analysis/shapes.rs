@@ -44,8 +44,14 @@ impl Shapes {
     }
 }
 
+/// An operator that nobody knows.
+const UNKNOWN: &str = "HgcUnknown";
+
 /// Elements from which an initializer's content cannot be a shape or an axis list.
 const SMALL: u64 = 64;
+
+/// Inputs of one node from which tract is not asked: it compares each with all others.
+const MOST_INPUTS: usize = 4096;
 
 /// Shapes with every open size at least doubled; none where the export leaves none open.
 ///
@@ -168,7 +174,7 @@ fn parse(mut proto: pb::ModelProto) -> TractResult<ParseResult> {
     };
     if let Some(graph) = proto.graph.as_mut() {
         for index in broken {
-            graph.node[index].op_type = "HgcUnknown".to_owned();
+            graph.node[index].op_type = UNKNOWN.to_owned();
             graph.node[index].attribute.clear();
         }
     }
@@ -246,6 +252,7 @@ fn without_weights(
                 let name = node.output.first().map_or("", String::as_str);
                 slim.input.push(weight_input(name, tensor));
             }
+            None if node.input.len() > MOST_INPUTS => slim.node.push(unknown(node)),
             None => slim.node.push(plain(node, stand_ins)),
         }
     }
@@ -262,6 +269,16 @@ fn without_weights(
         opset_import: model.opset_import.clone(),
         graph: Some(slim),
         ..ModelProto::default()
+    }
+}
+
+/// A node in the place of one that tract is not asked about: it makes the same values.
+fn unknown(node: &NodeProto) -> NodeProto {
+    NodeProto {
+        name: node.name.clone(),
+        op_type: Some(UNKNOWN.to_owned()),
+        output: node.output.clone(),
+        ..NodeProto::default()
     }
 }
 

@@ -38,9 +38,9 @@ impl View {
                     continue;
                 }
                 if value == root {
-                    view.update_edge(origin, to, ());
+                    view.add_edge(origin, to, ());
                 } else if let Some(from) = graph.producer(value).and_then(|p| index[p.index()]) {
-                    view.update_edge(from, to, ());
+                    view.add_edge(from, to, ());
                 }
             }
         }
@@ -82,11 +82,17 @@ pub fn dominator_chain(view: &View, target: NodeId) -> Option<Dominators> {
         if position[node].is_some() {
             continue;
         }
-        let Some(mut above) = found.dominators(*start) else {
+        let Some(above) = found.immediate_dominator(*start) else {
             continue;
         };
-        let hit = above.find_map(|n| view.graph[n].and_then(|id| position[id.index()]));
-        nearest[node] = Some(hit);
+        // Nodes are in topological order, so that of the one above is known already.
+        nearest[node] = match view.graph[above] {
+            None => Some(None),
+            Some(id) => match position[id.index()] {
+                Some(hit) => Some(Some(hit)),
+                None => nearest[id.index()],
+            },
+        };
     }
     Some(Dominators { chain, nearest })
 }

@@ -35,14 +35,21 @@ pub fn run(args: &Args) -> Result<()> {
             None
         }
     };
+    println!(
+        "building hgc: about 5 minutes on two cores from nothing, seconds the next time; then the \
+         demo itself, about one minute"
+    );
     let mut build = cargo::cargo();
-    build.args(["build", "--release", "--bins"]);
+    build.args(["build", "--profile", "quick", "--bins"]);
+    if library.is_some() {
+        build.args(["--no-default-features", "--features", "cli"]);
+    }
     cargo::run(build.current_dir(cargo::root()))?;
     let target = cargo::target_dir()?;
     let demo = target.join("demo");
     let compiled = demo.join("compiled").display().to_string();
     let picture = demo.join("compare.png").display().to_string();
-    let hgc = target.join("release").join(format!("hgc{EXE_SUFFIX}"));
+    let hgc = target.join("quick").join(format!("hgc{EXE_SUFFIX}"));
     let call = |arguments: &[&[&str]]| -> Result<()> {
         let mut command = Command::new(&hgc);
         command.current_dir(cargo::root()).args(arguments.concat());

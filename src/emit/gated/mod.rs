@@ -167,8 +167,8 @@ impl<'a, 'm> Assembly<'a, 'm> {
             return;
         }
         let graph = &self.analysis.graph;
-        for &value in graph.inputs() {
-            let vector = self.is_vector_of_times(value);
+        for (&value, kind) in graph.inputs().iter().zip(&self.analysis.kinds) {
+            let vector = *kind == InputKind::Timestep && self.is_open_vector(value);
             let axis = self.analysis.shapes.get(value).and_then(|s| s.batch_axis());
             if let (Some(axis), Some(rows)) = (axis.or(vector.then_some(0)), emitter.rows.as_mut())
             {
@@ -198,12 +198,10 @@ impl<'a, 'm> Assembly<'a, 'm> {
     }
 
     /// Whether callers may feed one timestep for all rows as well as one a row.
-    fn is_vector_of_times(&self, value: ValueId) -> bool {
-        let mut times = self.analysis.inputs(InputKind::Timestep);
+    fn is_open_vector(&self, value: ValueId) -> bool {
         let declared = self.analysis.graph.input_info(value);
         let declared = declared.and_then(inputs::declared_shape);
-        times.any(|v| v == value)
-            && declared.is_some_and(|s| s.dim.len() == 1 && inputs::fixed_dim(s, 0).is_none())
+        declared.is_some_and(|s| s.dim.len() == 1 && inputs::fixed_dim(s, 0).is_none())
     }
 
     fn halved_outputs(&self) -> Vec<Output<'m>> {
