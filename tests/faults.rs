@@ -114,15 +114,28 @@ fn an_input_that_is_cut_short_meanwhile_is_told() {
         let mut command = Command::new(env!("CARGO_BIN_EXE_hgc"));
         command.arg("compile").arg(&model).args(["--steps", "4"]);
         command.args(["--height", "16", "--width", "16", "--force", "-o"]);
-        command.arg(&out).stdout(Stdio::null()).stderr(Stdio::piped());
+        command
+            .arg(&out)
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
         let child = command.spawn().unwrap();
         std::thread::sleep(Duration::from_millis(u64::from(20 + 60 * round)));
         let file = fs::OpenOptions::new().write(true).open(&model).unwrap();
         file.set_len(4096).unwrap();
         let run = child.wait_with_output().unwrap();
         let code = run.status.code();
-        assert!(matches!(code, Some(0 | 2)), "{:?}: {}", run.status, told(&run));
-        assert_eq!(code == Some(2), told(&run).contains("error: "), "{}", told(&run));
+        assert!(
+            matches!(code, Some(0 | 2)),
+            "{:?}: {}",
+            run.status,
+            told(&run)
+        );
+        assert_eq!(
+            code == Some(2),
+            told(&run).contains("error: "),
+            "{}",
+            told(&run)
+        );
         *ended.entry(code).or_insert(0) += 1;
         let files = fs::read_dir(folder.path()).unwrap().count();
         assert!(files <= 2, "{files} entries are left");
@@ -151,10 +164,10 @@ fn a_stderr_that_takes_nothing_changes_no_exit_code() {
 
 #[test]
 fn a_stdout_that_is_full_is_an_error() {
-    let run = sh(r#""$hgc" --version >/dev/full; "$hgc" inspect "$unet" >/dev/full"#, &[(
-        "unet",
-        &unet(),
-    )]);
+    let run = sh(
+        r#""$hgc" --version >/dev/full; "$hgc" inspect "$unet" >/dev/full"#,
+        &[("unet", &unet())],
+    );
     assert_eq!(run.status.code(), Some(2), "{}", told(&run));
 }
 

@@ -1,6 +1,4 @@
 //! Opening never panics, whatever the bytes, and what is accepted survives being written.
-//!
-//! Run with `cargo +nightly fuzz run read`.
 #![no_main]
 
 use std::path::Path;

@@ -36,7 +36,14 @@ pub struct Tensor {
 
 /// The folder of all stored fixtures.
 pub fn stored() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    // The fuzz targets, which include this file too, are a crate inside of this one.
+    let root = if here.ends_with("fuzz") {
+        here.parent().unwrap_or(here)
+    } else {
+        here
+    };
+    root.join("tests/fixtures")
 }
 
 /// Names of all stored fixtures with their components, in order.

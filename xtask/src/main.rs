@@ -1,7 +1,8 @@
-//! Development tasks: `cargo xtask setup`, `cargo xtask test`, `cargo xtask demo`.
+//! Development tasks: `cargo xtask setup`, `cargo xtask test`, `cargo xtask demo`, `cargo xtask fuzz`.
 
 mod cargo;
 mod demo;
+mod fuzz;
 mod setup;
 mod test;
 
@@ -22,17 +23,23 @@ enum Task {
     Setup,
     /// Run all tests, those that need an engine once with each engine
     Test(test::Args),
+    /// Feed damaged inputs to everything that reads files
+    Fuzz(fuzz::Args),
     /// Build hgc, rewrite a small UNet and its ControlNet, prove and time the result
     Demo(demo::Args),
 }
 
 fn main() -> Result<()> {
+    if let Some(code) = fuzz::wrapped() {
+        std::process::exit(code);
+    }
     match Cli::parse().task {
         Task::Setup => {
             println!("{}", setup::library()?.display());
             Ok(())
         }
         Task::Test(args) => test::run(&args),
+        Task::Fuzz(args) => fuzz::run(&args),
         Task::Demo(args) => demo::run(&args),
     }
 }

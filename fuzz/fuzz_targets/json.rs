@@ -1,0 +1,65 @@
+//! Configuration files of a pipeline are read or refused by name.
+#![no_main]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+
+use hgc::pipeline::Folder;
+use hgc::sampler::Config;
+use libfuzzer_sys::fuzz_target;
+
+/// The files that are written anew.
+const FILES: [&str; 6] = [
+    "model_index.json",
+    "scheduler/scheduler_config.json",
+    "unet/config.json",
+    "vae_decoder/config.json",
+    "text_encoder/config.json",
+    "tokenizer/tokenizer_config.json",
+];
+
+/// A copy of a small pipeline, its models linked.
+static PIPELINE: LazyLock<PathBuf> = LazyLock::new(|| {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/shapes/pipeline");
+    let root = root.canonicalize().expect("the pipeline is there");
+    let copy = std::env::temp_dir().join(format!("hgc-fuzz-{}", std::process::id()));
+    let mut todo = vec![PathBuf::new()];
+    while let Some(inner) = todo.pop() {
+        fs::create_dir_all(copy.join(&inner)).expect("a temporary folder");
+        for entry in fs::read_dir(root.join(&inner)).expect("a folder").flatten() {
+            let inside = inner.join(entry.file_name());
+            if entry.path().is_dir() {
+                todo.push(inside);
+            } else if FILES.iter().any(|f| inside == Path::new(f)) {
+                fs::copy(entry.path(), copy.join(inside)).expect("a copy");
+            } else {
+                std::os::unix::fs::symlink(entry.path(), copy.join(inside)).expect("a link");
+            }
+        }
+    }
+    copy
+});
+
+fuzz_target!(|data: &[u8]| {
+    let [which, text @ ..] = data else {
+        return;
+    };
+    if let Ok(text) = std::str::from_utf8(text) {
+        let _ = Config::parse(text, None);
+    }
+    let file = PIPELINE.join(FILES[usize::from(*which) % FILES.len()]);
+    let before = fs::read(&file).ok();
+    fs::write(&file, text).expect("a temporary file");
+    if let Ok(folder) = Folder::read(&PIPELINE) {
+        let _ = folder.sampler(None);
+        let _ = folder.tokens();
+        let (width, height) = folder.size_for(None);
+        let _ = folder.sizes((width, height), 2, 77);
+    }
+    let _ = hgc::compile::Configured::of(&PIPELINE);
+    match before {
+        Some(before) => fs::write(&file, before).expect("a temporary file"),
+        None => fs::remove_file(&file).expect("a temporary file"),
+    }
+});

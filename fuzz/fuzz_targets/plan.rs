@@ -1,0 +1,63 @@
+//! A plan is read or refused; what is read is printed, and adopted or refused.
+#![no_main]
+
+use std::sync::LazyLock;
+
+use hgc::compile::Project;
+use hgc::plan::Plan;
+use hgc::plan::parameter::Parameters;
+use hgc::plan::policy::Hgc;
+use hgc_fuzz::{SIZES, SOURCES, read};
+use libfuzzer_sys::fuzz_target;
+use prost::Message;
+
+/// A sound plan with some of its bytes replaced: place, how many go, what comes.
+fn edited(data: &[u8]) -> String {
+    static SOUND: LazyLock<String> = LazyLock::new(|| {
+        let (path, model) = &SOURCES[0];
+        let inputs = read(model.encode_to_vec(), path).expect("a sound export");
+        let project = Project::new(&inputs, SIZES).expect("a UNet");
+        let planned = project.plan(&Hgc, &Parameters::new(6)).expect("a plan");
+        toml::to_string(&planned.plan).expect("a text")
+    });
+    let mut text = SOUND.clone().into_bytes();
+    for edit in data.chunks_exact(5).take(12) {
+        let place = usize::from(u16::from_le_bytes([edit[0], edit[1]])) % text.len().max(1);
+        let end = (place + usize::from(edit[2] % 4)).min(text.len());
+        let count = usize::from(edit[3] % 3);
+        text.splice(place..end, std::iter::repeat_n(edit[4], count));
+    }
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+fuzz_target!(|data: &[u8]| {
+    let text = match data {
+        [0, text @ ..] => String::from_utf8_lossy(text).into_owned(),
+        _ => edited(data),
+    };
+    let Ok(plan) = toml::from_str::<Plan>(&text) else {
+        return;
+    };
+    assert!(!plan.to_string().is_empty());
+    let again = toml::to_string(&plan).expect("what was read is written");
+    let again: Plan = toml::from_str(&again).expect("and read again");
+    assert_eq!(again, plan);
+    thread_local! {
+        static INPUTS: hgc::compile::Inputs = {
+            let (path, model) = &SOURCES[0];
+            read(model.encode_to_vec(), path).expect("a sound export")
+        };
+    }
+    INPUTS.with(|inputs| {
+        let project = Project::new(inputs, SIZES).expect("a UNet");
+        let mut plan = plan;
+        // The hash is checked first; what comes after it shall be reached.
+        if let Some(model) = plan.models.first_mut() {
+            model.hash = hgc::onnx::graph_hash(&inputs.sources[0].model.proto);
+        }
+        if let Ok(planned) = project.adopt(plan) {
+            let compiled = project.compile(&planned).expect("what fits compiles");
+            hgc::emit::strip(&compiled.models[0].graph).expect("and strips");
+        }
+    });
+});
