@@ -179,9 +179,9 @@ fn equal_pictures_are_equal_and_others_are_not() {
     assert!((picture::psnr(&a, &b) - expected).abs() < 1e-9);
     let similarity = picture::ssim(&a, &b);
     assert!(similarity < 1.0 && similarity > 0.9, "{similarity}");
-    let shown = picture::side_by_side(&a, &b);
-    assert_eq!(shown.dimensions(), (96, 24));
-    assert_eq!(*shown.get_pixel(64, 0), Rgb([16, 0, 0]));
+    let shown = picture::difference(&a, &b);
+    assert_eq!(shown.dimensions(), (32, 24));
+    assert_eq!(*shown.get_pixel(0, 0), Rgb([16, 0, 0]));
 }
 
 #[test]

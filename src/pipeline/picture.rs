@@ -171,24 +171,16 @@ pub fn ssim(a: &RgbImage, b: &RgbImage) -> f64 {
     total / f64::max(windows, 1.0)
 }
 
-/// Original, cached and their difference (four times as large, around black) side by side.
+/// How far two pictures of one size are apart, by pixel and channel, four times as much as it is.
 #[must_use]
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-pub fn side_by_side(original: &RgbImage, cached: &RgbImage) -> RgbImage {
-    let (width, height) = original.dimensions();
-    RgbImage::from_fn(3 * width, height, |x, y| {
-        let at = |picture: &RgbImage| *picture.get_pixel(x % width, y);
-        match x / width {
-            0 => at(original),
-            1 => at(cached),
-            _ => {
-                let (a, b) = (at(original), at(cached));
-                let difference = |c: usize| {
-                    let d = i32::from(a.0[c]) - i32::from(b.0[c]);
-                    (d.abs() * SHOWN_DIFFERENCE).min(255) as u8
-                };
-                Rgb([difference(0), difference(1), difference(2)])
-            }
-        }
+pub fn difference(a: &RgbImage, b: &RgbImage) -> RgbImage {
+    let (width, height) = a.dimensions();
+    RgbImage::from_fn(width, height, |x, y| {
+        let (a, b) = (a.get_pixel(x, y), b.get_pixel(x, y));
+        let apart = |c: usize| {
+            let d = i32::from(a.0[c]) - i32::from(b.0[c]);
+            (d.abs() * SHOWN_DIFFERENCE).min(255) as u8
+        };
+        Rgb([apart(0), apart(1), apart(2)])
     })
 }

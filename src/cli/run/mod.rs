@@ -1,6 +1,7 @@
 //! `hgc run`: from prompts and control images to pictures.
 
 mod inputs;
+mod sheet;
 mod work;
 
 use std::path::{Path, PathBuf};
@@ -18,6 +19,7 @@ use super::args::{Format, finite, table};
 use super::engine::EngineArgs;
 use super::plan::Told;
 use super::terminal::{print, print_json, warn};
+use sheet::sheet;
 use work::Work;
 
 /// Options of `hgc run`.
@@ -221,7 +223,10 @@ impl Written<'_> {
         };
         let force = self.args.force;
         match cached {
-            Some(cached) => picture::write(&picture::side_by_side(own, cached), &file, force)?,
+            Some(cached) => {
+                let shown = sheet(&self.panels(row, own, cached));
+                picture::write(&shown, &file, force)?;
+            }
             None => picture::write(own, &file, force)?,
         }
         self.report.pictures.push(Drawn {
@@ -232,6 +237,29 @@ impl Written<'_> {
             ssim: cached.map(|c| picture::ssim(own, c)),
         });
         Ok(())
+    }
+}
+
+impl Written<'_> {
+    /// Control maps, original, cached and their difference, with what is to be known of each.
+    fn panels(
+        &self,
+        row: &Row,
+        own: &RgbImage,
+        cached: &RgbImage,
+    ) -> Vec<(String, RgbImage)> {
+        let mut panels: Vec<(String, RgbImage)> = row
+            .images
+            .iter()
+            .map(|map| ("control".to_owned(), map.clone()))
+            .collect();
+        let faster = self.report.speed_up.unwrap_or(1.0);
+        panels.push(("original".to_owned(), own.clone()));
+        panels.push((format!("cached {faster:.2}x"), cached.clone()));
+        let psnr = picture::psnr(own, cached);
+        let difference = picture::difference(own, cached);
+        panels.push((format!("x4, {psnr:.1} dB"), difference));
+        panels
     }
 }
 
@@ -278,7 +306,7 @@ fn render(report: &Report) -> String {
     match (report.seconds_original, report.speed_up) {
         (Some(original), Some(speed_up)) => text.push_str(&format!(
             "{steps} steps: {original:.2} s -> {:.2} s, {speed_up:.2} times faster\n\
-             pictures show original, cached and their difference (x4)\n",
+             pictures show the control, original, cached and their difference (x4)\n",
             report.seconds
         )),
         _ => text.push_str(&format!("{steps} steps: {:.2} s\n", report.seconds)),
