@@ -242,12 +242,7 @@ impl Written<'_> {
 
 impl Written<'_> {
     /// Control maps, original, cached and their difference, with what is to be known of each.
-    fn panels(
-        &self,
-        row: &Row,
-        own: &RgbImage,
-        cached: &RgbImage,
-    ) -> Vec<(String, RgbImage)> {
+    fn panels(&self, row: &Row, own: &RgbImage, cached: &RgbImage) -> Vec<(String, RgbImage)> {
         let mut panels: Vec<(String, RgbImage)> = row
             .images
             .iter()

@@ -56,7 +56,10 @@ mod tests {
         assert_eq!(sheet.dimensions(), (128, 64 + LINE));
         assert_eq!(sheet.get_pixel(3, LINE).0, [255, 0, 0]);
         assert_eq!(sheet.get_pixel(64, LINE).0, [0, 0, 255]);
-        let ink = |x: std::ops::Range<u32>| x.into_iter().any(|x| (0..LINE).any(|y| *sheet.get_pixel(x, y) == INK));
+        let ink = |x: std::ops::Range<u32>| {
+            x.into_iter()
+                .any(|x| (0..LINE).any(|y| *sheet.get_pixel(x, y) == INK))
+        };
         assert!(ink(0..24) && !ink(24..64) && ink(64..128));
     }
 }
