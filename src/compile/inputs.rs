@@ -63,9 +63,25 @@ impl Inputs {
     /// # Errors
     /// [`InputError`] naming the file.
     pub fn read(model: &Path, controlnets: &[PathBuf]) -> Result<Self, InputError> {
-        if is_pipeline(model) {
-            return Self::read_pipeline(model, controlnets);
+        let start = std::time::Instant::now();
+        let inputs = if is_pipeline(model) {
+            Self::read_pipeline(model, controlnets)?
+        } else {
+            Self::read_files(model, controlnets)?
+        };
+        for source in &inputs.sources {
+            let graph = source.model.proto.graph.as_ref();
+            tracing::info!(
+                file = source.file(),
+                nodes = graph.map(|g| g.node.len()),
+                "read"
+            );
         }
+        tracing::debug!("all files read in {:.2?}", start.elapsed());
+        Ok(inputs)
+    }
+
+    fn read_files(model: &Path, controlnets: &[PathBuf]) -> Result<Self, InputError> {
         let mut sources = Vec::new();
         for path in std::iter::once(model).chain(controlnets.iter().map(PathBuf::as_path)) {
             sources.push(Source {

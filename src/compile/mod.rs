@@ -14,6 +14,8 @@ pub use inputs::{InputError, Inputs, Source, controlnets_of, model_of, models_of
 pub use product::{Compiled, CompiledModel};
 pub use sizes::{Configured, SizesError};
 
+use std::time::Instant;
+
 use crate::analysis::shapes::Sizes;
 use crate::analysis::{Analysis, Role};
 use crate::emit::{self, Form, Gated, Placement};
@@ -50,6 +52,7 @@ impl<'m> Project<'m> {
     /// # Errors
     /// [`CompileError`] naming the file that does not fit.
     pub fn new(inputs: &'m Inputs, sizes: Sizes) -> Result<Self, CompileError> {
+        let start = Instant::now();
         let mut analyses = Vec::new();
         let mut hashes = Vec::new();
         for (i, source) in inputs.sources.iter().enumerate() {
@@ -71,6 +74,15 @@ impl<'m> Project<'m> {
                 (_, Role::Controlnet) => {}
                 _ => return Err(CompileError::NotControlNet { file, found }),
             }
+            tracing::info!(
+                file,
+                role = analysis.role.name(),
+                blocks = analysis.blocks.len(),
+                attention = analysis.attention.len(),
+                unknown_shapes = analysis.shapes.unknown.len(),
+                "analysed in {:.2?}",
+                start.elapsed()
+            );
             analyses.push(analysis);
             hashes.push(graph_hash(&source.model.proto));
         }
@@ -131,7 +143,24 @@ impl<'m> Project<'m> {
                 hash: hash.clone(),
             })
             .collect();
-        self.place(policy::make(policy, &targets, parameters))
+        let start = Instant::now();
+        let planned = self.place(policy::make(policy, &targets, parameters))?;
+        for (model, layout) in planned.plan.models.iter().zip(&planned.layouts) {
+            tracing::info!(
+                model = model.name,
+                policy = policy.name(),
+                gates = model.gates.len(),
+                sites = layout.sites.len(),
+                refused = model.refusals.len(),
+                "planned"
+            );
+            for placed in &layout.sites {
+                let (site, nodes) = (&placed.site, placed.region.count());
+                tracing::debug!(site = site.name, gate = site.gate, nodes, "placed");
+            }
+        }
+        tracing::info!("all models planned in {:.2?}", start.elapsed());
+        Ok(planned)
     }
 
     /// Files with multiplying nodes whose shapes are unknown, and how many: their MACs are not in
@@ -289,6 +318,7 @@ impl<'m> Project<'m> {
     /// [`CompileError::Rewrite`] naming the file, and [`CompileError::Hash`] for what another
     /// project planned.
     pub fn compile(&self, planned: &Planned) -> Result<Compiled, CompileError> {
+        let start = Instant::now();
         let mut models = Vec::new();
         for (index, source) in self.inputs.sources.iter().enumerate() {
             models.push(CompiledModel {
@@ -299,6 +329,7 @@ impl<'m> Project<'m> {
                 relative: source.relative.clone(),
             });
         }
+        tracing::info!(models = models.len(), "emitted in {:.2?}", start.elapsed());
         Ok(Compiled {
             plan: planned.plan.clone(),
             costs: planned.costs.clone(),

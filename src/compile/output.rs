@@ -40,6 +40,7 @@ pub(super) fn write(
     force: bool,
     progress: Progress<'_>,
 ) -> Result<Vec<PathBuf>, OutputError> {
+    let start = std::time::Instant::now();
     outside_of_parts(compiled, folder)?;
     let mut transaction = Transaction::new(force);
     compiled.files.iter().for_each(|f| transaction.protect(f));
@@ -53,7 +54,9 @@ pub(super) fn write(
     }
     let toml = toml::to_string(&compiled.plan)?;
     transaction.add_bytes(&folder.join(PLAN_FILE), toml.as_bytes())?;
-    Ok(transaction.commit()?)
+    let files = transaction.commit()?;
+    tracing::info!(files = files.len(), "written in {:.2?}", start.elapsed());
+    Ok(files)
 }
 
 /// A result inside a part would make the next run take the part for a result.

@@ -1,7 +1,7 @@
 //! Running models: sessions, execution providers, cache state.
 //!
 //! Two engines stand behind one interface. ONNX Runtime is loaded at run time from
-//! a shared library ([`library`] lists where it is looked for); where none is found,
+//! a shared library ([`Place`] lists where it is looked for); where none is found,
 //! an embedded engine in pure Rust runs the models whose operators it has, slower.
 //! The interface pointer of the `ort` crate belongs to the process, so there is one
 //! [`Engine`] per process: the first [`Engine::start`] decides.

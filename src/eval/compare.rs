@@ -126,7 +126,7 @@ mod tests {
             cache_bytes: 0,
             before: macs(100),
             after: macs(weights),
-            seconds: None,
+            seconds: Vec::new(),
             quality: Quality {
                 psnr: vec![psnr; 2],
                 miou: miou.to_vec(),

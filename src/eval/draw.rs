@@ -58,6 +58,9 @@ impl Quality {
     }
 }
 
+/// Smaller graphs also save what does not multiply; more than this is noise of the machine.
+const MOST_OVER_MACS: f64 = 1.25;
+
 /// A point that was drawn.
 #[derive(Clone, Debug)]
 pub struct Measured {
@@ -69,8 +72,8 @@ pub struct Measured {
     pub before: Macs,
     /// MACs of a picture with caches.
     pub after: Macs,
-    /// Seconds of the timed batches: original, cached.
-    pub seconds: Option<[f64; 2]>,
+    /// Seconds of every timed batch: original, cached.
+    pub seconds: Vec<[f64; 2]>,
     /// Of its pictures.
     pub quality: Quality,
     /// Its pictures.
@@ -85,10 +88,26 @@ impl Measured {
         1.0 - self.after.weights as f64 / self.before.weights.max(1) as f64
     }
 
-    /// How many times faster it is than the original; none where it was not timed.
+    /// How many times faster it is than the original, over all timed batches. None where it was
+    /// not timed, and where more was measured than MACs allow: that is noise.
     #[must_use]
+    #[allow(clippy::cast_precision_loss)]
     pub fn speed_up(&self) -> Option<f64> {
-        self.seconds.map(|[own, cached]| own / cached.max(1e-9))
+        let sum = |i: usize| self.seconds.iter().map(|s| s[i]).sum::<f64>();
+        let most = self.before.all as f64 / self.after.all.max(1) as f64;
+        let found = sum(0) / sum(1).max(1e-9);
+        (!self.seconds.is_empty() && found <= MOST_OVER_MACS * most).then_some(found)
+    }
+
+    /// The smallest and the largest ratio of one batch, where there are several.
+    #[must_use]
+    pub fn spread(&self) -> Option<[f64; 2]> {
+        let ratios = self
+            .seconds
+            .iter()
+            .map(|[own, cached]| own / cached.max(1e-9));
+        let ends = ratios.fold([f64::MAX, f64::MIN], |[l, h], r| [l.min(r), h.max(r)]);
+        (self.seconds.len() > 1).then_some(ends)
     }
 }
 
@@ -264,13 +283,13 @@ impl<'e> Evaluation<'e> {
         &mut self,
         planned: &Planned,
         progress: Progress<'_>,
-    ) -> Result<(Vec<RgbImage>, Option<[f64; 2]>), EvalError> {
+    ) -> Result<(Vec<RgbImage>, Vec<[f64; 2]>), EvalError> {
         let compiled = self.project.compile(planned)?;
         let sampler = self.sampler.clone();
         let mut cached =
             Loop::compiled(self.engine, self.folder, sampler, &compiled, self.options)?;
         let mut latents = Vec::new();
-        let mut seconds = [0.0; 2];
+        let mut seconds = Vec::new();
         // Not the first batch, if there are others: sessions warm up on it.
         let first = usize::from(self.batches.len() > 1);
         let last = self.batches.len().min(first + self.settings.timed);
@@ -284,23 +303,21 @@ impl<'e> Evaluation<'e> {
             let timed = (first..last).contains(&index);
             let mut original = self.original.as_mut().filter(|_| timed);
             // Turn and turn about.
+            let mut own = None;
             if let Some(original) = original.as_mut().filter(|_| index % 2 == 0) {
-                seconds[0] += draw(original, batch)?.1;
+                own = Some(draw(original, batch)?.1);
             }
             let (found, taken) = draw(&mut cached, batch)?;
             latents.push(found);
             if let Some(original) = original.filter(|_| index % 2 == 1) {
-                seconds[0] += draw(original, batch)?.1;
+                own = Some(draw(original, batch)?.1);
             }
-            if timed {
-                seconds[1] += taken;
-            }
+            seconds.extend(own.map(|own| [own, taken]));
             progress();
         }
         drop(cached);
         let pictures = decode(self.engine, self.folder, self.options, &latents)?;
-        let timed = self.original.is_some() && first < last;
-        Ok((pictures, timed.then_some(seconds)))
+        Ok((pictures, seconds))
     }
 
     /// How good pictures of the set are.

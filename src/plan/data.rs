@@ -67,6 +67,11 @@ pub enum Prompted {
     First,
 }
 
+/// Whether a value is what stands where none is written; a plan does not say it.
+fn is_usual<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
 /// Several sites that refresh on the same steps.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -86,15 +91,15 @@ pub struct Site {
     /// The gate that says when it refreshes.
     pub gate: String,
     /// What a reuse gives.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_usual")]
     pub reuse: Reuse,
     /// Rows that are kept.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_usual")]
     pub rows: Rows,
     /// Names of the cached values.
     pub tensors: Vec<String>,
     /// Why the site is there.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_usual")]
     pub why: String,
 }
 
@@ -119,7 +124,7 @@ pub struct ModelPlan {
     /// [`graph_hash`](crate::onnx::graph_hash) of the graph the plan was made for.
     pub hash: String,
     /// Whether the file runs half the batch on held and fused steps.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_usual")]
     pub halves: bool,
     /// Gates.
     #[serde(default, rename = "gate", skip_serializing_if = "Vec::is_empty")]
@@ -147,10 +152,10 @@ pub struct Guidance {
     /// One character a step: `F` full, `H` held, `U` fused, `N` full from nothing.
     pub schedule: GuidanceSchedule,
     /// How the guidance difference is reused on held steps.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_usual")]
     pub reuse: Reuse,
     /// Which half of the batch carries the prompt.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_usual")]
     pub prompted: Prompted,
 }
 

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use anyhow::anyhow;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use plotters::prelude::{
-    ChartBuilder, Circle, IntoDrawingArea, IntoFont, LineSeries, RGBColor, SVGBackend, WHITE,
+    ChartBuilder, Circle, EmptyElement, IntoDrawingArea, IntoFont, LineSeries, RGBColor,
+    SVGBackend, Text, WHITE,
 };
 use plotters::style::Color;
 
-use super::report::{Report, Row, Strip};
+use super::report::{Report, Row, Strip, change};
 use super::table;
 
 const SIZE: (u32, u32) = (760, 420);
@@ -30,8 +31,9 @@ const COLOURS: [RGBColor; 7] = [
 /// The page; the pictures of each strip are of the first scenes, which have `prompts`.
 pub fn page(report: &Report, strips: &[Strip], prompts: &[&str]) -> anyhow::Result<String> {
     let mut plots = vec![(
-        "PSNR to the original's pictures, dB",
-        plot(report, &|row| Some(row.psnr).filter(|p| *p < 99.0))?,
+        "PSNR to the original's pictures, dB (60 and more as 60)",
+        // Equal pictures count 100 dB; at the top they leave room for the others.
+        plot(report, &|row| Some(row.psnr.min(60.0)))?,
     )];
     if report.baseline.miou.is_some() {
         plots.push(("mIoU", plot(report, &|row| row.miou)?));
@@ -48,6 +50,7 @@ pub fn page(report: &Report, strips: &[Strip], prompts: &[&str]) -> anyhow::Resu
             }
             body {
                 h1 { "What each policy costs" }
+                p { b { (report.recommendation) } }
                 p {
                     (about.pipeline) ", " (about.scenes) " scenes, " (about.steps)
                     " steps, guidance " (about.guidance) ", " (about.engine)
@@ -64,7 +67,7 @@ pub fn page(report: &Report, strips: &[Strip], prompts: &[&str]) -> anyhow::Resu
                 }
                 h2 { "Points" }
                 p {
-                    "Drops are relative to the original; in red: more than 1.5 % of mIoU or prompt accuracy."
+                    "Changes are relative to the original, + is a gain; in red: more than 1.5 % of mIoU or prompt accuracy lost. Times over what MACs allow by a quarter are noise and left out."
                 }
                 (points(report))
                 @if !report.comparisons.is_empty() {
@@ -108,7 +111,7 @@ fn points(report: &Report) -> Markup {
             tr {
                 @for name in [
                     "policy", "MACs (weights), G", "less", "all MACs, G", "less", "faster", "PSNR",
-                    "SSIM", "mIoU", "drop", "prompt", "drop",
+                    "SSIM", "mIoU", "change", "prompt", "change",
                 ] { th { (name) } }
             }
             @for row in &report.points {
@@ -118,13 +121,13 @@ fn points(report: &Report) -> Markup {
                     td { (percent(Some(row.reduction)).unwrap_or_default()) }
                     td { (giga(row.macs_after)) }
                     td { (percent(Some(row.reduction_all)).unwrap_or_default()) }
-                    td { (row.speed_up.map(|s| format!("{s:.2}x")).unwrap_or_default()) }
+                    td { (table::faster(row)) }
                     td { (format!("{:.2}", row.psnr)) }
                     td { (format!("{:.4}", row.ssim)) }
                     td { (share(row.miou).unwrap_or_default()) }
-                    td { (percent(row.miou_drop).unwrap_or_default()) }
+                    td { (change(row.miou_drop)) }
                     td { (share(row.accuracy).unwrap_or_default()) }
-                    td { (percent(row.accuracy_drop).unwrap_or_default()) }
+                    td { (change(row.accuracy_drop)) }
                 }
             }
         }
@@ -171,7 +174,12 @@ fn plot(report: &Report, value: &dyn Fn(&Row) -> Option<f64>) -> anyhow::Result<
     if low > high {
         return Ok(String::new());
     }
-    let margin = ((high - low) * 0.05).max(1e-3);
+    let margin = ((high - low) * 0.08).max(1e-3);
+    let saved = || curves.values().flatten().map(|(x, _)| *x);
+    let (left, right) = saved().fold((f64::MAX, f64::MIN), |(l, h), x| (l.min(x), h.max(x)));
+    // Labels stand to the right of their points.
+    let (left, right) = (left - 3.0, right + ((right - left) * 0.3).max(8.0));
+    let front = best(&sorted(curves.values().flatten().copied().collect()));
     let mut svg = String::new();
     let failed = |e: &dyn std::fmt::Display| anyhow!("cannot draw the plot: {e}");
     {
@@ -181,15 +189,31 @@ fn plot(report: &Report, value: &dyn Fn(&Row) -> Option<f64>) -> anyhow::Result<
             .margin(12)
             .x_label_area_size(40)
             .y_label_area_size(56)
-            .build_cartesian_2d(0.0..100.0, low - margin..high + margin)
+            .build_cartesian_2d(left..right, low - margin..high + margin)
             .map_err(|e| failed(&e))?;
         let mesh = chart
             .configure_mesh()
+            .light_line_style(RGBColor(244, 245, 247))
+            .bold_line_style(RGBColor(228, 231, 235))
+            .axis_style(RGBColor(140, 146, 156))
             .x_desc("MACs of weight operators saved, %")
             .draw();
         mesh.map_err(|e| failed(&e))?;
-        for ((policy, mut points), colour) in curves.into_iter().zip(COLOURS) {
-            points.sort_by(|a, b| a.0.total_cmp(&b.0));
+        // The points that nothing is better than have their names; all of them would be a blot.
+        let named = report.points.iter().filter_map(|row| {
+            let at = (100.0 * row.reduction, value(row)?);
+            front.contains(&at).then(|| {
+                let font = ("sans-serif", 11).into_font().color(&RGBColor(87, 96, 106));
+                let parameters = row
+                    .label
+                    .replace("lambda-", "")
+                    .replace("gate-step", "gate");
+                EmptyElement::at(at) + Text::new(parameters, (6, -6), font)
+            })
+        });
+        chart.draw_series(named).map_err(|e| failed(&e))?;
+        for ((policy, points), colour) in curves.into_iter().zip(COLOURS) {
+            let points = sorted(points);
             let dots = points.iter().map(|p| Circle::new(*p, 3, colour.filled()));
             chart.draw_series(dots).map_err(|e| failed(&e))?;
             let line = LineSeries::new(best(&points), colour.stroke_width(2));
@@ -208,6 +232,11 @@ fn plot(report: &Report, value: &dyn Fn(&Row) -> Option<f64>) -> anyhow::Result<
         area.present().map_err(|e| failed(&e))?;
     }
     Ok(svg)
+}
+
+fn sorted(mut points: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
+    points.sort_by(|a, b| a.0.total_cmp(&b.0));
+    points
 }
 
 /// Of points in order of saving, those that no point with at least that saving is above.

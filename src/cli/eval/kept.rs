@@ -38,7 +38,7 @@ struct Kept {
     cache_bytes: u64,
     before: Macs,
     after: Macs,
-    seconds: Option<[f64; 2]>,
+    seconds: Vec<[f64; 2]>,
     quality: Quality,
     strip: Strip,
 }
@@ -100,7 +100,7 @@ impl KeptPoints {
             cache_bytes: kept.cache_bytes,
             before: kept.before,
             after: kept.after,
-            seconds: kept.seconds,
+            seconds: kept.seconds.clone(),
             quality: kept.quality.clone(),
             pictures: Vec::new(),
         };
@@ -117,7 +117,7 @@ impl KeptPoints {
             cache_bytes: measured.cache_bytes,
             before: measured.before,
             after: measured.after,
-            seconds: measured.seconds,
+            seconds: measured.seconds.clone(),
             quality: measured.quality.clone(),
             strip: strip.clone(),
         };

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use hgc::eval::sensitivity::Sensitivity;
 
 use super::super::args::{bytes, macs, table};
-use super::report::{Furthest, Report};
+use super::report::{Furthest, Report, Row, change};
 
 /// Points, then who is ahead.
 pub fn points(report: &Report) -> String {
@@ -18,7 +18,7 @@ pub fn points(report: &Report) -> String {
     }
     header.extend(["PSNR", "SSIM"]);
     if scored {
-        header.extend(["mIoU", "drop", "prompt", "drop"]);
+        header.extend(["mIoU", "change", "prompt", "change"]);
     }
     let right: Vec<usize> = (1..header.len()).collect();
     let mut rows = table(&header, &right);
@@ -32,19 +32,15 @@ pub fn points(report: &Report) -> String {
             bytes(point.cache_bytes),
         ];
         if timed {
-            row.push(
-                point
-                    .speed_up
-                    .map_or("-".to_owned(), |s| format!("{s:.2}x")),
-            );
+            row.push(faster(point));
         }
         row.push(format!("{:.2} dB", point.psnr));
         row.push(format!("{:.4}", point.ssim));
         if scored {
             row.push(share(point.miou));
-            row.push(percent(point.miou_drop));
+            row.push(change(point.miou_drop));
             row.push(share(point.accuracy));
-            row.push(percent(point.accuracy_drop));
+            row.push(change(point.accuracy_drop));
         }
         rows.add_row(row);
     }
@@ -81,7 +77,17 @@ pub fn points(report: &Report) -> String {
     for failed in &report.failed {
         let _ = writeln!(text, "{} was not drawn: {}", failed.label, failed.reason);
     }
+    let _ = writeln!(text, "\n{}", report.recommendation);
     text
+}
+
+/// The ratio of times, with the smallest and the largest of single batches.
+pub fn faster(point: &Row) -> String {
+    match (point.speed_up, point.speed_up_spread) {
+        (Some(all), Some([low, high])) => format!("{all:.2}x ({low:.2}-{high:.2})"),
+        (Some(all), None) => format!("{all:.2}x"),
+        (None, _) => "-".to_owned(),
+    }
 }
 
 /// How far a policy goes without losing more than 1.5 %.

@@ -16,6 +16,15 @@ use super::Args;
 /// Steps where neither the command line nor a plan says how many.
 const DEFAULT_STEPS: usize = 20;
 
+/// How many times more pixels than trained, if far more.
+fn over_trained(folder: &Folder, (width, height): (u32, u32)) -> Option<f64> {
+    const FAR: f64 = 4.0;
+    folder.sample_size?;
+    let (w, h) = folder.size_for(None);
+    let times = f64::from(width) * f64::from(height) / (f64::from(w) * f64::from(h)).max(1.0);
+    (times >= FAR).then_some(times)
+}
+
 impl Args {
     pub(super) fn read_prompts(&self) -> anyhow::Result<Vec<String>> {
         let mut prompts = self.prompt.clone();
@@ -89,6 +98,13 @@ impl Args {
         if width % multiple != 0 || height % multiple != 0 {
             warn(format_args!(
                 "{width}x{height} is no multiple of {multiple}, which most exported UNets need"
+            ));
+        }
+        if let Some(times) = over_trained(folder, (width, height)) {
+            warn(format_args!(
+                "{width}x{height} is {times:.0} times the pixels that the model was trained at; that \
+                 takes long and seldom looks well: --width {} draws as trained",
+                folder.size_for(None).0
             ));
         }
         for (control, file) in controls.iter().zip(&self.control) {
