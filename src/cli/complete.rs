@@ -11,7 +11,7 @@ use super::terminal::print;
 /// Options of `hgc completions`.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Example:\n  hgc completions bash > ~/.local/share/bash-completion/completions/hgc"
+    after_help = "Example:\n  hgc completions bash >> ~/.bash_completion"
 )]
 pub struct Completions {
     /// The shell
