@@ -12,10 +12,10 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
-use hgc::analysis::shapes::Sizes;
-use hgc::compile::{Inputs, Project};
-use hgc::plan::parameter::{LAMBDA_INTER, Parameters, Value};
-use hgc::plan::policy::Hgc;
+use hgc::unstable::analysis::shapes::Sizes;
+use hgc::unstable::compile::{Inputs, Project};
+use hgc::unstable::plan::parameter::{LAMBDA_INTER, Parameters, Value};
+use hgc::unstable::plan::policy::Hgc;
 
 const STEPS: usize = 20;
 

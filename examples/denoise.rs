@@ -13,11 +13,11 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use hgc::convention::{PAST_PREFIX, STEP};
-use hgc::engine::{
+use hgc::unstable::convention::{PAST_PREFIX, STEP};
+use hgc::unstable::engine::{
     CachedSession, DType, Dim, Engine, EngineRequest, Feed, SessionOptions, Tensor, ValueInfo,
 };
-use hgc::plan::{ModelPlan, Plan};
+use hgc::unstable::plan::{ModelPlan, Plan};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};

@@ -11,7 +11,7 @@
 //! them given, nothing in that part has to run. Their value is what is cached.
 //!
 //! A **region** is that part: the nodes needed only to compute a site. It is derived from
-//! the site by [`plan::region::derive`] and never listed by hand. A node that something
+//! the site by [`unstable::plan::region::derive`] and never listed by hand. A node that something
 //! else needs as well is not in the region; a value that is needed outside only for its
 //! shape does not hold its node back. Regions of two sites nest or are disjoint, so sites
 //! form a forest.
@@ -36,41 +36,33 @@
 //!
 //! # The pipeline
 //!
-//! 1. [`onnx`] maps and decodes the files, and checks them. Weights stay in the map.
-//! 2. [`graph`] indexes nodes and values under typed ids.
-//! 3. [`analysis`] finds shapes, MACs, blocks, attention and skip connections, what each
-//!    value depends on, and whether the file is a UNet, a ControlNet or both merged. It
+//! 1. [`onnx`](unstable::onnx) maps and decodes the files, and checks them. Weights stay in the map.
+//! 2. [`graph`](unstable::graph) indexes nodes and values under typed ids.
+//! 3. [`analysis`](unstable::analysis) finds shapes, MACs, blocks, attention and skip connections,
+//!    what each value depends on, and whether the file is a UNet, a ControlNet or both merged. It
 //!    goes by data flow and operators; names only make labels.
-//! 4. [`plan`] makes a plan by a [policy](plan::policy), or takes one that was edited, and
-//!    [places](plan::layout::Layout) it on the graph, where every rule is checked.
-//! 5. [`emit`] turns each region into the then-branch of an `If` whose
+//! 4. [`plan`](unstable::plan) makes a plan by a [policy], or takes one that was edited, and
+//!    [places](unstable::plan::layout::Layout) it on the graph, where every rule is checked.
+//! 5. [`emit`](unstable::emit) turns each region into the then-branch of an `If` whose
 //!    else-branch returns the caches. It is the only code that changes a graph, and
-//!    [`emit::strip`] undoes it.
-//! 6. [`onnx::Transaction`] writes all files or none.
+//!    [`strip`](unstable::emit::strip) undoes it.
+//! 6. [`Transaction`](unstable::onnx::Transaction) writes all files or none.
 //!
-//! [`compile`] is the pipeline as one call:
+//! # The front
+//!
+//! [`Compiler`] is the pipeline as one call, [`Compiled`] what it gives:
 //!
 //! ```no_run
-//! use std::path::Path;
-//!
-//! use hgc::analysis::shapes::Sizes;
-//! use hgc::plan::policy::Hgc;
-//! use hgc::{Inputs, Parameters, Project};
-//!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let inputs = Inputs::read(Path::new("unet.onnx"), &["controlnet.onnx".into()])?;
-//! let sizes = Sizes { batch: 2, height: 64, width: 64, tokens: 77 };
-//! let project = Project::new(&inputs, sizes)?;
-//! let planned = project.plan(&Hgc, &Parameters::new(20))?;
-//! for (model, cost) in planned.plan.models.iter().zip(&planned.costs) {
-//!     println!("{}: {} -> {} MACs", model.name, cost.before().weights, cost.after().weights);
-//! }
-//! let folder = Path::new("compiled");
-//! let files = project.compile(&planned)?.write(folder, false, &mut |_, _| {})?;
-//! println!("wrote {} files", files.len());
+//! let compiled = hgc::Compiler::new(20).compile("sd15".as_ref())?;
+//! println!("{:.1} % of the MACs are saved", 100.0 * compiled.saved());
+//! compiled.write("sd15-cached".as_ref(), false, &mut |_, _| {})?;
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! A compiled model is run with a [`CachedSession`], or by anything else that passes its caches along.
+//! What is behind that is in [`unstable`]: it changes without notice.
 //!
 //! # What a rewrite keeps
 //!
@@ -79,27 +71,51 @@
 //! operator that multiplies is duplicated. What the compiler does not understand it leaves
 //! as it is.
 
-pub mod analysis;
-pub mod compile;
-pub mod contained;
-pub mod convention;
-pub mod emit;
-#[cfg(feature = "engine")]
-pub mod engine;
-#[cfg(feature = "eval")]
-pub mod eval;
-pub mod graph;
-pub mod limited;
-#[cfg(feature = "engine")]
-pub mod measure;
+mod compiler;
 mod nearest;
-pub mod onnx;
-#[cfg(feature = "pipeline")]
-pub mod pipeline;
-pub mod plan;
-pub mod sampler;
 
-pub use compile::{Compiled, Inputs, Project};
+/// Everything that the front is made of. Nothing here is promised: it changes with any version.
+// The modules lie beside this file, as the stages of the pipeline; they are declared here so that what
+// is public in them is not public at the root.
+#[path = "."]
+pub mod unstable {
+    pub mod analysis;
+    pub mod compile;
+    pub mod contained;
+    pub mod convention;
+    pub mod emit;
+    #[cfg(feature = "engine")]
+    pub mod engine;
+    #[cfg(feature = "eval")]
+    pub mod eval;
+    pub mod graph;
+    pub mod limited;
+    #[cfg(feature = "engine")]
+    pub mod measure;
+    pub mod onnx;
+    #[cfg(feature = "pipeline")]
+    pub mod pipeline;
+    pub mod plan;
+    pub mod sampler;
+}
+
+#[cfg(feature = "engine")]
+use unstable::engine;
+use unstable::{analysis, compile, contained, convention, emit, graph, limited, onnx, plan};
+#[cfg(feature = "pipeline")]
+use unstable::{pipeline, sampler};
+
+pub use analysis::shapes::Sizes;
+pub use compile::output::OutputError;
+pub use compile::{CompileError, Compiled, InputError, SizesError};
+pub use compiler::{Compiler, CompilerError};
+#[cfg(feature = "engine")]
+pub use engine::{
+    CachedSession, CancelHandle, DType, DeviceTensor, Engine, EngineError, EngineRequest, Feed,
+    Provider, Session, SessionOptions, Tensor,
+};
+#[cfg(feature = "pipeline")]
+pub use pipeline::Folder as Pipeline;
 pub use plan::Plan;
-pub use plan::parameter::Parameters;
-pub use plan::policy::Policy;
+pub use plan::parameter::{self, ParameterError, Parameters};
+pub use plan::policy::{self, Policy};

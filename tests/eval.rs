@@ -5,8 +5,8 @@ use std::error::Error;
 use std::fs;
 use std::path::Path;
 
-use hgc::eval::{Set, score};
-use hgc::pipeline::picture;
+use hgc::unstable::eval::{Set, score};
+use hgc::unstable::pipeline::picture;
 use serde::Deserialize;
 use serde_json::{Value, json};
 

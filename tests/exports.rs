@@ -10,16 +10,16 @@ mod wrap;
 
 use std::collections::HashSet;
 
-use hgc::analysis::attention::AttentionKind;
-use hgc::analysis::inputs::InputKind;
-use hgc::analysis::shapes::{Sizes, declare};
-use hgc::analysis::{Analysis, Role};
-use hgc::graph::NodeId;
-use hgc::onnx::proto::tensor_shape_proto::{Dimension, dimension::Value as DimValue};
-use hgc::onnx::proto::{
+use hgc::unstable::analysis::attention::AttentionKind;
+use hgc::unstable::analysis::inputs::InputKind;
+use hgc::unstable::analysis::shapes::{Sizes, declare};
+use hgc::unstable::analysis::{Analysis, Role};
+use hgc::unstable::graph::NodeId;
+use hgc::unstable::onnx::proto::tensor_shape_proto::{Dimension, dimension::Value as DimValue};
+use hgc::unstable::onnx::proto::{
     GraphProto, ModelProto, NodeProto, TensorProto, TensorShapeProto, ValueInfoProto, type_proto,
 };
-use hgc::onnx::{attr_int, attr_ints, make_node, tensor_f32, tensor_i64};
+use hgc::unstable::onnx::{attr_int, attr_ints, make_node, tensor_f32, tensor_i64};
 
 const SIZES: Sizes = Sizes {
     batch: 2,
@@ -42,7 +42,8 @@ fn graph(model: &mut ModelProto) -> &mut GraphProto {
 /// Role, cross-attentions, MACs, and how much is not known.
 fn summary(model: &ModelProto) -> (Role, usize, u64, usize, usize) {
     let analysis = analyse(model);
-    let crossed = |a: &&hgc::analysis::attention::Attention| a.kind == AttentionKind::Cross;
+    let crossed =
+        |a: &&hgc::unstable::analysis::attention::Attention| a.kind == AttentionKind::Cross;
     (
         analysis.role,
         analysis.attention.iter().filter(crossed).count(),

@@ -8,8 +8,8 @@ mod hostile_cases;
 use std::error::Error;
 use std::path::Path;
 
-use hgc::onnx::proto::ModelProto;
-use hgc::onnx::{Model, ReadError, make_node, tensor_f32};
+use hgc::unstable::onnx::proto::ModelProto;
+use hgc::unstable::onnx::{Model, ReadError, make_node, tensor_f32};
 use hostile_cases::cases;
 use hostile_cases::models::{base, branch, neg, refer, sparse, value};
 use hostile_cases::write::put;
@@ -219,9 +219,9 @@ fn mutants_never_panic_and_survive_if_accepted() -> Result<(), Box<dyn Error>> {
             continue;
         };
         accepted += 1;
-        hgc::onnx::graph_hash(&model.proto);
+        hgc::unstable::onnx::graph_hash(&model.proto);
         let mut encoded = Vec::new();
-        hgc::onnx::encode_model(&model.proto, &mut encoded)?;
+        hgc::unstable::onnx::encode_model(&model.proto, &mut encoded)?;
         // Bytes, not models: a mutant may hold a number that is unequal to itself.
         assert_eq!(ModelProto::decode(&*encoded)?.encode_to_vec(), encoded);
     }

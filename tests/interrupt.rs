@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use hgc::onnx::{Transaction, abandon_transactions};
+use hgc::unstable::onnx::{Transaction, abandon_transactions};
 
 #[test]
 fn what_was_staged_is_removed() -> Result<(), Box<dyn std::error::Error>> {

@@ -14,13 +14,13 @@ use std::sync::LazyLock;
 
 use bytes::Bytes;
 use damage::{Damage, apply};
-use hgc::analysis::shapes::Sizes;
-use hgc::compile::{Inputs, Project, Source};
-use hgc::emit::strip;
-use hgc::onnx::Model;
-use hgc::onnx::proto::ModelProto;
-use hgc::plan::parameter::Parameters;
-use hgc::plan::policy::Policy;
+use hgc::unstable::analysis::shapes::Sizes;
+use hgc::unstable::compile::{Inputs, Project, Source};
+use hgc::unstable::emit::strip;
+use hgc::unstable::onnx::Model;
+use hgc::unstable::onnx::proto::ModelProto;
+use hgc::unstable::plan::parameter::Parameters;
+use hgc::unstable::plan::policy::Policy;
 use proptest::prelude::*;
 use prost::Message;
 

@@ -8,9 +8,9 @@ use std::fs;
 use std::io::Cursor;
 use std::path::Path;
 
-use hgc::engine::Tensor;
-use hgc::pipeline::tokenizer::Tokenizer;
-use hgc::pipeline::{Folder, picture};
+use hgc::unstable::engine::Tensor;
+use hgc::unstable::pipeline::tokenizer::Tokenizer;
+use hgc::unstable::pipeline::{Folder, picture};
 use image::{Rgb, RgbImage};
 
 fn put(folder: &Path, name: &str, text: impl AsRef<[u8]>) {

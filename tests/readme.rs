@@ -50,7 +50,11 @@ fn every_command_works_as_typed() {
     // What the lines with `optimum-cli` and `models/export.py` give: these need packages and a
     // checkpoint. A small pipeline stands in, and one of its control maps.
     copy(&root.join("models/shapes/pipeline"), &here.join("sd15"));
-    fs::copy(root.join("models/shapes/heldout/000.png"), here.join("map.png")).unwrap();
+    fs::copy(
+        root.join("models/shapes/heldout/000.png"),
+        here.join("map.png"),
+    )
+    .unwrap();
     std::os::unix::fs::symlink(root.join("models"), here.join("models")).unwrap();
     let program = Path::new(env!("CARGO_BIN_EXE_hgc")).parent().unwrap();
     let path = std::env::var("PATH").unwrap_or_default();
@@ -58,7 +62,11 @@ fn every_command_works_as_typed() {
     for command in commands(&text) {
         let words: Vec<&str> = command.split_whitespace().collect();
         // Upper case stands for what a reader has: `hgc inspect UNET`.
-        let is_pattern = |w: &&str| w.as_bytes().windows(2).any(|w| w.iter().all(u8::is_ascii_uppercase));
+        let is_pattern = |w: &&str| {
+            w.as_bytes()
+                .windows(2)
+                .any(|w| w.iter().all(u8::is_ascii_uppercase))
+        };
         if words.first() != Some(&"hgc") || words.iter().any(|w| is_pattern(w)) {
             continue;
         }
@@ -72,7 +80,12 @@ fn every_command_works_as_typed() {
         run += 1;
     }
     assert!(run >= 9, "only {run} commands");
-    for made in ["sd15-cached/plan.toml", "house.png", "out.png", ".bash_completion"] {
+    for made in [
+        "sd15-cached/plan.toml",
+        "house.png",
+        "out.png",
+        ".bash_completion",
+    ] {
         assert!(here.join(made).exists(), "{made}");
     }
 }

@@ -9,8 +9,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use hgc::onnx::proto::ModelProto;
-use hgc::onnx::{encode_model, validate_graphs, validate_tensors};
+use hgc::unstable::onnx::proto::ModelProto;
+use hgc::unstable::onnx::{encode_model, validate_graphs, validate_tensors};
 use prost::Message;
 
 #[test]

@@ -1,7 +1,7 @@
 //! Every sampler, step by step, against what diffusers computed (`models/samplers.py`).
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use hgc::sampler::{Config, Method, Sampler, SamplerError};
+use hgc::unstable::sampler::{Config, Method, Sampler, SamplerError};
 use serde::Deserialize;
 
 #[derive(Deserialize)]

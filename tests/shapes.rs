@@ -4,8 +4,8 @@
 use std::path::{Path, PathBuf};
 
 use assert_cmd::Command;
-use hgc::eval::{Set, score};
-use hgc::pipeline::picture;
+use hgc::unstable::eval::{Set, score};
+use hgc::unstable::pipeline::picture;
 use image::RgbImage;
 use serde_json::Value;
 

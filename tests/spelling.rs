@@ -8,17 +8,19 @@ mod fixtures;
 use std::path::Path;
 
 use bytes::Bytes;
-use hgc::analysis::shapes::Sizes;
-use hgc::compile::{Inputs, Project, Source};
-use hgc::emit::strip;
-use hgc::engine::{
+use hgc::unstable::analysis::shapes::Sizes;
+use hgc::unstable::compile::{Inputs, Project, Source};
+use hgc::unstable::emit::strip;
+use hgc::unstable::engine::{
     Engine, EngineKind, EngineRequest, ModelSource, Optimization, Session, SessionOptions,
 };
-use hgc::onnx::proto::{GraphProto, ModelProto, OperatorSetIdProto, ValueInfoProto, type_proto};
-use hgc::onnx::proto::{TensorShapeProto, TypeProto, tensor_shape_proto};
-use hgc::onnx::{Model, attr_int, folder_of, make_node};
-use hgc::plan::parameter::Parameters;
-use hgc::plan::policy::{DeepCache, Hgc, Lossless, Policy};
+use hgc::unstable::onnx::proto::{
+    GraphProto, ModelProto, OperatorSetIdProto, ValueInfoProto, type_proto,
+};
+use hgc::unstable::onnx::proto::{TensorShapeProto, TypeProto, tensor_shape_proto};
+use hgc::unstable::onnx::{Model, attr_int, folder_of, make_node};
+use hgc::unstable::plan::parameter::Parameters;
+use hgc::unstable::plan::policy::{DeepCache, Hgc, Lossless, Policy};
 use prost::Message;
 
 const SIZES: Sizes = Sizes {
@@ -68,7 +70,8 @@ fn declare(name: &str, elem_type: i32, dims: &[i64]) -> ValueInfoProto {
 /// All initializers as inputs with a default, as version 3 of the format has them.
 fn list_initializers(model: &mut ModelProto) {
     let graph = graph(model);
-    let named = |t: &hgc::onnx::proto::TensorProto| declare(t.name(), t.data_type(), &t.dims);
+    let named =
+        |t: &hgc::unstable::onnx::proto::TensorProto| declare(t.name(), t.data_type(), &t.dims);
     let listed: Vec<_> = graph.initializer.iter().map(named).collect();
     graph.input.extend(listed);
 }
@@ -251,7 +254,7 @@ fn numbers_in_attributes_allocate_nothing() {
             let path = fixtures::fixture("sd15-ts17").join("unet/model.onnx");
             // Refused, or analysed without the shape of that node.
             let _ = Model::from_bytes(Bytes::from(model.encode_to_vec()), &path)
-                .map(|m| hgc::analysis::Analysis::of(&m.proto, SIZES).map(drop));
+                .map(|m| hgc::unstable::analysis::Analysis::of(&m.proto, SIZES).map(drop));
         }
     }
 }

@@ -12,13 +12,13 @@ use std::fs;
 use std::path::Path;
 
 use assert_cmd::Command;
-use hgc::engine::{Engine, EngineRequest, SessionOptions};
-use hgc::onnx::proto::tensor_shape_proto::{Dimension, dimension::Value as DimValue};
-use hgc::onnx::proto::{
+use hgc::unstable::engine::{Engine, EngineRequest, SessionOptions};
+use hgc::unstable::onnx::proto::tensor_shape_proto::{Dimension, dimension::Value as DimValue};
+use hgc::unstable::onnx::proto::{
     AttributeProto, GraphProto, NodeProto, TensorProto, TensorShapeProto, TypeProto,
     ValueInfoProto, type_proto,
 };
-use hgc::pipeline::{Folder, encode, picture};
+use hgc::unstable::pipeline::{Folder, encode, picture};
 use prost::Message;
 
 /// Tokens of a prompt, and words of the vocabulary.

@@ -6,8 +6,8 @@ use std::str::FromStr;
 
 use anyhow::Context;
 use clap::ValueEnum;
-use hgc::plan::Plan;
-use hgc::sampler::Method;
+use hgc::unstable::plan::Plan;
+use hgc::unstable::sampler::Method;
 
 /// How results are printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -79,7 +79,7 @@ pub fn prompts(file: Option<&Path>) -> anyhow::Result<Vec<String>> {
     let Some(file) = file else {
         return Ok(Vec::new());
     };
-    let text = hgc::limited::read_text(file)
+    let text = hgc::unstable::limited::read_text(file)
         .with_context(|| format!("cannot read the prompts {}", file.display()))?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let lines = text.lines().map(str::trim).filter(|l| !l.is_empty());
@@ -88,7 +88,7 @@ pub fn prompts(file: Option<&Path>) -> anyhow::Result<Vec<String>> {
 
 /// A plan that was made before.
 pub fn read_plan(file: &Path) -> anyhow::Result<Plan> {
-    let text = hgc::limited::read_text(file)
+    let text = hgc::unstable::limited::read_text(file)
         .with_context(|| format!("cannot read the plan {}", file.display()))?;
     toml::from_str(&text).with_context(|| format!("{} is not a plan", file.display()))
 }

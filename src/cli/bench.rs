@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use anyhow::bail;
-use hgc::compile::models_of;
-use hgc::measure::bench::{Report, Settings, bench};
-use hgc::measure::pairs::plan_of;
+use hgc::unstable::compile::models_of;
+use hgc::unstable::measure::bench::{Report, Settings, bench};
+use hgc::unstable::measure::pairs::plan_of;
 
 use super::Outcome;
 use super::args::{Format, finite, macs, table};

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use hgc::compile::{Compiled, Planned, Project};
-use hgc::measure::verify::{Settings, Verdict};
+use hgc::unstable::compile::{Compiled, Planned, Project};
+use hgc::unstable::measure::verify::{Settings, Verdict};
 use serde::Serialize;
 
 use super::Outcome;

@@ -3,16 +3,14 @@
 use std::path::PathBuf;
 
 use clap_complete::Shell;
-use hgc::onnx::Transaction;
+use hgc::unstable::onnx::Transaction;
 
 use super::Outcome;
 use super::terminal::print;
 
 /// Options of `hgc completions`.
 #[derive(clap::Args)]
-#[command(
-    after_help = "Example:\n  hgc completions bash >> ~/.bash_completion"
-)]
+#[command(after_help = "Example:\n  hgc completions bash >> ~/.bash_completion")]
 pub struct Completions {
     /// The shell
     shell: Shell,

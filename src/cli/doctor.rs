@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use hgc::engine::{Engine, EngineInfo, EngineKind, Outcome as Found, Place, Provider};
+use hgc::unstable::engine::{Engine, EngineInfo, EngineKind, Outcome as Found, Place, Provider};
 
 use super::Outcome;
 use super::args::Format;

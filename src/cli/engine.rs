@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
-use hgc::engine::{Engine, EngineRequest, Provider, parse_option};
-use hgc::plan::Plan;
+use hgc::unstable::engine::{Engine, EngineRequest, Provider, parse_option};
+use hgc::unstable::plan::Plan;
 
 use super::terminal::{note, warn};
 

@@ -1,9 +1,9 @@
 //! What to do about an error of the library, in the words of the command line.
 
-use hgc::compile::output::OutputError;
-use hgc::measure::MeasureError;
-use hgc::onnx::WriteError;
-use hgc::pipeline::PipelineError;
+use hgc::unstable::compile::output::OutputError;
+use hgc::unstable::measure::MeasureError;
+use hgc::unstable::onnx::WriteError;
+use hgc::unstable::pipeline::PipelineError;
 
 /// What to do, if options can do something about it.
 pub fn hint(error: &anyhow::Error) -> Option<&'static str> {

@@ -5,14 +5,14 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::ValueEnum;
-use hgc::analysis::attention::AttentionKind;
-use hgc::analysis::blocks::{BlockKind, Stage};
-use hgc::analysis::macs::Macs;
-use hgc::analysis::{Analysis, Role, invariant};
-use hgc::compile::models_of;
-use hgc::emit;
-use hgc::graph::NodeId;
-use hgc::onnx::Model;
+use hgc::unstable::analysis::attention::AttentionKind;
+use hgc::unstable::analysis::blocks::{BlockKind, Stage};
+use hgc::unstable::analysis::macs::Macs;
+use hgc::unstable::analysis::{Analysis, Role, invariant};
+use hgc::unstable::compile::models_of;
+use hgc::unstable::emit;
+use hgc::unstable::graph::NodeId;
+use hgc::unstable::onnx::Model;
 use serde::Serialize;
 
 use super::Outcome;
@@ -127,7 +127,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     for path in models.collect::<Result<Vec<_>, _>>()?.iter().flatten() {
         let mut model = Model::read(path)?;
         // A compiled model is shown as what it was compiled from.
-        let compiled = emit::metadata(&model.proto, hgc::convention::key::POLICY);
+        let compiled = emit::metadata(&model.proto, hgc::unstable::convention::key::POLICY);
         let compiled = compiled.map(str::to_owned);
         if compiled.is_some() {
             model.proto = emit::strip(&model.proto)

@@ -145,7 +145,7 @@ pub fn main() -> ExitCode {
     // A panic that becomes an error of a model is told as that.
     let tell = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
-        if !hgc::contained::is_contained() {
+        if !hgc::unstable::contained::is_contained() {
             tell(info);
         }
     }));

@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
-use hgc::analysis::Analysis;
-use hgc::analysis::shapes::Sizes;
-use hgc::emit::print::{Annotations, print as text_of};
-use hgc::emit::{is_compiled, strip};
-use hgc::onnx::Model;
-use hgc::onnx::proto::ModelProto;
+use hgc::unstable::analysis::Analysis;
+use hgc::unstable::analysis::shapes::Sizes;
+use hgc::unstable::emit::print::{Annotations, print as text_of};
+use hgc::unstable::emit::{is_compiled, strip};
+use hgc::unstable::onnx::Model;
+use hgc::unstable::onnx::proto::ModelProto;
 
 use super::Outcome;
 use super::args::read_plan;

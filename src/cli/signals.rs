@@ -9,7 +9,7 @@ use super::terminal::{note, shown};
 /// Installs the handlers.
 pub fn install() {
     let handled = ctrlc::set_handler(|| {
-        hgc::onnx::abandon_transactions();
+        hgc::unstable::onnx::abandon_transactions();
         note("interrupted; nothing was written");
         std::process::exit(130);
     });
@@ -24,7 +24,7 @@ pub fn install() {
 
 /// Ends the process after a fault: the message, the exit code of bad input.
 fn end(message: &str) -> ! {
-    hgc::onnx::abandon_transactions();
+    hgc::unstable::onnx::abandon_transactions();
     super::terminal::error(&anyhow::anyhow!("{}", shown(message)));
     std::process::exit(2);
 }

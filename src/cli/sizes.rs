@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use hgc::analysis::shapes::Sizes;
-use hgc::compile::Configured;
+use hgc::unstable::analysis::shapes::Sizes;
+use hgc::unstable::compile::Configured;
 
 /// Options for sizes; each goes before what configuration files say.
 #[derive(Clone, Copy, Debug, clap::Args)]

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use anyhow::Context;
-use hgc::emit;
-use hgc::onnx::{Model, Transaction, folder_of};
+use hgc::unstable::emit;
+use hgc::unstable::onnx::{Model, Transaction, folder_of};
 
 use super::Outcome;
 use super::terminal::print;

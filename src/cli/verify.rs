@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use anyhow::bail;
-use hgc::engine::Engine;
-use hgc::measure::pairs::find_pairs;
-use hgc::measure::verify::{Settings, Verdict, verify};
+use hgc::unstable::engine::Engine;
+use hgc::unstable::measure::pairs::find_pairs;
+use hgc::unstable::measure::verify::{Settings, Verdict, verify};
 
 use super::Outcome;
 use super::args::Format;
@@ -85,7 +85,7 @@ fn files(args: &Args) -> anyhow::Result<Vec<(PathBuf, PathBuf)>> {
     if !args.rewritten.is_dir() {
         return Ok(vec![(args.original.clone(), args.rewritten.clone())]);
     }
-    let originals = hgc::compile::models_of(&args.original)?;
+    let originals = hgc::unstable::compile::models_of(&args.original)?;
     let pairs = find_pairs(&originals, &args.rewritten)?;
     Ok(pairs
         .into_iter()

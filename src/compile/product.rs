@@ -46,6 +46,15 @@ impl CompiledModel {
 }
 
 impl Compiled {
+    /// The share of multiply-accumulates that a generation is spared.
+    #[must_use]
+    #[allow(clippy::cast_precision_loss)]
+    pub fn saved(&self) -> f64 {
+        let before: u64 = self.costs.iter().map(|c| c.before().all).sum();
+        let after: u64 = self.costs.iter().map(|c| c.after().all).sum();
+        1.0 - after as f64 / before.max(1) as f64
+    }
+
     /// Stores everything under `folder`, all files or none; `plan.toml` comes last. Gives the files.
     ///
     /// # Errors

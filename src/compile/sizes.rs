@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use crate::analysis::shapes::Sizes;
+
 /// Why a configuration file cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -41,6 +43,22 @@ pub struct Configured {
 }
 
 impl Configured {
+    /// Sizes for analysis: two rows, and the usual ones for what no file tells.
+    #[must_use]
+    pub fn sizes(&self) -> Sizes {
+        let usual = Sizes::default();
+        let [height, width] = self
+            .latent
+            .as_ref()
+            .map_or([usual.height, usual.width], |(sides, _)| *sides);
+        Sizes {
+            height,
+            width,
+            tokens: self.tokens.as_ref().map_or(usual.tokens, |(n, _)| *n),
+            ..usual
+        }
+    }
+
     /// Reads the files beside `model`, a pipeline folder or an ONNX file in a part of one.
     ///
     /// # Errors

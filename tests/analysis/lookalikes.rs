@@ -1,12 +1,12 @@
 //! What is recognised in a small UNet, and what is not in graphs that only look like it.
 
-use hgc::analysis::attention::AttentionKind;
-use hgc::analysis::inputs::{InputKind, declared_shape};
-use hgc::analysis::shapes::{Sizes, declare};
-use hgc::analysis::trunk::Skip;
-use hgc::analysis::{Analysis, Role};
-use hgc::onnx::make_node;
-use hgc::onnx::proto::tensor_shape_proto;
+use hgc::unstable::analysis::attention::AttentionKind;
+use hgc::unstable::analysis::inputs::{InputKind, declared_shape};
+use hgc::unstable::analysis::shapes::{Sizes, declare};
+use hgc::unstable::analysis::trunk::Skip;
+use hgc::unstable::analysis::{Analysis, Role};
+use hgc::unstable::onnx::make_node;
+use hgc::unstable::onnx::proto::tensor_shape_proto;
 
 use crate::twins::{Beside, Cross, Stem, Twin, Vector};
 use crate::{analyse, count, fixtures};

@@ -10,11 +10,11 @@ mod twins;
 #[path = "../common/wrap.rs"]
 mod wrap;
 
-use hgc::analysis::attention::AttentionKind;
-use hgc::analysis::inputs::InputKind;
-use hgc::analysis::shapes::Sizes;
-use hgc::analysis::{Analysis, invariant};
-use hgc::onnx::proto::ModelProto;
+use hgc::unstable::analysis::attention::AttentionKind;
+use hgc::unstable::analysis::inputs::InputKind;
+use hgc::unstable::analysis::shapes::Sizes;
+use hgc::unstable::analysis::{Analysis, invariant};
+use hgc::unstable::onnx::proto::ModelProto;
 use sha2::{Digest, Sha256};
 
 const SIZES: Sizes = Sizes {
@@ -118,7 +118,7 @@ fn a_merged_graph_costs_what_its_parts_cost() {
     let macs = |name: &str, component: &str| {
         let model = fixtures::model(name, component);
         let analysis = analyse(&model);
-        let timed = |n: &hgc::graph::NodeId| {
+        let timed = |n: &hgc::unstable::graph::NodeId| {
             analysis
                 .graph
                 .outputs_of(*n)

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
 
-use hgc::onnx::{Model, each_tensor};
+use hgc::unstable::onnx::{Model, each_tensor};
 
 use crate::{BAD, Pipeline, Run, hgc, listing, small, stored, to};
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use hgc::onnx::{Model, graph_hash};
+use hgc::unstable::onnx::{Model, graph_hash};
 
 use crate::{BAD, Pipeline, Run, hgc, small, to};
 

@@ -1,8 +1,8 @@
 //! Damage to a model that leaves most of it as it was, so that it gets further than random bytes:
 //! into shape inference, analysis, planning and rewriting.
 
-use hgc::onnx::proto::tensor_shape_proto::dimension::Value as DimValue;
-use hgc::onnx::proto::{GraphProto, ModelProto, NodeProto, TensorProto, type_proto};
+use hgc::unstable::onnx::proto::tensor_shape_proto::dimension::Value as DimValue;
+use hgc::unstable::onnx::proto::{GraphProto, ModelProto, NodeProto, TensorProto, type_proto};
 
 /// One damage: what is done, where, and with which number.
 #[derive(Clone, Debug)]

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use half::f16;
-use hgc::onnx::proto::ModelProto;
+use hgc::unstable::onnx::proto::ModelProto;
 use prost::Message;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};

@@ -1,11 +1,11 @@
 //! A small UNet with everything that is recognised, and one thing at a time made otherwise.
 
-use hgc::analysis::shapes::declare;
-use hgc::onnx::proto::{
+use hgc::unstable::analysis::shapes::declare;
+use hgc::unstable::onnx::proto::{
     GraphProto, ModelProto, NodeProto, TensorProto, TensorShapeProto, ValueInfoProto,
     tensor_shape_proto,
 };
-use hgc::onnx::{attr_int, attr_ints, make_node, tensor_f32, tensor_i64};
+use hgc::unstable::onnx::{attr_int, attr_ints, make_node, tensor_f32, tensor_i64};
 
 use crate::wrap::wrap;
 

@@ -2,7 +2,7 @@
 
 #![allow(dead_code)]
 
-use hgc::onnx::proto::{GraphProto, ModelProto, OperatorSetIdProto};
+use hgc::unstable::onnx::proto::{GraphProto, ModelProto, OperatorSetIdProto};
 use prost::Message;
 
 /// A graph at opset 17.

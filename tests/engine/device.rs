@@ -1,6 +1,6 @@
 //! Tensors that stay where a session left them.
 
-use hgc::engine::{DeviceTensor, EngineError, EngineKind, Feed};
+use hgc::unstable::engine::{DeviceTensor, EngineError, EngineKind, Feed};
 
 use crate::{SCHEDULE, engine, filled, load, models, open};
 

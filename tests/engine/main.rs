@@ -8,7 +8,7 @@ mod refused;
 
 use std::time::{Duration, Instant};
 
-use hgc::engine::{
+use hgc::unstable::engine::{
     CachedSession, Engine, EngineError, EngineKind, EngineRequest, ModelSource, Optimization,
     Session, SessionOptions, Tensor,
 };

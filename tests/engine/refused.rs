@@ -1,6 +1,6 @@
 //! Models and providers that an engine refuses, by name.
 
-use hgc::engine::{EngineError, ModelSource, Provider, Session, SessionOptions};
+use hgc::unstable::engine::{EngineError, ModelSource, Provider, Session, SessionOptions};
 use tract_onnx::pb::ModelProto;
 
 use crate::{SCHEDULE, engine, memory, models, open_error};

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use hgc::plan::policy;
+use hgc::unstable::plan::policy;
 
 use crate::is_blessing;
 

@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use hgc::analysis::shapes::Sizes;
-use hgc::compile::{Inputs, Planned, Project};
-use hgc::emit::print::{Annotations, print};
-use hgc::plan::parameter::Parameters;
-use hgc::plan::policy;
+use hgc::unstable::analysis::shapes::Sizes;
+use hgc::unstable::compile::{Inputs, Planned, Project};
+use hgc::unstable::emit::print::{Annotations, print};
+use hgc::unstable::plan::parameter::Parameters;
+use hgc::unstable::plan::policy;
 use sha2::{Digest, Sha256};
 
 use crate::{differs, fixtures, settle};

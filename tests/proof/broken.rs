@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use hgc::engine::EngineKind;
-use hgc::measure::verify::Verdict;
-use hgc::onnx::proto::{GraphProto, ModelProto, NodeProto};
-use hgc::onnx::{Model, Transaction, folder_of};
-use hgc::plan::parameter::Parameters;
-use hgc::plan::policy::{DeepCache, Hgc, Point, Policy, TGate};
+use hgc::unstable::engine::EngineKind;
+use hgc::unstable::measure::verify::Verdict;
+use hgc::unstable::onnx::proto::{GraphProto, ModelProto, NodeProto};
+use hgc::unstable::onnx::{Model, Transaction, folder_of};
+use hgc::unstable::plan::parameter::Parameters;
+use hgc::unstable::plan::policy::{DeepCache, Hgc, Point, Policy, TGate};
 
 use crate::fixtures::fixture;
 use crate::support::{compile, engine, prove, try_prove};
@@ -193,7 +193,7 @@ fn infinite_outputs_prove_nothing() {
         .find(|n| n.output[0] == output)
         .unwrap();
     last.output[0] = "finite".to_owned();
-    let zero = hgc::onnx::proto::TensorProto {
+    let zero = hgc::unstable::onnx::proto::TensorProto {
         name: Some("zero".to_owned()),
         data_type: Some(1),
         float_data: vec![0.0],

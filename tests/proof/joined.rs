@@ -2,13 +2,13 @@
 
 use std::path::Path;
 
-use hgc::analysis::inputs::InputKind;
-use hgc::compile::{Inputs, Project};
-use hgc::onnx::proto::tensor_shape_proto::{Dimension, dimension};
-use hgc::onnx::proto::{GraphProto, NodeProto, ValueInfoProto, type_proto};
-use hgc::onnx::{attr_int, attr_ints, make_node, tensor_f32};
-use hgc::plan::parameter::Parameters;
-use hgc::plan::policy::{FasterDiffusion, Hgc, Lossless, Policy};
+use hgc::unstable::analysis::inputs::InputKind;
+use hgc::unstable::compile::{Inputs, Project};
+use hgc::unstable::onnx::proto::tensor_shape_proto::{Dimension, dimension};
+use hgc::unstable::onnx::proto::{GraphProto, NodeProto, ValueInfoProto, type_proto};
+use hgc::unstable::onnx::{attr_int, attr_ints, make_node, tensor_f32};
+use hgc::unstable::plan::parameter::Parameters;
+use hgc::unstable::plan::policy::{FasterDiffusion, Hgc, Lossless, Policy};
 
 use crate::support::{SIZES, compile, prove};
 use crate::variants::varied;

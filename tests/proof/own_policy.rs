@@ -1,12 +1,12 @@
 //! A policy that hgc does not know: one type, used like those that it does.
 
-use hgc::compile::{Inputs, Project};
-use hgc::engine::SessionOptions;
-use hgc::eval::{Evaluation, Scene, Set, Settings};
-use hgc::pipeline::{self, Folder, picture};
-use hgc::plan::Reuse;
-use hgc::plan::parameter::{INTERVAL, Parameters, Value};
-use hgc::plan::policy::{Coarse, Decision, Given, Point, Policy, Use};
+use hgc::unstable::compile::{Inputs, Project};
+use hgc::unstable::engine::SessionOptions;
+use hgc::unstable::eval::{Evaluation, Scene, Set, Settings};
+use hgc::unstable::pipeline::{self, Folder, picture};
+use hgc::unstable::plan::Reuse;
+use hgc::unstable::plan::parameter::{INTERVAL, Parameters, Value};
+use hgc::unstable::plan::policy::{Coarse, Decision, Given, Point, Policy, Use};
 
 use crate::fixtures::fixture;
 use crate::support::{compile, engine, prove};

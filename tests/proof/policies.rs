@@ -1,15 +1,15 @@
 //! Every fixture under every policy.
 
-use hgc::analysis::Analysis;
-use hgc::compile::{Inputs, Project};
-use hgc::emit;
-use hgc::engine::{Dim, EngineKind, Session as RawSession, SessionOptions, Tensor};
-use hgc::measure::Feeds;
-use hgc::measure::verify::borrowed;
-use hgc::onnx::Model;
-use hgc::plan::parameter::Parameters;
-use hgc::plan::policy::{self, DeepCache, Hgc, Point, Policy, TGate, unhalved};
-use hgc::plan::{Reuse, Rows};
+use hgc::unstable::analysis::Analysis;
+use hgc::unstable::compile::{Inputs, Project};
+use hgc::unstable::emit;
+use hgc::unstable::engine::{Dim, EngineKind, Session as RawSession, SessionOptions, Tensor};
+use hgc::unstable::measure::Feeds;
+use hgc::unstable::measure::verify::borrowed;
+use hgc::unstable::onnx::Model;
+use hgc::unstable::plan::parameter::Parameters;
+use hgc::unstable::plan::policy::{self, DeepCache, Hgc, Point, Policy, TGate, unhalved};
+use hgc::unstable::plan::{Reuse, Rows};
 
 use crate::fixtures::fixture;
 use crate::support::{SIZES, compile, compile_with, engine, prove, try_prove};

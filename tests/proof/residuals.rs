@@ -1,12 +1,12 @@
 //! The fixtures' ControlNets matter: their zero convolutions are filled, and each residual
 //! changes what the UNet predicts. A rewrite that lost one would be seen.
 
-use hgc::analysis::Analysis;
-use hgc::analysis::inputs::InputKind;
-use hgc::engine::{Session, SessionOptions, Tensor};
-use hgc::measure::Feeds;
-use hgc::measure::verify::borrowed;
-use hgc::onnx::Model;
+use hgc::unstable::analysis::Analysis;
+use hgc::unstable::analysis::inputs::InputKind;
+use hgc::unstable::engine::{Session, SessionOptions, Tensor};
+use hgc::unstable::measure::Feeds;
+use hgc::unstable::measure::verify::borrowed;
+use hgc::unstable::onnx::Model;
 
 use crate::fixtures::fixture;
 use crate::support::{SIZES, engine};

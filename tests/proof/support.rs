@@ -2,13 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use hgc::analysis::shapes::Sizes;
-use hgc::compile::{Inputs, Project};
-use hgc::engine::{Engine, EngineRequest, Provider};
-use hgc::measure::MeasureError;
-use hgc::measure::verify::{Settings, Verdict, verify};
-use hgc::plan::parameter::Parameters;
-use hgc::plan::policy::Policy;
+use hgc::unstable::analysis::shapes::Sizes;
+use hgc::unstable::compile::{Inputs, Project};
+use hgc::unstable::engine::{Engine, EngineRequest, Provider};
+use hgc::unstable::measure::MeasureError;
+use hgc::unstable::measure::verify::{Settings, Verdict, verify};
+use hgc::unstable::plan::parameter::Parameters;
+use hgc::unstable::plan::policy::Policy;
 
 /// Latents of the reduced-width fixtures.
 pub const SIZES: Sizes = Sizes {

@@ -2,16 +2,18 @@
 
 use std::path::{Path, PathBuf};
 
-use hgc::analysis::inputs::declared_type;
-use hgc::compile::{Inputs, Project};
-use hgc::engine::{CachedSession, EngineKind, ModelSource, SessionOptions, Tensor};
-use hgc::measure::Feeds;
-use hgc::onnx::proto::tensor_shape_proto::dimension;
-use hgc::onnx::proto::{GraphProto, ModelProto, NodeProto, ValueInfoProto, type_proto};
-use hgc::onnx::{Model, Transaction, attr_int, folder_of, make_node, tensor_f32, tensor_i64};
-use hgc::plan::parameter::{PROMPTED, Parameters, Value};
-use hgc::plan::policy::{DeepCache, FasterDiffusion, Hgc, Lossless, Policy};
-use hgc::plan::{Prompted, Reuse};
+use hgc::unstable::analysis::inputs::declared_type;
+use hgc::unstable::compile::{Inputs, Project};
+use hgc::unstable::engine::{CachedSession, EngineKind, ModelSource, SessionOptions, Tensor};
+use hgc::unstable::measure::Feeds;
+use hgc::unstable::onnx::proto::tensor_shape_proto::dimension;
+use hgc::unstable::onnx::proto::{GraphProto, ModelProto, NodeProto, ValueInfoProto, type_proto};
+use hgc::unstable::onnx::{
+    Model, Transaction, attr_int, folder_of, make_node, tensor_f32, tensor_i64,
+};
+use hgc::unstable::plan::parameter::{PROMPTED, Parameters, Value};
+use hgc::unstable::plan::policy::{DeepCache, FasterDiffusion, Hgc, Lossless, Policy};
+use hgc::unstable::plan::{Prompted, Reuse};
 
 use crate::fixtures::fixture;
 use crate::support::{SIZES, compile, engine, prove, try_prove};
@@ -152,7 +154,7 @@ fn a_baked_in_batch_is_found_whatever_is_declared() {
 
 /// The nodes are those of the original again, in order.
 fn strips_to(rewritten: &Path, original: &Path) {
-    let strip = hgc::emit::strip(&Model::read(rewritten).unwrap().proto).unwrap();
+    let strip = hgc::unstable::emit::strip(&Model::read(rewritten).unwrap().proto).unwrap();
     let before = Model::read(original).unwrap().proto;
     assert_eq!(strip.graph.unwrap().node, before.graph.unwrap().node);
 }

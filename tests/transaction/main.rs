@@ -9,11 +9,11 @@ use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use hgc::onnx::proto::tensor_proto::{DataLocation, DataType};
-use hgc::onnx::proto::{
+use hgc::unstable::onnx::proto::tensor_proto::{DataLocation, DataType};
+use hgc::unstable::onnx::proto::{
     GraphProto, ModelProto, OperatorSetIdProto, StringStringEntryProto, TensorProto, ValueInfoProto,
 };
-use hgc::onnx::{
+use hgc::unstable::onnx::{
     Model, Transaction, WriteError, attr_graph, attr_tensor, make_node, tensor_bool, tensor_f32,
 };
 use tempfile::{TempDir, tempdir};

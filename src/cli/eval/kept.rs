@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use std::time::UNIX_EPOCH;
 
 use anyhow::{Context, bail};
-use hgc::analysis::macs::Macs;
-use hgc::eval::{Measured, Quality, Set, Settings};
-use hgc::onnx::{Transaction, hexadecimal};
-use hgc::pipeline::Folder;
-use hgc::plan::Plan;
-use hgc::plan::policy::Point;
-use hgc::sampler::Config;
+use hgc::unstable::analysis::macs::Macs;
+use hgc::unstable::eval::{Measured, Quality, Set, Settings};
+use hgc::unstable::onnx::{Transaction, hexadecimal};
+use hgc::unstable::pipeline::Folder;
+use hgc::unstable::plan::Plan;
+use hgc::unstable::plan::policy::Point;
+use hgc::unstable::sampler::Config;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -67,7 +67,7 @@ impl KeptPoints {
             points: BTreeMap::new(),
         };
         if let Some(file) = file.as_ref().filter(|f| resume && f.exists()) {
-            let text = hgc::limited::read(file)
+            let text = hgc::unstable::limited::read(file)
                 .with_context(|| format!("cannot read {}", file.display()))?;
             let found: Saved = serde_json::from_slice(&text).with_context(|| {
                 format!("{} is not what eval writes; remove it", file.display())

@@ -9,14 +9,14 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 
 use anyhow::bail;
-use hgc::compile::{Inputs, Project};
-use hgc::engine::{Engine, SessionOptions};
-use hgc::eval::{Evaluation, Measured, Scene, Set, Settings, sensitivity};
-use hgc::pipeline::{self, Folder, picture};
-use hgc::plan::Reuse;
-use hgc::plan::parameter::{Parameters, REUSE, Value};
-use hgc::plan::policy::{self, Nothing, Point, Policy as _};
-use hgc::sampler::Method;
+use hgc::unstable::compile::{Inputs, Project};
+use hgc::unstable::engine::{Engine, SessionOptions};
+use hgc::unstable::eval::{Evaluation, Measured, Scene, Set, Settings, sensitivity};
+use hgc::unstable::pipeline::{self, Folder, picture};
+use hgc::unstable::plan::Reuse;
+use hgc::unstable::plan::parameter::{Parameters, REUSE, Value};
+use hgc::unstable::plan::policy::{self, Nothing, Point, Policy as _};
+use hgc::unstable::sampler::Method;
 use image::RgbImage;
 
 use super::Outcome;
@@ -208,7 +208,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         let prompts: Vec<&str> = shown.iter().map(|s| s.prompt.as_str()).collect();
         let page = html::page(&report, &strips, &prompts)?;
         let text = json("hgc.eval.v1", std::slice::from_ref(&report))?;
-        let mut transaction = hgc::onnx::Transaction::new(args.force || args.resume);
+        let mut transaction = hgc::unstable::onnx::Transaction::new(args.force || args.resume);
         transaction.add_bytes(html, page.as_bytes())?;
         transaction.add_bytes(data, text.as_bytes())?;
         transaction.commit()?;

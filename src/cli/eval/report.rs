@@ -4,11 +4,11 @@ use std::io::Cursor;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use hgc::eval::compare::{self, Comparison, drop_of, is_faithful};
-use hgc::eval::statistics::mean;
-use hgc::eval::{EvalError, Measured, Quality};
-use hgc::pipeline::picture::resized;
-use hgc::plan::policy::{self, Point, Policy};
+use hgc::unstable::eval::compare::{self, Comparison, drop_of, is_faithful};
+use hgc::unstable::eval::statistics::mean;
+use hgc::unstable::eval::{EvalError, Measured, Quality};
+use hgc::unstable::pipeline::picture::resized;
+use hgc::unstable::plan::policy::{self, Point, Policy};
 use image::{ImageFormat, RgbImage};
 use serde::{Deserialize, Serialize};
 

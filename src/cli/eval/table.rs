@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use hgc::eval::sensitivity::Sensitivity;
+use hgc::unstable::eval::sensitivity::Sensitivity;
 
 use super::super::args::{bytes, macs, table};
 use super::report::{Furthest, Report, Row, change};

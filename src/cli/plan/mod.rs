@@ -7,8 +7,8 @@ mod totals;
 
 use std::path::PathBuf;
 
-use hgc::compile::{Planned, Project};
-use hgc::plan::Plan;
+use hgc::unstable::compile::{Planned, Project};
+use hgc::unstable::plan::Plan;
 use serde::Serialize;
 
 use super::Outcome;
@@ -64,7 +64,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let planned = args.policy.plan(&project)?;
     let nothing = found_nothing(&planned.plan);
     if let Some(path) = args.output.as_ref().filter(|_| !nothing) {
-        let mut transaction = hgc::onnx::Transaction::new(args.force);
+        let mut transaction = hgc::unstable::onnx::Transaction::new(args.force);
         inputs
             .sources
             .iter()
@@ -95,7 +95,7 @@ struct PlanReport<'p> {
 }
 
 fn report(planned: &Planned) -> PlanReport<'_> {
-    let by_step = |pick: &dyn Fn(&hgc::analysis::macs::Macs) -> u64| -> Vec<u64> {
+    let by_step = |pick: &dyn Fn(&hgc::unstable::analysis::macs::Macs) -> u64| -> Vec<u64> {
         let at = |s: usize| {
             planned
                 .costs

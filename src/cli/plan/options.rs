@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
-use hgc::compile::{Inputs, Planned, Project};
-use hgc::plan::parameter::{self, Kind, Parameter, Parameters, Value};
-use hgc::plan::policy::{self, Point};
+use hgc::unstable::compile::{Inputs, Planned, Project};
+use hgc::unstable::plan::parameter::{self, Kind, Parameter, Parameters, Value};
+use hgc::unstable::plan::policy::{self, Point};
 
 use crate::cli::args::read_plan;
 use crate::cli::terminal::warn;

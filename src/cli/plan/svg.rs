@@ -1,11 +1,11 @@
 //! A plan as a picture: the network as a U with its gates, the schedule, MACs step by step.
 
-use hgc::analysis::Analysis;
-use hgc::analysis::blocks::Stage;
-use hgc::compile::{Planned, Project};
-use hgc::plan::layout::Layout;
-use hgc::plan::schedule::GuidanceStep;
-use hgc::plan::{ModelPlan, Plan};
+use hgc::unstable::analysis::Analysis;
+use hgc::unstable::analysis::blocks::Stage;
+use hgc::unstable::compile::{Planned, Project};
+use hgc::unstable::plan::layout::Layout;
+use hgc::unstable::plan::schedule::GuidanceStep;
+use hgc::unstable::plan::{ModelPlan, Plan};
 use maud::{Markup, html};
 
 use super::totals::headline;

@@ -2,9 +2,9 @@
 
 use std::fmt::Write as _;
 
-use hgc::compile::Planned;
-use hgc::plan::schedule::GuidanceStep;
-use hgc::plan::{ModelPlan, Plan};
+use hgc::unstable::compile::Planned;
+use hgc::unstable::plan::schedule::GuidanceStep;
+use hgc::unstable::plan::{ModelPlan, Plan};
 
 use super::totals::{headline, totals_table};
 use crate::cli::args::{bytes, macs, table};

@@ -1,8 +1,8 @@
 //! What a plan saves, and its gates, for people and for programs.
 
-use hgc::compile::Planned;
-use hgc::plan::Plan;
-use hgc::plan::policy::{Nothing, Policy as _};
+use hgc::unstable::compile::Planned;
+use hgc::unstable::plan::Plan;
+use hgc::unstable::plan::policy::{Nothing, Policy as _};
 use serde::Serialize;
 
 use crate::cli::args::{bytes, macs, table};
@@ -44,7 +44,8 @@ pub struct GateReport {
 impl Totals {
     /// Adds up all models.
     pub fn of(planned: &Planned) -> Self {
-        let sum = |f: &dyn Fn(&hgc::plan::cost::Cost) -> u64| planned.costs.iter().map(f).sum();
+        let sum =
+            |f: &dyn Fn(&hgc::unstable::plan::cost::Cost) -> u64| planned.costs.iter().map(f).sum();
         let before: u64 = sum(&|c| c.before().weights);
         let after: u64 = sum(&|c| c.after().weights);
         Self {

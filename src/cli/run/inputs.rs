@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use anyhow::bail;
-use hgc::pipeline::{Batch, Encoded, Folder, PipelineError, Settings, picture};
-use hgc::plan::Plan;
-use hgc::plan::parameter::{CONTROL_END, CONTROL_START, Parameter, Value};
+use hgc::unstable::pipeline::{Batch, Encoded, Folder, PipelineError, Settings, picture};
+use hgc::unstable::plan::Plan;
+use hgc::unstable::plan::parameter::{CONTROL_END, CONTROL_START, Parameter, Value};
 use image::RgbImage;
 
 use super::super::args::prompts as prompts_of;

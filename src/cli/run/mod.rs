@@ -7,10 +7,10 @@ mod work;
 use std::path::{Path, PathBuf};
 
 use anyhow::bail;
-use hgc::engine::SessionOptions;
-use hgc::pipeline::{Denoised, Folder, Loop, Row, Version, encode, picture, shortened};
-use hgc::plan::Plan;
-use hgc::sampler::Method;
+use hgc::unstable::engine::SessionOptions;
+use hgc::unstable::pipeline::{Denoised, Folder, Loop, Row, Version, encode, picture, shortened};
+use hgc::unstable::plan::Plan;
+use hgc::unstable::sampler::Method;
 use image::RgbImage;
 use serde::Serialize;
 

@@ -1,11 +1,11 @@
 //! Running the versions of a pipeline that `hgc run` compares.
 
-use hgc::compile::{Inputs, Project};
-use hgc::engine::{Engine, SessionOptions};
-use hgc::pipeline::{Batch, Denoised, Folder, Loop, Settings, Version, decode};
-use hgc::plan::Plan;
-use hgc::plan::policy;
-use hgc::sampler::Config;
+use hgc::unstable::compile::{Inputs, Project};
+use hgc::unstable::engine::{Engine, SessionOptions};
+use hgc::unstable::pipeline::{Batch, Denoised, Folder, Loop, Settings, Version, decode};
+use hgc::unstable::plan::Plan;
+use hgc::unstable::plan::policy;
+use hgc::unstable::sampler::Config;
 use image::RgbImage;
 
 use super::super::progress::Progress;

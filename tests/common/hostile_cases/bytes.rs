@@ -1,7 +1,7 @@
 //! Files whose bytes are no model, or whose tensors contradict themselves.
 
-use hgc::onnx::proto::tensor_proto::DataType;
-use hgc::onnx::{ReadError as R, TensorError as T, ValidateError as V};
+use hgc::unstable::onnx::proto::tensor_proto::DataType;
+use hgc::unstable::onnx::{ReadError as R, TensorError as T, ValidateError as V};
 
 use super::Case;
 use super::models::{bad_constant, bad_default, bad_sparse, branch, deep_graphs, deep_types};

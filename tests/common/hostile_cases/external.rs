@@ -1,7 +1,9 @@
 //! External data that are not there or must not be touched.
 
-use hgc::onnx::proto::tensor_proto::DataType;
-use hgc::onnx::{ExternalError as E, ReadError as R, TensorError as T, ValidateError as V};
+use hgc::unstable::onnx::proto::tensor_proto::DataType;
+use hgc::unstable::onnx::{
+    ExternalError as E, ReadError as R, TensorError as T, ValidateError as V,
+};
 
 use super::Case;
 use super::models::refer;

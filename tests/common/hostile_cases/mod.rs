@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use hgc::onnx::ReadError;
+use hgc::unstable::onnx::ReadError;
 
 macro_rules! case {
     ($name:literal, $write:expr, $expected:pat, $text:literal) => {

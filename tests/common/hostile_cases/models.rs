@@ -1,12 +1,14 @@
 //! Models and parts of models that the cases change.
 
-use hgc::onnx::proto::tensor_proto::DataLocation;
-use hgc::onnx::proto::type_proto::{Sequence, Value};
-use hgc::onnx::proto::{
+use hgc::unstable::onnx::proto::tensor_proto::DataLocation;
+use hgc::unstable::onnx::proto::type_proto::{Sequence, Value};
+use hgc::unstable::onnx::proto::{
     AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto,
     SparseTensorProto, StringStringEntryProto, TensorProto, TypeProto, ValueInfoProto,
 };
-use hgc::onnx::{attr_graph, attr_tensor, make_node, tensor_bool, tensor_f32, tensor_i64};
+use hgc::unstable::onnx::{
+    attr_graph, attr_tensor, make_node, tensor_bool, tensor_f32, tensor_i64,
+};
 
 /// A sound model: y = x + w.
 pub fn base() -> ModelProto {

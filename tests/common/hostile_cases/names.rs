@@ -1,7 +1,7 @@
 //! Names that are missing or mean two things, and nodes in no order.
 
-use hgc::onnx::proto::GraphProto;
-use hgc::onnx::{
+use hgc::unstable::onnx::proto::GraphProto;
+use hgc::unstable::onnx::{
     GraphError as G, ReadError as R, ValidateError as V, attr_graph, attr_int, make_node,
     tensor_i64,
 };

@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use hgc::onnx::proto::tensor_proto::DataType;
-use hgc::onnx::proto::{GraphProto, ModelProto, StringStringEntryProto, TensorProto};
+use hgc::unstable::onnx::proto::tensor_proto::DataType;
+use hgc::unstable::onnx::proto::{GraphProto, ModelProto, StringStringEntryProto, TensorProto};
 use prost::Message;
 
 use super::models::{base, refer};
