@@ -1,5 +1,7 @@
 //! Products of convolution strides: how much smaller a place is than the input.
 
+use super::Analysis;
+use super::inputs::InputKind;
 use crate::graph::{BitSet, Family, Graph, NodeId, ValueId};
 
 pub(super) fn is_conv(graph: &Graph<'_>, node: NodeId) -> bool {
@@ -67,6 +69,23 @@ pub(super) fn strides(graph: &Graph<'_>, latent: ValueId) -> Vec<i64> {
         }
     }
     stride
+}
+
+impl Analysis<'_> {
+    /// What height and width of the latent must be a multiple of, where the assumed sizes are not and
+    /// shapes are unknown: every level of the network halves them, and its skip connections want whole
+    /// values.
+    #[must_use]
+    pub fn latent_multiple(&self) -> Option<u64> {
+        let latent = self.input(InputKind::Latent)?;
+        let most = strides(&self.graph, latent).into_iter().max()?;
+        let most = u64::try_from(most)
+            .ok()
+            .filter(|m| (2..=1024).contains(m))?;
+        let fits = |side: u64| side.is_multiple_of(most);
+        let fit = fits(self.sizes.height) && fits(self.sizes.width);
+        (!fit && !self.shapes.unknown.is_empty()).then_some(most)
+    }
 }
 
 /// Product of the strides from a control image to where it meets the latent.

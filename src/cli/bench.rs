@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::bail;
 use hgc::unstable::compile::models_of;
-use hgc::unstable::measure::bench::{Report, Settings, bench};
+use hgc::unstable::measure::bench::{BenchOptions, Timings, bench};
 use hgc::unstable::measure::pairs::plan_of;
 
 use super::Outcome;
@@ -49,7 +49,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let originals: Vec<_> = originals.collect::<Result<_, _>>()?;
     args.engine.warn_of(&plan_of(folder)?);
     let engine = args.engine.start()?;
-    let settings = Settings {
+    let settings = BenchOptions {
         sizes: args.sizes.of(args.paths.first().unwrap_or(folder))?.sizes,
         steps: args.steps,
         seed: args.seed,
@@ -81,7 +81,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     })
 }
 
-fn render(report: &Report) -> String {
+fn render(report: &Timings) -> String {
     let mut text = String::new();
     for file in &report.files {
         text.push_str(&format!("{}\n", file.name));

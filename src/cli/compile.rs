@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use hgc::unstable::compile::{Compiled, Planned, Project};
-use hgc::unstable::measure::verify::{Settings, Verdict};
+use hgc::unstable::measure::verify::{Verdict, VerifyOptions};
 use serde::Serialize;
 
 use super::Outcome;
@@ -142,7 +142,7 @@ impl Args {
             .iter()
             .map(|m| (m.path.clone(), folder.join(m.destination())))
             .collect();
-        let settings = Settings {
+        let settings = VerifyOptions {
             sizes: known.sizes,
             seed: 0,
             provider: self.engine.ep,

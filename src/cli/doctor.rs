@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use hgc::unstable::engine::{Engine, EngineInfo, EngineKind, Outcome as Found, Place, Provider};
+use hgc::unstable::engine::{Engine, EngineInfo, EngineKind, Lookup, Place, Provider};
 
 use super::Outcome;
 use super::args::Format;
@@ -154,12 +154,12 @@ fn deepest(error: &dyn std::error::Error) -> String {
     reason.unwrap_or(&text).trim().to_owned()
 }
 
-fn outcome(outcome: &Found, place: Place) -> String {
+fn outcome(outcome: &Lookup, place: Place) -> String {
     match outcome {
-        Found::Used => "used".to_owned(),
-        Found::Nothing => "no library there".to_owned(),
-        Found::Rejected(_) if place == Place::System => "not found".to_owned(),
-        Found::Rejected(reason) => format!("does not load: {reason}"),
+        Lookup::Used => "used".to_owned(),
+        Lookup::Nothing => "no library there".to_owned(),
+        Lookup::Rejected(_) if place == Place::System => "not found".to_owned(),
+        Lookup::Rejected(reason) => format!("does not load: {reason}"),
     }
 }
 

@@ -1,5 +1,6 @@
 //! What to do about an error of the library, in the words of the command line.
 
+use hgc::CompileError;
 use hgc::unstable::compile::output::OutputError;
 use hgc::unstable::measure::MeasureError;
 use hgc::unstable::onnx::WriteError;
@@ -11,6 +12,10 @@ pub fn hint(error: &anyhow::Error) -> Option<&'static str> {
         of_write(cause.downcast_ref())
             .or_else(|| match cause.downcast_ref()? {
                 OutputError::Write(error) => of_write(Some(error)),
+                _ => None,
+            })
+            .or_else(|| match cause.downcast_ref()? {
+                CompileError::Latent { .. } => Some("--height and --width give sizes"),
                 _ => None,
             })
             .or_else(|| of_measure(cause.downcast_ref()))
@@ -25,6 +30,7 @@ fn of_write(error: Option<&WriteError>) -> Option<&'static str> {
 fn of_measure(error: Option<&MeasureError>) -> Option<&'static str> {
     Some(match error? {
         MeasureError::OddBatch { .. } => "--batch 2",
+        MeasureError::Latent { .. } => "--height and --width give sizes",
         MeasureError::UnknownInput { .. } => "--height, --width and --tokens give sizes",
         MeasureError::NotFinite { .. } => "--seed 1 makes up other inputs",
         _ => return None,

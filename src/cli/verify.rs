@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::bail;
 use hgc::unstable::engine::Engine;
 use hgc::unstable::measure::pairs::find_pairs;
-use hgc::unstable::measure::verify::{Settings, Verdict, verify};
+use hgc::unstable::measure::verify::{Verdict, VerifyOptions, verify};
 
 use super::Outcome;
 use super::args::Format;
@@ -38,7 +38,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let engine = args.engine.start()?;
     let known = args.sizes.of(&args.original)?;
     note(format_args!("made-up inputs: {known}"));
-    let settings = Settings {
+    let settings = VerifyOptions {
         sizes: known.sizes,
         seed: args.seed,
         provider: args.engine.ep,
@@ -57,7 +57,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
 pub fn prove(
     engine: &'static Engine,
     pairs: &[(PathBuf, PathBuf)],
-    settings: &Settings,
+    settings: &VerifyOptions,
 ) -> anyhow::Result<Vec<Verdict>> {
     let bar = Progress::new("verify", "{msg:30} {bar:30} {pos}/{len} runs {eta}");
     let mut verdicts = Vec::new();

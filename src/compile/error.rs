@@ -16,6 +16,16 @@ pub enum CompileError {
     Analysis { file: String, source: AnalysisError },
     #[error("{file} is {found}; give a UNet, or a UNet with ControlNets merged into it, first")]
     NotUnet { file: String, found: String },
+    #[error(
+        "{file} takes latents whose sides are multiples of {multiple}, not {height}x{width}; give \
+         such a height and width"
+    )]
+    Latent {
+        file: String,
+        height: u64,
+        width: u64,
+        multiple: u64,
+    },
     #[error("{file} is {found}; only ControlNets come after the UNet")]
     NotControlNet { file: String, found: String },
     #[error("{unet} is the UNet and {file} is {found}: give the UNet first")]

@@ -83,6 +83,15 @@ impl<'m> Project<'m> {
                 "analysed in {:.2?}",
                 start.elapsed()
             );
+            if let Some(multiple) = analysis.latent_multiple() {
+                let Sizes { height, width, .. } = sizes;
+                return Err(CompileError::Latent {
+                    file,
+                    height,
+                    width,
+                    multiple,
+                });
+            }
             analyses.push(analysis);
             hashes.push(graph_hash(&source.model.proto));
         }

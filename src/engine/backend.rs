@@ -10,7 +10,7 @@ use super::error::{EngineError, Result, Source};
 use super::info::EngineInfo;
 use super::model::{ModelSource, ValueInfo};
 use super::session::SessionOptions;
-use super::state::Layout;
+use super::state::Ports;
 use super::tensor::Tensor;
 
 /// What an engine can do besides running models.
@@ -94,7 +94,7 @@ pub(super) trait Model: Debug + Send {
     /// values are lost.
     fn evaluate(
         &mut self,
-        layout: &Layout,
+        ports: &Ports,
         given: &[(&str, Feed<'_>)],
         step: i64,
         stay: bool,

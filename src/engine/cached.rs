@@ -6,7 +6,7 @@ use super::device::{DeviceTensor, Feed, feeds, to_host};
 use super::error::{EngineError, Result, Source};
 use super::model::ModelSource;
 use super::session::{Session, SessionOptions};
-use super::state::{Generation, Layout};
+use super::state::{Generation, Ports};
 use super::tensor::Tensor;
 
 /// A session of a rewritten model that owns the step counter and the caches.
@@ -21,7 +21,7 @@ use super::tensor::Tensor;
 #[derive(Debug)]
 pub struct CachedSession {
     session: Session,
-    layout: Layout,
+    ports: Ports,
     generation: Generation,
     cancel: CancelHandle,
 }
@@ -38,7 +38,7 @@ impl CachedSession {
             ..options.clone()
         };
         let mut session = Session::load(engine, source, &options)?;
-        let layout = Layout::of(&session)?;
+        let ports = Ports::of(&session)?;
         let interrupt = session
             .model
             .keep_caches()
@@ -48,7 +48,7 @@ impl CachedSession {
             })?;
         Ok(Self {
             session,
-            layout,
+            ports,
             generation: Generation::default(),
             cancel: CancelHandle::new(interrupt),
         })
@@ -57,7 +57,7 @@ impl CachedSession {
     /// Evaluations of the schedule.
     #[must_use]
     pub fn steps(&self) -> usize {
-        self.layout.steps
+        self.ports.steps
     }
 
     /// The step the next evaluation has.
@@ -130,10 +130,10 @@ impl CachedSession {
         given: &[(&str, Feed<'_>)],
         (step, stay): (i64, bool),
     ) -> Result<Vec<(String, DeviceTensor)>> {
-        self.session.check_inputs(&self.layout.inputs, given)?;
+        self.session.check_inputs(&self.ports.inputs, given)?;
         let admitted = self
             .generation
-            .admit(self.session.file(), &self.layout, given);
+            .admit(self.session.file(), &self.ports, given);
         if let Err(error) = admitted {
             if let Some(reason) = error.change() {
                 self.end(reason);
@@ -144,9 +144,9 @@ impl CachedSession {
             return Err(self.stop(None));
         }
         let model = &mut self.session.model;
-        match model.evaluate(&self.layout, given, step, stay) {
+        match model.evaluate(&self.ports, given, step, stay) {
             Ok(outputs) => {
-                self.generation.advance(&self.layout, given);
+                self.generation.advance(&self.ports, given);
                 Ok(outputs)
             }
             Err(source) => Err(self.stop(Some(source))),

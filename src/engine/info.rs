@@ -70,12 +70,12 @@ pub struct Looked {
     /// Why it was looked at.
     pub place: Place,
     /// What came of it.
-    pub outcome: Outcome,
+    pub outcome: Lookup,
 }
 
 /// What came of looking at a place.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum Lookup {
     /// The library was loaded.
     Used,
     /// There is a library, but it does not load.

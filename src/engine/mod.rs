@@ -45,7 +45,7 @@ pub use cached::CachedSession;
 pub use cancel::CancelHandle;
 pub use device::{DeviceTensor, Feed};
 pub use error::{EngineError, Result};
-pub use info::{EngineInfo, EngineKind, EngineRequest, Looked, Outcome};
+pub use info::{EngineInfo, EngineKind, EngineRequest, Looked, Lookup};
 pub use model::{Dim, ModelSource, ValueInfo};
 pub use onnx_runtime::Place;
 pub use provider::{Provider, parse_option};

@@ -9,7 +9,7 @@ use crate::convention::{PAST_PREFIX, PRESENT_PREFIX, STEP, key, present as prese
 
 /// A cached value: an input and the output that feeds it.
 #[derive(Clone, Debug)]
-pub(super) struct Site {
+pub(super) struct CachePort {
     pub past: ValueInfo,
     pub present: ValueInfo,
     /// Whether past and present may share one buffer.
@@ -18,9 +18,9 @@ pub(super) struct Site {
 
 /// Inputs and outputs of a rewritten model, sorted by what they are for.
 #[derive(Clone, Debug)]
-pub(super) struct Layout {
+pub(super) struct Ports {
     pub steps: usize,
-    pub sites: Vec<Site>,
+    pub sites: Vec<CachePort>,
     /// The inputs of the original model.
     pub inputs: Vec<ValueInfo>,
     /// The outputs of the original model, in order.
@@ -29,7 +29,7 @@ pub(super) struct Layout {
     pub constants: Vec<String>,
 }
 
-impl Layout {
+impl Ports {
     /// Reads the convention off a loaded model.
     pub fn of(session: &Session) -> Result<Self> {
         let file = session.file();
@@ -53,7 +53,7 @@ impl Layout {
                 key::STEPS
             ))
         })?;
-        let mut layout = Self {
+        let mut ports = Self {
             steps,
             sites: sites(session).map_err(broken)?,
             inputs: session.inputs().to_vec(),
@@ -61,31 +61,31 @@ impl Layout {
             constants: lines(session, key::CONSTANT_INPUTS),
         };
         let own = |name: &str| name == STEP || name.starts_with(PAST_PREFIX);
-        layout.inputs.retain(|v| !own(&v.name));
-        layout
+        ports.inputs.retain(|v| !own(&v.name));
+        ports
             .outputs
             .retain(|v| !v.name.starts_with(PRESENT_PREFIX));
-        let known = |name: &String| layout.inputs.iter().any(|v| v.name == *name);
+        let known = |name: &String| ports.inputs.iter().any(|v| v.name == *name);
         let optional = |name: &String| session.optional_inputs().iter().any(|v| v.name == *name);
-        if let Some(name) = layout.constants.iter().find(|n| !known(n) && !optional(n)) {
+        if let Some(name) = ports.constants.iter().find(|n| !known(n) && !optional(n)) {
             let key = key::CONSTANT_INPUTS;
             return Err(broken(format!(
                 "metadata `{key}` names `{name}`, which is no input"
             )));
         }
-        Ok(layout)
+        Ok(ports)
     }
 
     /// Shape of the first value of `site`, before any evaluation. The runtime takes
     /// a length of 0 for every dimension that is not fixed.
-    pub fn first_shape(site: &Site) -> Vec<usize> {
+    pub fn first_shape(site: &CachePort) -> Vec<usize> {
         let size = |d: &Dim| if let Dim::Fixed(n) = d { *n } else { 0 };
         site.past.dims.iter().map(size).collect()
     }
 }
 
 /// Pairs each past input with its present output.
-fn sites(session: &Session) -> std::result::Result<Vec<Site>, String> {
+fn sites(session: &Session) -> std::result::Result<Vec<CachePort>, String> {
     let mut in_place = lines(session, key::IN_PLACE);
     let mut sites = Vec::new();
     for past in session.inputs() {
@@ -104,7 +104,7 @@ fn sites(session: &Session) -> std::result::Result<Vec<Site>, String> {
         }
         let shared = in_place.iter().position(|n| n == name);
         let in_place = shared.map(|i| in_place.swap_remove(i)).is_some();
-        sites.push(Site {
+        sites.push(CachePort {
             past: past.clone(),
             present: present.clone(),
             in_place,
@@ -165,7 +165,7 @@ impl Generation {
 
     /// Refuses an evaluation that would read caches made for something else. The
     /// generation itself is not touched: the caller ends it.
-    pub fn admit(&self, file: &str, layout: &Layout, given: &[(&str, Feed<'_>)]) -> Result<()> {
+    pub fn admit(&self, file: &str, ports: &Ports, given: &[(&str, Feed<'_>)]) -> Result<()> {
         let file = || file.to_owned();
         if let Some(reason) = &self.ended {
             return Err(EngineError::Poisoned {
@@ -173,10 +173,10 @@ impl Generation {
                 reason: reason.clone(),
             });
         }
-        if self.step >= layout.steps {
+        if self.step >= ports.steps {
             return Err(EngineError::OutOfSteps {
                 file: file(),
-                steps: layout.steps,
+                steps: ports.steps,
             });
         }
         let Some(fixed) = &self.fixed else {
@@ -212,12 +212,12 @@ impl Generation {
     }
 
     /// Counts an evaluation that succeeded.
-    pub fn advance(&mut self, layout: &Layout, given: &[(&str, Feed<'_>)]) {
+    pub fn advance(&mut self, ports: &Ports, given: &[(&str, Feed<'_>)]) {
         self.step += 1;
         let fix = |&(name, feed): &(&str, Feed<'_>)| Fixed {
             name: name.to_owned(),
             shape: feed.shape().to_vec(),
-            value: layout
+            value: ports
                 .constants
                 .iter()
                 .any(|c| c == name)
@@ -246,12 +246,12 @@ mod tests {
         }
     }
 
-    fn layout() -> Layout {
+    fn ports() -> Ports {
         let symbol = |s: &str| Dim::Symbol(s.to_owned());
         let dims = [symbol("2*batch"), Dim::Fixed(4), Dim::Unknown];
-        Layout {
+        Ports {
             steps: 2,
-            sites: vec![Site {
+            sites: vec![CachePort {
                 past: info("hgc.past.a", &dims),
                 present: info("hgc.present.a", &dims),
                 in_place: true,
@@ -271,24 +271,24 @@ mod tests {
 
     #[test]
     fn first_values_are_empty_where_a_length_is_open() {
-        assert_eq!(Layout::first_shape(&layout().sites[0]), [0, 4, 0]);
+        assert_eq!(Ports::first_shape(&ports().sites[0]), [0, 4, 0]);
     }
 
     #[test]
     fn the_first_evaluation_fixes_shapes_and_constants() {
-        let layout = layout();
+        let ports = ports();
         let mut generation = Generation::default();
         let (x, text) = (ones(&[2, 8]), ones(&[4]));
         let given = [("x", Feed::Host(&x)), ("text", Feed::Host(&text))];
-        generation.admit("m", &layout, &given).unwrap();
-        generation.advance(&layout, &given);
+        generation.admit("m", &ports, &given).unwrap();
+        generation.advance(&ports, &given);
         let other_x = Tensor::zeros(DType::F32, &[2, 8]).unwrap();
         generation
-            .admit("m", &layout, &[("x", (&other_x).into()), given[1]])
+            .admit("m", &ports, &[("x", (&other_x).into()), given[1]])
             .unwrap();
         let refused = |given: &[(&str, &Tensor)]| {
             let given: Vec<_> = given.iter().map(|&(n, t)| (n, t.into())).collect();
-            generation.admit("m", &layout, &given).unwrap_err()
+            generation.admit("m", &ports, &given).unwrap_err()
         };
         let wide = ones(&[2, 9]);
         let error = refused(&[("x", &wide), ("text", &text)]);
@@ -313,20 +313,20 @@ mod tests {
 
     #[test]
     fn a_generation_ends_with_its_schedule_or_a_failure() {
-        let layout = layout();
+        let ports = ports();
         let mut generation = Generation::default();
         let (x, text) = (ones(&[2, 8]), ones(&[4]));
         let given = [("x", Feed::Host(&x)), ("text", Feed::Host(&text))];
-        generation.advance(&layout, &given);
-        generation.advance(&layout, &given);
-        let error = generation.admit("m", &layout, &given).unwrap_err();
+        generation.advance(&ports, &given);
+        generation.advance(&ports, &given);
+        let error = generation.admit("m", &ports, &given).unwrap_err();
         assert!(
             matches!(error, EngineError::OutOfSteps { steps: 2, .. }),
             "{error}"
         );
         let mut generation = Generation::default();
         generation.end("out of memory");
-        let error = generation.admit("m", &layout, &given).unwrap_err();
+        let error = generation.admit("m", &ports, &given).unwrap_err();
         assert!(matches!(error, EngineError::Poisoned { .. }), "{error}");
     }
 }

@@ -10,16 +10,16 @@ use crate::analysis::macs::Macs;
 use crate::compile::{Planned, Project};
 use crate::engine::{Engine, SessionOptions};
 use crate::pipeline::{
-    self, Batch, Folder, Loop, PipelineError, Settings as RunSettings, Version, decode, picture,
+    self, Batch, Drawing, Folder, Loop, PipelineError, Version, decode, picture,
 };
 use crate::plan::policy::Point;
 use crate::sampler::Config;
 
 /// How to draw.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct EvalOptions {
     /// Steps, guidance, size.
-    pub run: RunSettings,
+    pub run: Drawing,
     /// Scenes at once.
     pub batch: usize,
     /// Batches of every point on which original and cached are timed in turns; 0 for none,
@@ -118,7 +118,7 @@ pub struct Evaluation<'e> {
     options: &'e SessionOptions,
     sampler: Config,
     project: &'e Project<'e>,
-    settings: Settings,
+    settings: EvalOptions,
     set: &'e Set,
     batches: Vec<Batch>,
     original: Option<Loop>,
@@ -140,7 +140,7 @@ impl<'e> Evaluation<'e> {
         sampler: Config,
         options: &'e SessionOptions,
         set: &'e Set,
-        settings: Settings,
+        settings: EvalOptions,
         warn: &mut dyn FnMut(&str),
     ) -> Result<Self, EvalError> {
         let (width, height) = settings.run.size;

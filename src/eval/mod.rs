@@ -12,7 +12,7 @@ pub mod sensitivity;
 mod set;
 pub mod statistics;
 
-pub use draw::{Evaluation, Measured, Quality, Settings};
+pub use draw::{EvalOptions, Evaluation, Measured, Quality};
 pub use set::{Scene, Set, SetError};
 
 use crate::compile::CompileError;

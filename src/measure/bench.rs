@@ -23,7 +23,7 @@ use crate::plan::layout::Layout;
 
 /// How to measure.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct BenchOptions {
     /// Sizes of the made-up inputs.
     pub sizes: Sizes,
     /// Steps to run; all of the plan where none.
@@ -66,7 +66,7 @@ pub struct FileReport {
 
 /// The whole measurement.
 #[derive(Clone, Debug, Serialize)]
-pub struct Report {
+pub struct Timings {
     /// Steps that were run.
     pub steps: usize,
     /// Whether all files were in memory at once; else they ran one after the other on
@@ -99,13 +99,13 @@ pub fn bench(
     engine: &'static Engine,
     originals: &[PathBuf],
     folder: &Path,
-    settings: &Settings,
+    settings: &BenchOptions,
     progress: Progress<'_>,
-) -> Result<Report, MeasureError> {
+) -> Result<Timings, MeasureError> {
     let pairs = find_pairs(originals, folder)?;
     let memory = settings.memory.unwrap_or_else(available_memory);
     let interleaved = pairs.iter().map(needs).sum::<u64>() < memory;
-    let mut report = Report {
+    let mut report = Timings {
         steps: 0,
         interleaved,
         files: Vec::new(),
@@ -172,7 +172,7 @@ impl<'a> Subject<'a> {
         pair: &'a Pair,
         source: &'a Model,
         compiled: &Model,
-        settings: &Settings,
+        settings: &BenchOptions,
     ) -> Result<Self, MeasureError> {
         let file = pair.rewritten.display().to_string();
         let plan = plan_in(compiled)?;
@@ -203,8 +203,8 @@ impl<'a> Subject<'a> {
 fn measure(
     engine: &'static Engine,
     subjects: &mut [Subject<'_>],
-    settings: &Settings,
-    report: &mut Report,
+    settings: &BenchOptions,
+    report: &mut Timings,
     progress: Progress<'_>,
 ) -> Result<(), MeasureError> {
     let timed = SessionOptions::on(settings.provider, &settings.provider_options);
@@ -338,7 +338,7 @@ fn time(
 fn executed(
     engine: &'static Engine,
     subject: &Subject<'_>,
-    settings: &Settings,
+    settings: &BenchOptions,
     file: &mut FileReport,
 ) -> Result<(), MeasureError> {
     if !engine.abilities().profiles || !settings.provider.profiles_nodes() {
@@ -367,7 +367,7 @@ fn executed(
 }
 
 #[allow(clippy::cast_precision_loss)]
-fn summarise(report: &mut Report) {
+fn summarise(report: &mut Timings) {
     let steps = || report.files.iter().flat_map(|f| &f.steps);
     let original: f64 = steps().map(|s| s.original).sum();
     let rewritten: f64 = steps().map(|s| s.rewritten).sum();

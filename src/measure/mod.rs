@@ -55,6 +55,16 @@ pub enum MeasureError {
         found: String,
         expected: String,
     },
+    #[error(
+        "{file} takes latents whose sides are multiples of {multiple}, not {height}x{width}; give \
+         such a height and width"
+    )]
+    Latent {
+        file: String,
+        height: u64,
+        width: u64,
+        multiple: u64,
+    },
     #[error("cannot analyse {file}")]
     Analysis { file: String, source: AnalysisError },
     #[error("{file}: the embedded plan does not fit")]

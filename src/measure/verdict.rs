@@ -7,7 +7,7 @@ use crate::engine::Provider;
 
 /// How to verify.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct VerifyOptions {
     /// Sizes of the made-up inputs.
     pub sizes: Sizes,
     /// Seed of the made-up inputs.

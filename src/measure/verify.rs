@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use super::compare::Comparison;
 use super::pairs::{check_original, plan_in};
-pub use super::verdict::{Check, Settings, Verdict};
+pub use super::verdict::{Check, Verdict, VerifyOptions};
 use super::{MeasureError, check_batch};
 use crate::analysis::Analysis;
 use crate::emit;
@@ -44,7 +44,7 @@ pub fn verify(
     engine: &'static Engine,
     original: &Path,
     rewritten: &Path,
-    settings: &Settings,
+    settings: &VerifyOptions,
     told: Tell<'_>,
 ) -> Result<Verdict, MeasureError> {
     let (source, compiled) = (Model::read(original)?, Model::read(rewritten)?);
@@ -72,6 +72,14 @@ pub fn verify(
             file: original.display().to_string(),
             source: e,
         })?;
+    if let Some(multiple) = analysis.latent_multiple() {
+        return Err(MeasureError::Latent {
+            file: original.display().to_string(),
+            height: settings.sizes.height,
+            width: settings.sizes.width,
+            multiple,
+        });
+    }
     let layout =
         Layout::new(&analysis, &plan, model_plan).map_err(|source| MeasureError::Layout {
             file: file.clone(),
@@ -100,7 +108,7 @@ pub fn verify(
 /// A rewrite, its original and what is known of both.
 pub(super) struct Proof<'a> {
     pub(super) engine: &'static Engine,
-    pub(super) settings: &'a Settings,
+    pub(super) settings: &'a VerifyOptions,
     pub(super) source: &'a Model,
     pub(super) compiled: &'a Model,
     pub(super) analysis: &'a Analysis<'a>,

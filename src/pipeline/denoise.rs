@@ -9,7 +9,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 
 use super::feeds::Step;
-use super::{Folder, Network, PipelineError, Settings, Version, check_finite, picture};
+use super::{Drawing, Folder, Network, PipelineError, Version, check_finite, picture};
 use crate::analysis::inputs::InputKind;
 use crate::compile;
 use crate::engine::{DeviceTensor, Dim, Engine, SessionOptions, Tensor};
@@ -189,12 +189,12 @@ impl Loop {
     }
 
     /// Whether guidance takes two halves: a model distilled with guidance takes its scale.
-    fn has_halves(&self, settings: &Settings) -> bool {
+    fn has_halves(&self, settings: &Drawing) -> bool {
         let distilled = self.unet.of_kind(InputKind::GuidanceEmbedding).next();
         settings.rows() > 1 && distilled.is_none()
     }
 
-    fn check(&self, batch: &Batch, settings: &Settings) -> Result<(), PipelineError> {
+    fn check(&self, batch: &Batch, settings: &Drawing) -> Result<(), PipelineError> {
         let expected = self.control_images();
         let wrong = batch.rows.iter().find(|r| r.images.len() != expected);
         if let Some(row) = wrong {
@@ -226,7 +226,7 @@ impl Loop {
     pub fn run(
         &mut self,
         batch: &Batch,
-        settings: &Settings,
+        settings: &Drawing,
         progress: &mut dyn FnMut(usize, f64),
     ) -> Result<Denoised, PipelineError> {
         self.check(batch, settings)?;

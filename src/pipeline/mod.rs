@@ -1,20 +1,20 @@
 //! From a prompt and a control image to a picture, by a pipeline folder of ONNX files.
 
 mod denoise;
+mod drawing;
 mod feeds;
 pub mod folder;
 pub mod network;
 pub mod picture;
-mod settings;
 mod text;
 pub mod tokenizer;
 
 use std::path::{Path, PathBuf};
 
 pub use denoise::{Batch, Denoised, Loop, Row};
+pub use drawing::Drawing;
 pub use folder::Folder;
 pub use network::{Network, Version};
-pub use settings::Settings;
 pub use text::{Encoded, encode, shortened};
 
 use crate::compile::InputError;

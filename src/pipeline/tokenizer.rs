@@ -38,7 +38,7 @@ pub struct Tokens {
 /// `tokenizer_config.json`.
 #[derive(Deserialize, Default)]
 #[serde(default)]
-struct Settings {
+struct TokenizerConfig {
     model_max_length: Option<f64>,
     pad_token: Option<Special>,
     /// Files that have it say all about special tokens themselves.
@@ -80,7 +80,7 @@ impl Tokenizer {
         };
         let json = folder.join("tokenizer.json");
         let (vocab, merges) = (folder.join("vocab.json"), folder.join("merges.txt"));
-        let settings: Settings = config(&[folder.join("tokenizer_config.json")])?;
+        let settings: TokenizerConfig = config(&[folder.join("tokenizer_config.json")])?;
         let map: SpecialTokens = config(&[folder.join("special_tokens_map.json")])?;
         // As transformers has it: the map goes before an older configuration.
         let padding = match (&settings.added_tokens_decoder, map.pad_token) {

@@ -81,7 +81,7 @@ fn site_bytes(placed: &Placed, batch: u64, half: u64) -> u64 {
     } else {
         half
     };
-    let bytes = |t: &super::layout::Tensor| {
+    let bytes = |t: &super::layout::SiteTensor| {
         let states = if placed.site.reuse == Reuse::Linear && !t.measure {
             2
         } else {

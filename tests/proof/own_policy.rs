@@ -2,7 +2,7 @@
 
 use hgc::unstable::compile::{Inputs, Project};
 use hgc::unstable::engine::SessionOptions;
-use hgc::unstable::eval::{Evaluation, Scene, Set, Settings};
+use hgc::unstable::eval::{EvalOptions, Evaluation, Scene, Set};
 use hgc::unstable::pipeline::{self, Folder, picture};
 use hgc::unstable::plan::Reuse;
 use hgc::unstable::plan::parameter::{INTERVAL, Parameters, Value};
@@ -59,7 +59,7 @@ fn is_evaluated() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("models/shapes");
     let folder = Folder::read(&root.join("pipeline")).unwrap();
     let control = picture::read(&root.join("heldout/000.png")).unwrap();
-    let run = pipeline::Settings {
+    let run = pipeline::Drawing {
         steps: 4,
         guidance: 5.0,
         control_scale: 1.0,
@@ -80,7 +80,7 @@ fn is_evaluated() {
     let sizes = folder.sizes(run.size, run.rows(), folder.tokens().unwrap());
     let project = Project::new(&inputs, sizes).unwrap();
     let point = Point::new(&Outermost, run.parameters());
-    let settings = Settings {
+    let settings = EvalOptions {
         run,
         batch: 1,
         timed: 0,

@@ -6,7 +6,7 @@ use hgc::unstable::analysis::shapes::Sizes;
 use hgc::unstable::compile::{Inputs, Project};
 use hgc::unstable::engine::{Engine, EngineRequest, Provider};
 use hgc::unstable::measure::MeasureError;
-use hgc::unstable::measure::verify::{Settings, Verdict, verify};
+use hgc::unstable::measure::verify::{Verdict, VerifyOptions, verify};
 use hgc::unstable::plan::parameter::Parameters;
 use hgc::unstable::plan::policy::Policy;
 
@@ -63,7 +63,7 @@ pub fn prove(original: &Path, rewritten: &Path) -> Verdict {
 }
 
 pub fn try_prove(original: &Path, rewritten: &Path) -> Result<Verdict, MeasureError> {
-    let settings = Settings {
+    let settings = VerifyOptions {
         sizes: SIZES,
         seed: 7,
         provider: Provider::Cpu,

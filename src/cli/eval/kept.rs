@@ -6,7 +6,7 @@ use std::time::UNIX_EPOCH;
 
 use anyhow::{Context, bail};
 use hgc::unstable::analysis::macs::Macs;
-use hgc::unstable::eval::{Measured, Quality, Set, Settings};
+use hgc::unstable::eval::{EvalOptions, Measured, Quality, Set};
 use hgc::unstable::onnx::{Transaction, hexadecimal};
 use hgc::unstable::pipeline::Folder;
 use hgc::unstable::plan::Plan;
@@ -138,7 +138,7 @@ fn digest_of(plan: &Plan) -> anyhow::Result<String> {
 pub fn key(
     pipeline: &Folder,
     set: &Set,
-    settings: &Settings,
+    settings: &EvalOptions,
     sampler: &Config,
     engine: &str,
 ) -> anyhow::Result<String> {

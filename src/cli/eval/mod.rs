@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use anyhow::bail;
 use hgc::unstable::compile::{Inputs, Project};
 use hgc::unstable::engine::{Engine, SessionOptions};
-use hgc::unstable::eval::{Evaluation, Measured, Scene, Set, Settings, sensitivity};
+use hgc::unstable::eval::{EvalOptions, Evaluation, Measured, Scene, Set, sensitivity};
 use hgc::unstable::pipeline::{self, Folder, picture};
 use hgc::unstable::plan::Reuse;
 use hgc::unstable::plan::parameter::{Parameters, REUSE, Value};
@@ -115,7 +115,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         warn(note);
     }
     let set = args.read_set()?;
-    let drawing = pipeline::Settings {
+    let drawing = pipeline::Drawing {
         steps: args.steps,
         guidance: args.guidance,
         control_scale: args.control_scale,
@@ -130,7 +130,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let points = args.points(&base, project.skips())?;
     let engine = args.engine.start()?;
     let options = SessionOptions::on(args.engine.ep, &args.engine.ep_option);
-    let settings = Settings {
+    let settings = EvalOptions {
         run: drawing,
         batch: usize::try_from(args.batch)?,
         timed: if args.sensitivity { 0 } else { args.timed },

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::bail;
-use hgc::unstable::pipeline::{Batch, Encoded, Folder, PipelineError, Settings, picture};
+use hgc::unstable::pipeline::{Batch, Drawing, Encoded, Folder, PipelineError, picture};
 use hgc::unstable::plan::Plan;
 use hgc::unstable::plan::parameter::{CONTROL_END, CONTROL_START, Parameter, Value};
 use image::RgbImage;
@@ -87,7 +87,7 @@ impl Args {
         &self,
         folder: &Folder,
         controls: &[RgbImage],
-    ) -> anyhow::Result<Settings> {
+    ) -> anyhow::Result<Drawing> {
         let plan = folder.plan.as_ref();
         let (width, height) = match (self.width, self.height) {
             (Some(w), h) => (w, h.unwrap_or(w)),
@@ -116,7 +116,7 @@ impl Args {
                 ));
             }
         }
-        Ok(Settings {
+        Ok(Drawing {
             steps: self
                 .steps
                 .or(plan.map(|p| p.steps))
@@ -132,7 +132,7 @@ impl Args {
     }
 
     /// What can be known to be wrong before anything is computed.
-    pub(super) fn check(&self, folder: &Folder, settings: &Settings) -> anyhow::Result<()> {
+    pub(super) fn check(&self, folder: &Folder, settings: &Drawing) -> anyhow::Result<()> {
         self.told.over(settings.parameters()).check()?;
         if let Some(parameter) = self.told.of_plans()
             && !self.compare
@@ -172,7 +172,7 @@ impl Args {
         encoded: &Encoded,
         prompts: usize,
         controls: &[RgbImage],
-        settings: &Settings,
+        settings: &Drawing,
     ) -> Vec<Batch> {
         let (width, height) = settings.size;
         let images: Vec<RgbImage> = controls

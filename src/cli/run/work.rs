@@ -2,7 +2,7 @@
 
 use hgc::unstable::compile::{Inputs, Project};
 use hgc::unstable::engine::{Engine, SessionOptions};
-use hgc::unstable::pipeline::{Batch, Denoised, Folder, Loop, Settings, Version, decode};
+use hgc::unstable::pipeline::{Batch, Denoised, Drawing, Folder, Loop, Version, decode};
 use hgc::unstable::plan::Plan;
 use hgc::unstable::plan::policy;
 use hgc::unstable::sampler::Config;
@@ -16,7 +16,7 @@ pub(super) struct Work<'w> {
     pub(super) engine: &'static Engine,
     pub(super) folder: &'w Folder,
     pub(super) options: &'w SessionOptions,
-    pub(super) settings: &'w Settings,
+    pub(super) settings: &'w Drawing,
     pub(super) batches: &'w [Batch],
 }
 

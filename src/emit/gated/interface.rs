@@ -8,7 +8,7 @@ use crate::graph::ValueId;
 use crate::onnx::proto::{
     GraphProto, StringStringEntryProto, TensorShapeProto, tensor_shape_proto,
 };
-use crate::plan::layout::{Layout, Placed, Tensor};
+use crate::plan::layout::{Layout, Placed, SiteTensor};
 use crate::plan::{ModelPlan, Plan, Reuse, Rows};
 
 use super::record::Record;
@@ -50,7 +50,7 @@ impl Interface<'_, '_> {
         }
     }
 
-    fn tensor_of(&self, state: &State) -> Option<(&Placed, &Tensor)> {
+    fn tensor_of(&self, state: &State) -> Option<(&Placed, &SiteTensor)> {
         let base = state.name.strip_suffix(SLOPE_SUFFIX).unwrap_or(&state.name);
         let tensors = self
             .layout

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::onnx::proto::{NodeProto, TensorProto};
 use crate::onnx::tensor_i64;
-use crate::plan::layout::Tensor;
+use crate::plan::layout::SiteTensor;
 use crate::plan::{Prompted, Rows};
 
 use super::scribe::{Returned, Scribe, Span, axis_tensor, body, half_constant};
@@ -134,7 +134,7 @@ impl<'a> RowMaker<'a> {
         format!("{base}.x{multiplier}")
     }
 
-    fn geometry(&mut self, tensor: &Tensor) -> Option<(usize, i64)> {
+    fn geometry(&mut self, tensor: &SiteTensor) -> Option<(usize, i64)> {
         let axis = tensor.batch_axis?;
         let dim = tensor.shape.as_ref()?.dims.get(axis)?;
         self.axes.insert(axis);
@@ -143,7 +143,7 @@ impl<'a> RowMaker<'a> {
 
     /// The rows of `cached` that this step runs, as `output`: all, or the prompted half
     /// of a cache that holds both.
-    pub fn read(&mut self, tensor: &Tensor, cached: &str, output: &str) -> Vec<NodeProto> {
+    pub fn read(&mut self, tensor: &SiteTensor, cached: &str, output: &str) -> Vec<NodeProto> {
         let Some((axis, multiplier)) = self.geometry(tensor) else {
             return vec![self.scribe.identity(cached, output)];
         };
@@ -177,7 +177,7 @@ impl<'a> RowMaker<'a> {
     /// The rows of a freshly computed `value` that the cache keeps, as `output`.
     pub fn store(
         &mut self,
-        tensor: &Tensor,
+        tensor: &SiteTensor,
         rows: Rows,
         value: &str,
         output: &str,
@@ -236,7 +236,7 @@ impl<'a> RowMaker<'a> {
     /// `If(half) value else (first half + last half) / 2`.
     fn mean(
         &mut self,
-        tensor: &Tensor,
+        tensor: &SiteTensor,
         value: &str,
         axis: usize,
         multiplier: i64,

@@ -1,7 +1,7 @@
 //! One gated site: the `If` with the region in its then-branch.
 
 use crate::onnx::proto::NodeProto;
-use crate::plan::layout::{Placed, Tensor};
+use crate::plan::layout::{Placed, SiteTensor};
 use crate::plan::{Reuse, Rows};
 
 use super::rows::RowMaker;
@@ -44,7 +44,7 @@ impl State {
 
 /// Element type of a cached tensor; measured sizes are int64.
 #[must_use]
-pub fn elem_type(tensor: &Tensor) -> i32 {
+pub fn elem_type(tensor: &SiteTensor) -> i32 {
     if tensor.measure {
         7
     } else {
@@ -52,13 +52,13 @@ pub fn elem_type(tensor: &Tensor) -> i32 {
     }
 }
 
-fn rank(tensor: &Tensor) -> Option<usize> {
+fn rank(tensor: &SiteTensor) -> Option<usize> {
     tensor.shape.as_ref().map(|s| s.dims.len())
 }
 
 /// Whether the site forecasts this tensor.
 #[must_use]
-pub fn is_linear(placed: &Placed, tensor: &Tensor) -> bool {
+pub fn is_linear(placed: &Placed, tensor: &SiteTensor) -> bool {
     placed.site.reuse == Reuse::Linear && !tensor.measure
 }
 
@@ -86,7 +86,7 @@ pub fn states(placed: &Placed) -> Vec<State> {
 
 /// Name of a site's tensor inside its own region.
 #[must_use]
-pub fn fresh_name(tensor: &Tensor) -> String {
+pub fn fresh_name(tensor: &SiteTensor) -> String {
     format!("hgc.new.{}", tensor.name)
 }
 
@@ -171,7 +171,7 @@ impl SiteWriter<'_, '_> {
     }
 
     /// What the cache keeps of a fresh value, and its slope since the last refresh.
-    fn refresh(&mut self, tensor: &Tensor, own: &Names, gate: &GateNames) -> Vec<NodeProto> {
+    fn refresh(&mut self, tensor: &SiteTensor, own: &Names, gate: &GateNames) -> Vec<NodeProto> {
         let fresh = fresh_name(tensor);
         let rows = self.placed.site.rows;
         let mut nodes = match self.rows.as_deref_mut() {
@@ -220,7 +220,7 @@ impl SiteWriter<'_, '_> {
     }
 
     /// What a reuse gives, and the caches as they were.
-    fn reuse(&mut self, tensor: &Tensor, own: &Names, gate: &GateNames) -> Vec<NodeProto> {
+    fn reuse(&mut self, tensor: &SiteTensor, own: &Names, gate: &GateNames) -> Vec<NodeProto> {
         let old = past(&tensor.name);
         let mut nodes = vec![self.scribe.identity(&old, &own.keep)];
         let mut value = old.clone();
@@ -263,7 +263,7 @@ struct Names {
 }
 
 impl Names {
-    fn new(tensor: &Tensor, depth: usize) -> Self {
+    fn new(tensor: &SiteTensor, depth: usize) -> Self {
         let name = &tensor.name;
         let at = |name: String| {
             State {

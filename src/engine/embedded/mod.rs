@@ -39,7 +39,7 @@ impl Backend for Embedded {
         file: &str,
         options: &SessionOptions,
     ) -> Result<Box<dyn backend::Model>> {
-        let model = model::Model::load(file, source, options.optimization)?;
+        let model = model::EmbeddedModel::load(file, source, options.optimization)?;
         Ok(Box::new(model))
     }
 }

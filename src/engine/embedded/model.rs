@@ -24,14 +24,14 @@ use crate::engine::device::{DeviceTensor, Feed};
 use crate::engine::error::{EngineError, Result, Source};
 use crate::engine::model::{Dim, ModelSource, ValueInfo};
 use crate::engine::session::Optimization;
-use crate::engine::state::Layout;
+use crate::engine::state::Ports;
 use crate::engine::tensor::{DType, Tensor};
 
 /// A value in the memory of the embedded engine.
 pub(super) type Value = Arc<TractTensor>;
 
 /// A model, planned for the gates and sizes it meets as it runs.
-pub(super) struct Model {
+pub(super) struct EmbeddedModel {
     program: Program,
     signature: Signature,
     /// The `metadata_props`.
@@ -39,15 +39,15 @@ pub(super) struct Model {
     caches: Moved,
 }
 
-impl std::fmt::Debug for Model {
+impl std::fmt::Debug for EmbeddedModel {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Model")
+        f.debug_struct("EmbeddedModel")
             .field("signature", &self.signature)
             .finish_non_exhaustive()
     }
 }
 
-impl Model {
+impl EmbeddedModel {
     /// Loads a model, or names the operators it needs that tract lacks.
     pub fn load(file: &str, source: &ModelSource, optimization: Optimization) -> Result<Self> {
         let (bytes, folder) = match source {
@@ -114,7 +114,7 @@ pub(super) fn run(
     guarded(|| program.run(values, STEP))
 }
 
-impl backend::Model for Model {
+impl backend::Model for EmbeddedModel {
     fn signature(&self) -> &Signature {
         &self.signature
     }
@@ -177,7 +177,7 @@ impl backend::Model for Model {
 
     fn evaluate(
         &mut self,
-        layout: &Layout,
+        ports: &Ports,
         given: &[(&str, Feed<'_>)],
         step: i64,
         _stay: bool,
@@ -188,7 +188,7 @@ impl backend::Model for Model {
             caches,
             ..
         } = self;
-        Ok(caches.run(program, &signature.outputs, layout, (given, step))?)
+        Ok(caches.run(program, &signature.outputs, ports, (given, step))?)
     }
 
     fn forget(&mut self) {

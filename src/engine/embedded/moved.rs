@@ -9,7 +9,7 @@ use super::program::Program;
 use crate::convention::STEP;
 use crate::engine::device::{DeviceTensor, Feed};
 use crate::engine::model::ValueInfo;
-use crate::engine::state::Layout;
+use crate::engine::state::Ports;
 use crate::engine::tensor::Tensor;
 
 /// The cached values of a session, one a site, empty before the first evaluation.
@@ -29,7 +29,7 @@ impl Moved {
         &mut self,
         program: &mut Program,
         declared: &[ValueInfo],
-        layout: &Layout,
+        ports: &Ports,
         (given, step): (&[(&str, Feed<'_>)], i64),
     ) -> anyhow::Result<Vec<(String, DeviceTensor)>> {
         let mut values = BTreeMap::new();
@@ -38,10 +38,10 @@ impl Moved {
         }
         values.insert(STEP, model::to_value(&Tensor::scalar_i64(step))?);
         let mut past = std::mem::take(&mut self.past).into_iter();
-        for site in &layout.sites {
+        for site in &ports.sites {
             let value = match past.next() {
                 Some(value) => value,
-                None => model::zeros(site.past.dtype, &Layout::first_shape(site))?,
+                None => model::zeros(site.past.dtype, &Ports::first_shape(site))?,
             };
             values.insert(&site.past.name, value);
         }
@@ -51,8 +51,8 @@ impl Moved {
             .map(|o| o.name.as_str())
             .zip(results)
             .collect();
-        let mut outputs = Vec::with_capacity(layout.outputs.len());
-        for output in &layout.outputs {
+        let mut outputs = Vec::with_capacity(ports.outputs.len());
+        for output in &ports.outputs {
             let value = results
                 .remove(output.name.as_str())
                 .context("an output is missing")?;
@@ -61,7 +61,7 @@ impl Moved {
                 model::from_value(&value, output.dtype)?.into(),
             ));
         }
-        let present = layout
+        let present = ports
             .sites
             .iter()
             .map(|s| results.remove(s.present.name.as_str()));

@@ -10,7 +10,7 @@ use crate::convention::STEP;
 use crate::engine::device::{DeviceTensor, Feed};
 use crate::engine::provider::Provider;
 use crate::engine::session::SessionOptions;
-use crate::engine::state::{Layout, Site};
+use crate::engine::state::{CachePort, Ports};
 use crate::engine::tensor::Tensor;
 
 /// The cached values of a session and what they are bound with.
@@ -52,7 +52,7 @@ impl Bound {
     pub fn run(
         &mut self,
         session: &mut ort::session::Session,
-        layout: &Layout,
+        ports: &Ports,
         options: &RunOptions,
         given: &[(&str, Feed<'_>)],
         (step, stay): (i64, bool),
@@ -62,20 +62,20 @@ impl Bound {
         self.binding
             .bind_input(STEP, &convert::to_value(&Tensor::scalar_i64(step))?)?;
         let place = if stay { &self.device } else { &self.host };
-        for output in &layout.outputs {
+        for output in &ports.outputs {
             self.binding.bind_output_to_device(&output.name, place)?;
         }
         let mut past = std::mem::take(&mut self.past).into_iter();
-        for site in &layout.sites {
+        for site in &ports.sites {
             self.bind(site, past.next())?;
         }
         let mut results = session.run_binding_with_options(&self.binding, options)?;
-        let mut outputs = Vec::with_capacity(layout.outputs.len());
-        for output in &layout.outputs {
+        let mut outputs = Vec::with_capacity(ports.outputs.len());
+        for output in &ports.outputs {
             let value = take(&mut results, &output.name)?;
             outputs.push((output.name.clone(), kept(value, stay)?));
         }
-        let present = layout
+        let present = ports
             .sites
             .iter()
             .map(|site| take(&mut results, &site.present.name));
@@ -89,9 +89,9 @@ impl Bound {
     /// Binds past and present of a site. A value from an earlier evaluation may be
     /// both at once: it has the right size, since shapes do not change within a
     /// generation.
-    fn bind(&mut self, site: &Site, past: Option<DynValue>) -> ort::Result<()> {
+    fn bind(&mut self, site: &CachePort, past: Option<DynValue>) -> ort::Result<()> {
         let Some(past) = past else {
-            let first = convert::zeros(site.past.dtype, &Layout::first_shape(site))?;
+            let first = convert::zeros(site.past.dtype, &Ports::first_shape(site))?;
             self.binding.bind_input(&site.past.name, &first)?;
             return self
                 .binding

@@ -15,7 +15,7 @@ use ort::logging::LogLevel;
 use super::Engine;
 use super::backend::{Abilities, Backend, Model};
 use super::error::{EngineError, Result};
-use super::info::{EngineInfo, EngineKind, EngineRequest, Looked, Outcome};
+use super::info::{EngineInfo, EngineKind, EngineRequest, Looked, Lookup};
 use super::model::ModelSource;
 use super::provider::Provider;
 use super::session::SessionOptions;
@@ -62,7 +62,7 @@ pub(super) fn open(request: &EngineRequest, looked: &mut Vec<Looked>) -> Result<
                 looked.push(Looked {
                     path: path.clone(),
                     place,
-                    outcome: Outcome::Used,
+                    outcome: Lookup::Used,
                 });
                 return start(request, path, version, std::mem::take(looked)).map(Some);
             }
@@ -77,14 +77,14 @@ pub(super) fn open(request: &EngineRequest, looked: &mut Vec<Looked>) -> Result<
             Err(reason) => looked.push(Looked {
                 path,
                 place,
-                outcome: Outcome::Rejected(reason),
+                outcome: Lookup::Rejected(reason),
             }),
         }
     }
     let nothing = |(path, place)| Looked {
         path,
         place,
-        outcome: Outcome::Nothing,
+        outcome: Lookup::Nothing,
     };
     looked.extend(search.empty.into_iter().map(nothing));
     Ok(None)

@@ -20,7 +20,7 @@ use crate::engine::error::{EngineError, Result, Source};
 use crate::engine::info::EngineInfo;
 use crate::engine::model::{Dim, ModelSource, ValueInfo};
 use crate::engine::session::{Optimization, SessionOptions};
-use crate::engine::state::Layout;
+use crate::engine::state::Ports;
 use crate::engine::tensor::Tensor;
 
 /// A session of ONNX Runtime, and its caches.
@@ -141,7 +141,7 @@ impl Model for RuntimeModel {
 
     fn evaluate(
         &mut self,
-        layout: &Layout,
+        ports: &Ports,
         given: &[(&str, Feed<'_>)],
         step: i64,
         stay: bool,
@@ -149,7 +149,7 @@ impl Model for RuntimeModel {
         let Some(Caches { bound, options }) = &mut self.caches else {
             return Err("the session keeps no caches".into());
         };
-        Ok(bound.run(&mut self.session, layout, options, given, (step, stay))?)
+        Ok(bound.run(&mut self.session, ports, options, given, (step, stay))?)
     }
 
     fn forget(&mut self) {

@@ -50,7 +50,7 @@ struct Staged {
 }
 
 /// A file under its final name, and the one it replaced.
-struct Placed {
+struct Renamed {
     dest: PathBuf,
     backup: Option<TempPath>,
 }
@@ -201,7 +201,7 @@ impl Transaction {
     }
 
     /// Renames one file, keeping what it replaces.
-    fn place(&self, file: Staged, placed: &mut Vec<Placed>) -> Result<(), WriteError> {
+    fn place(&self, file: Staged, placed: &mut Vec<Renamed>) -> Result<(), WriteError> {
         let Staged { temp, dest } = file;
         self.guard.check(&dest, self.force)?;
         let failed = |source| WriteError::write(&dest, source);
@@ -225,7 +225,7 @@ impl Transaction {
                 _ => WriteError::write(&dest, error.error),
             });
         }
-        placed.push(Placed { dest, backup });
+        placed.push(Renamed { dest, backup });
         Ok(())
     }
 
@@ -395,7 +395,7 @@ fn restore(backup: TempPath, dest: &Path) {
     }
 }
 
-fn undo(placed: Placed) {
+fn undo(placed: Renamed) {
     match placed.backup {
         Some(backup) => restore(backup, &placed.dest),
         None => drop(fs::remove_file(&placed.dest)),

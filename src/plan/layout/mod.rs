@@ -18,7 +18,7 @@ use crate::graph::{BitSet, NodeId, ValueId};
 
 /// One value of a site.
 #[derive(Clone, Debug)]
-pub struct Tensor {
+pub struct SiteTensor {
     /// The value.
     pub value: ValueId,
     /// Suffix of its cache's name: empty for the only one of a site.
@@ -37,7 +37,7 @@ pub struct Placed {
     /// The site as planned.
     pub site: Site,
     /// Its values.
-    pub tensors: Vec<Tensor>,
+    pub tensors: Vec<SiteTensor>,
     /// Nodes that run on a refresh only.
     pub region: BitSet,
     /// The innermost site around it.

@@ -1,6 +1,6 @@
 //! A site's values, their shapes and the region that makes them.
 
-use super::{LayoutError, Placed, Tensor};
+use super::{LayoutError, Placed, SiteTensor};
 use crate::analysis::Analysis;
 use crate::analysis::dims::Shape;
 use crate::graph::{Family, ValueId};
@@ -47,7 +47,7 @@ pub fn place(
     if values.is_empty() || !values.iter().all(made) {
         return Err(LayoutError::EmptyRegion { site: name() });
     }
-    let mut tensors: Vec<Tensor> = Vec::new();
+    let mut tensors: Vec<SiteTensor> = Vec::new();
     let count = values.len() + region.escapes.len();
     let all = values
         .iter()
@@ -74,7 +74,7 @@ pub fn place(
             format!(".{i}")
         };
         let cache = format!("{}{suffix}", site.name);
-        tensors.push(Tensor {
+        tensors.push(SiteTensor {
             value,
             name: cache,
             shape,

@@ -8,7 +8,7 @@ use crate::plan::parameter::{
 
 /// How to generate.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct Drawing {
     /// Denoising steps.
     pub steps: usize,
     /// Guidance scale; 1 or less runs the prompted half alone.
@@ -21,7 +21,7 @@ pub struct Settings {
     pub size: (u32, u32),
 }
 
-impl Settings {
+impl Drawing {
     /// Rows of the batch that a picture takes: 2 with classifier-free guidance.
     #[must_use]
     pub fn rows(&self) -> usize {
