@@ -200,8 +200,66 @@ fn models_in_the_wrong_place_are_refused_with_advice() {
         hgc("compile", &words, &small(""))
     };
     compile_with(&unet, &unet).fails(BAD, &["is a UNet; only ControlNets come after"]);
-    compile_with(&pipeline.path(), &controlnet).fails(BAD, &["leave out --controlnet"]);
+    compile_with(&pipeline.path(), &controlnet).fails(BAD, &["brings its own", "/unet"]);
+    compile_with(&controlnet, &unet).fails(BAD, &["give the UNet first"]);
+    compile(&pipeline.path().join("scheduler"), &out, "").fails(BAD, &["no unet/model.onnx"]);
     let plain = crate::fixtures::fixture("sd15-unet-only").join("unet/model.onnx");
     compile_with(&plain, &controlnet).fails(BAD, &["gives 13 residuals", "takes 0"]);
     assert!(!out.exists());
+}
+
+#[test]
+fn folders_of_one_model_are_taken_for_the_model() {
+    let pipeline = Pipeline::new();
+    let out = pipeline.beside("out");
+    let (unet, controlnet) = (
+        pipeline.path().join("unet"),
+        pipeline.path().join("controlnet"),
+    );
+    let mut words = vec![
+        unet.as_os_str(),
+        "--controlnet".as_ref(),
+        controlnet.as_os_str(),
+    ];
+    words.extend(to(&out));
+    hgc("compile", &words, &small("")).ok();
+    assert!(out.join("unet.onnx").exists() && out.join("controlnet.onnx").exists());
+
+    // A pipeline without ControlNets takes one from elsewhere, into its own folder of parts.
+    let alone = pipeline.beside("alone");
+    fs::create_dir_all(alone.join("unet")).unwrap();
+    for file in fs::read_dir(&unet).unwrap().map(Result::unwrap) {
+        fs::copy(file.path(), alone.join("unet").join(file.file_name())).unwrap();
+    }
+    let both = pipeline.beside("both");
+    let mut words = vec![
+        alone.as_os_str(),
+        "--controlnet".as_ref(),
+        controlnet.as_os_str(),
+    ];
+    words.extend(to(&both));
+    hgc("compile", &words, &small("")).ok();
+    for part in ["unet", "controlnet"] {
+        assert!(both.join(part).join("model.onnx").exists(), "{part}");
+    }
+}
+
+#[test]
+fn a_dry_run_writes_nothing_and_says_what_it_would() {
+    let pipeline = Pipeline::new();
+    let out = pipeline.beside("out");
+    let text = compile(&pipeline.unet(), &out, "--dry-run").ok();
+    assert!(
+        text.contains("would write") && text.contains("saved"),
+        "{text}"
+    );
+    assert!(!out.exists());
+}
+
+#[test]
+fn what_was_compiled_can_be_proved_at_once() {
+    let pipeline = Pipeline::new();
+    let out = pipeline.beside("out");
+    let text = compile(&pipeline.unet(), &out, "--verify").ok();
+    assert!(text.contains("verified: "), "{text}");
 }
