@@ -184,9 +184,15 @@ fn log_steps(verbose: u8) {
         2 => "hgc=debug",
         _ => "trace",
     };
-    let chosen = EnvFilter::try_from_env("HGC_LOG").ok();
+    let chosen = std::env::var("HGC_LOG").ok().filter(|text| !text.is_empty());
+    let filter = match chosen {
+        // A level alone is that of hgc: the libraries have much to tell.
+        Some(text) if !text.contains(['=', ',']) => format!("hgc={text}"),
+        Some(text) => text,
+        None => level.to_owned(),
+    };
     tracing_subscriber::fmt()
-        .with_env_filter(chosen.unwrap_or_else(|| EnvFilter::new(level)))
+        .with_env_filter(EnvFilter::new(filter))
         .with_writer(std::io::stderr)
         .with_ansi(terminal::has_color())
         .with_target(false)
