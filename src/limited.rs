@@ -5,6 +5,8 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
+use serde::de::DeserializeOwned;
+
 /// The most bytes of a text file.
 pub const MOST: u64 = 64 << 20;
 
@@ -32,6 +34,36 @@ pub fn read_text(path: &Path) -> io::Result<String> {
     let bytes = read(path)?;
     String::from_utf8(bytes)
         .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is no text (UTF-8)"))
+}
+
+/// Why a JSON file cannot be used.
+#[derive(Debug)]
+pub enum JsonError {
+    /// It is there and cannot be read.
+    Open(io::Error),
+    /// It is no JSON, or another one.
+    Json(serde_json::Error),
+}
+
+/// A JSON file; none where there is no such file.
+///
+/// # Errors
+/// [`JsonError`], for the caller to say of which file.
+pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, JsonError> {
+    match read_text(path) {
+        Ok(text) => serde_json::from_str(&text)
+            .map(Some)
+            .map_err(JsonError::Json),
+        Err(e)
+            if matches!(
+                e.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+            ) =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(JsonError::Open(error)),
+    }
 }
 
 #[cfg(test)]

@@ -184,7 +184,9 @@ fn log_steps(verbose: u8) {
         2 => "hgc=debug",
         _ => "trace",
     };
-    let chosen = std::env::var("HGC_LOG").ok().filter(|text| !text.is_empty());
+    let chosen = std::env::var("HGC_LOG")
+        .ok()
+        .filter(|text| !text.is_empty());
     let filter = match chosen {
         // A level alone is that of hgc: the libraries have much to tell.
         Some(text) if !text.contains(['=', ',']) => format!("hgc={text}"),

@@ -1,11 +1,11 @@
 //! Sizes that the configuration files beside a model tell.
 
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
 use crate::analysis::shapes::Sizes;
+use crate::limited::{JsonError, read_json};
 
 /// Why a configuration file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -93,20 +93,13 @@ impl Configured {
 
 /// The file as JSON, if there is one.
 fn read(file: &Path) -> Result<Option<Value>, SizesError> {
-    match crate::limited::read_text(file) {
-        Ok(text) => {
-            let json = serde_json::from_str(&text);
-            json.map(Some).map_err(|source| SizesError::Json {
-                file: file.to_owned(),
-                source,
-            })
+    read_json(file).map_err(|error| {
+        let file = file.to_owned();
+        match error {
+            JsonError::Open(source) => SizesError::Open { file, source },
+            JsonError::Json(source) => SizesError::Json { file, source },
         }
-        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
-        Err(source) => Err(SizesError::Open {
-            file: file.to_owned(),
-            source,
-        }),
-    }
+    })
 }
 
 /// One side for both, or height and width.

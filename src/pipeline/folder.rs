@@ -1,6 +1,5 @@
 //! The parts of a pipeline folder and what its configuration files say.
 
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use image::RgbImage;
@@ -11,6 +10,7 @@ use super::tokenizer::Tokenizer;
 use crate::analysis::shapes::Sizes;
 use crate::compile;
 use crate::emit::{compiled_plan, is_compiled};
+use crate::limited::{JsonError, read_json};
 use crate::onnx::Model;
 use crate::plan::Plan;
 use crate::sampler::{Config, Method};
@@ -267,22 +267,16 @@ pub(super) fn config<T: Default + for<'de> Deserialize<'de>>(
     files: &[PathBuf],
 ) -> Result<T, PipelineError> {
     for file in files {
-        let text = match crate::limited::read_text(file) {
-            Ok(text) => text,
-            Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
-                continue;
+        let found = read_json(file).map_err(|error| {
+            let file = file.clone();
+            match error {
+                JsonError::Open(source) => PipelineError::Open { file, source },
+                JsonError::Json(source) => PipelineError::Json { file, source },
             }
-            Err(source) => {
-                return Err(PipelineError::Open {
-                    file: file.clone(),
-                    source,
-                });
-            }
-        };
-        return serde_json::from_str(&text).map_err(|source| PipelineError::Json {
-            file: file.clone(),
-            source,
         });
+        if let Some(found) = found? {
+            return Ok(found);
+        }
     }
     Ok(T::default())
 }
