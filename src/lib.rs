@@ -36,14 +36,14 @@
 //!
 //! # The pipeline
 //!
-//! 1. [`onnx`](unstable::onnx) maps and decodes the files, and checks them. Weights stay in the map.
-//! 2. [`graph`](unstable::graph) indexes nodes and values under typed ids.
-//! 3. [`analysis`](unstable::analysis) finds shapes, MACs, blocks, attention and skip connections,
+//! 1. [`onnx`] maps and decodes the files, and checks them. Weights stay in the map.
+//! 2. [`graph`] indexes nodes and values under typed ids.
+//! 3. [`analysis`] finds shapes, MACs, blocks, attention and skip connections,
 //!    what each value depends on, and whether the file is a UNet, a ControlNet or both merged. It
 //!    goes by data flow and operators; names only make labels.
-//! 4. [`plan`](unstable::plan) makes a plan by a [policy], or takes one that was edited, and
+//! 4. [`plan`] makes a plan by a [policy], or takes one that was edited, and
 //!    [places](unstable::plan::layout::Layout) it on the graph, where every rule is checked.
-//! 5. [`emit`](unstable::emit) turns each region into the then-branch of an `If` whose
+//! 5. [`emit`] turns each region into the then-branch of an `If` whose
 //!    else-branch returns the caches. It is the only code that changes a graph, and
 //!    [`strip`](unstable::emit::strip) undoes it.
 //! 6. [`Transaction`](unstable::onnx::Transaction) writes all files or none.

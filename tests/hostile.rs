@@ -108,7 +108,7 @@ fn sound_references_are_accepted() -> Result<(), Box<dyn Error>> {
         &[("location", "w.bin")],
         &[("location", "./w.bin"), ("offset", "48"), ("length", "16")],
         &[("location", "w.bin"), ("checksum", "0123")],
-        &[("location", "gone.bin"), ("location", "w.bin")],
+        &[("location", "w.bin"), ("note", "a"), ("note", "b")],
     ];
     for entries in references {
         let mut model = base();

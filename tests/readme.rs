@@ -67,7 +67,7 @@ fn every_command_works_as_typed() {
                 .windows(2)
                 .any(|w| w.iter().all(u8::is_ascii_uppercase))
         };
-        if words.first() != Some(&"hgc") || words.iter().any(|w| is_pattern(w)) {
+        if words.first() != Some(&"hgc") || words.iter().any(is_pattern) {
             continue;
         }
         let mut shell = Command::new("sh");
