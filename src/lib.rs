@@ -105,17 +105,26 @@ use unstable::{analysis, compile, contained, convention, emit, graph, limited, o
 #[cfg(feature = "pipeline")]
 use unstable::{pipeline, sampler};
 
+#[doc(inline)]
 pub use analysis::shapes::Sizes;
+#[doc(inline)]
 pub use compile::output::OutputError;
+#[doc(inline)]
 pub use compile::{CompileError, Compiled, InputError, SizesError};
+#[doc(inline)]
 pub use compiler::{Compiler, CompilerError};
 #[cfg(feature = "engine")]
+#[doc(inline)]
 pub use engine::{
     CachedSession, CancelHandle, DType, DeviceTensor, Engine, EngineError, EngineRequest, Feed,
     Provider, Session, SessionOptions, Tensor,
 };
 #[cfg(feature = "pipeline")]
+#[doc(inline)]
 pub use pipeline::Folder as Pipeline;
+#[doc(inline)]
 pub use plan::Plan;
+#[doc(inline)]
 pub use plan::parameter::{self, ParameterError, Parameters};
+#[doc(inline)]
 pub use plan::policy::{self, Policy};

@@ -85,7 +85,7 @@ fn compile(bytes: Vec<u8>, path: &Path, policy: &str) -> Result<(), String> {
         return Ok(());
     }
     let compiled = project.compile(&planned).map_err(|e| text(&e))?;
-    let compiled = &compiled.models[0].graph;
+    let compiled = compiled.models[0].graph();
     let back = strip(compiled).expect("what was compiled strips");
     assert!(
         back.graph == inputs.sources[0].model.proto.graph,

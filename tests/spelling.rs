@@ -136,7 +136,7 @@ fn what_loads_before_loads_after() {
         for policy in [&Hgc as &dyn Policy, &Lossless, &DeepCache] {
             let planned = project.plan(policy, &Parameters::new(4)).unwrap();
             let compiled = project.compile(&planned).unwrap();
-            let compiled = &compiled.models[0].graph;
+            let compiled = compiled.models[0].graph();
             assert!(strip(compiled).unwrap() == model, "{name}, {policy}: strip");
             // The embedded engine reads no data beside a model in memory.
             if engine.kind() == EngineKind::OnnxRuntime {
@@ -164,7 +164,7 @@ fn compiles(model: &ModelProto) {
     let planned = project.plan(&Hgc, &Parameters::new(4)).unwrap();
     assert!(planned.plan.changes_anything());
     let compiled = project.compile(&planned).unwrap();
-    assert!(strip(&compiled.models[0].graph).unwrap() == *model);
+    assert!(strip(compiled.models[0].graph()).unwrap() == *model);
 }
 
 /// Minutes, if anything looked at all pairs; a moment otherwise.

@@ -2,9 +2,9 @@
 //! Runtime loads it wherever it loads what was compiled.
 #![no_main]
 
-use hgc::emit::strip;
-use hgc::engine::{Engine, EngineRequest, ModelSource, Session, SessionOptions};
-use hgc::onnx::folder_of;
+use hgc::unstable::emit::strip;
+use hgc::unstable::engine::{Engine, EngineRequest, ModelSource, Session, SessionOptions};
+use hgc::unstable::onnx::folder_of;
 use hgc_fuzz::{SOURCES, choices, compile, damaged, read};
 use libfuzzer_sys::fuzz_target;
 use prost::Message;
@@ -22,13 +22,16 @@ fuzz_target!(|data: &[u8]| {
         return;
     };
     let back = strip(&compiled).expect("what was compiled strips");
-    assert!(back.graph == inputs.sources[0].model.proto.graph, "another graph");
+    assert!(
+        back.graph == inputs.sources[0].model.proto.graph,
+        "another graph"
+    );
 
     let Ok(engine) = Engine::start(&EngineRequest::default()) else {
         return;
     };
     let options = SessionOptions {
-        optimization: hgc::engine::Optimization::Off,
+        optimization: hgc::unstable::engine::Optimization::Off,
         ..SessionOptions::default()
     };
     let load = |bytes: Vec<u8>| {

@@ -5,8 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
-use hgc::pipeline::Folder;
-use hgc::sampler::Config;
+use hgc::unstable::pipeline::Folder;
+use hgc::unstable::sampler::Config;
 use libfuzzer_sys::fuzz_target;
 
 /// The files that are written anew.
@@ -57,7 +57,7 @@ fuzz_target!(|data: &[u8]| {
         let (width, height) = folder.size_for(None);
         let _ = folder.sizes((width, height), 2, 77);
     }
-    let _ = hgc::compile::Configured::of(&PIPELINE);
+    let _ = hgc::unstable::compile::Configured::of(&PIPELINE);
     match before {
         Some(before) => fs::write(&file, before).expect("a temporary file"),
         None => fs::remove_file(&file).expect("a temporary file"),

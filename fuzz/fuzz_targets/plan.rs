@@ -3,10 +3,10 @@
 
 use std::sync::LazyLock;
 
-use hgc::compile::Project;
-use hgc::plan::Plan;
-use hgc::plan::parameter::Parameters;
-use hgc::plan::policy::Hgc;
+use hgc::unstable::compile::Project;
+use hgc::unstable::plan::Plan;
+use hgc::unstable::plan::parameter::Parameters;
+use hgc::unstable::plan::policy::Hgc;
 use hgc_fuzz::{SIZES, SOURCES, read};
 use libfuzzer_sys::fuzz_target;
 use prost::Message;
@@ -43,7 +43,7 @@ fuzz_target!(|data: &[u8]| {
     let again: Plan = toml::from_str(&again).expect("and read again");
     assert_eq!(again, plan);
     thread_local! {
-        static INPUTS: hgc::compile::Inputs = {
+        static INPUTS: hgc::unstable::compile::Inputs = {
             let (path, model) = &SOURCES[0];
             read(model.encode_to_vec(), path).expect("a sound export")
         };
@@ -53,11 +53,11 @@ fuzz_target!(|data: &[u8]| {
         let mut plan = plan;
         // The hash is checked first; what comes after it shall be reached.
         if let Some(model) = plan.models.first_mut() {
-            model.hash = hgc::onnx::graph_hash(&inputs.sources[0].model.proto);
+            model.hash = hgc::unstable::onnx::graph_hash(&inputs.sources[0].model.proto);
         }
         if let Ok(planned) = project.adopt(plan) {
             let compiled = project.compile(&planned).expect("what fits compiles");
-            hgc::emit::strip(&compiled.models[0].graph).expect("and strips");
+            hgc::unstable::emit::strip(compiled.models[0].graph()).expect("and strips");
         }
     });
 });

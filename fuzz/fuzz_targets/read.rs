@@ -4,8 +4,8 @@
 use std::path::Path;
 
 use bytes::Bytes;
-use hgc::onnx::proto::ModelProto;
-use hgc::onnx::{Model, encode_model, graph_hash};
+use hgc::unstable::onnx::proto::ModelProto;
+use hgc::unstable::onnx::{Model, encode_model, graph_hash};
 use libfuzzer_sys::fuzz_target;
 use prost::Message;
 

@@ -3,9 +3,9 @@
 
 use std::sync::LazyLock;
 
-use hgc::emit::{compiled_plan, strip};
-use hgc::onnx::graph_hash;
-use hgc::onnx::proto::ModelProto;
+use hgc::unstable::emit::{compiled_plan, strip};
+use hgc::unstable::onnx::graph_hash;
+use hgc::unstable::onnx::proto::ModelProto;
 use hgc_fuzz::damage::apply;
 use hgc_fuzz::{SOURCES, compile, damages, read};
 use libfuzzer_sys::fuzz_target;
@@ -14,8 +14,13 @@ use prost::Message;
 static COMPILED: LazyLock<ModelProto> = LazyLock::new(|| {
     let (path, model) = &SOURCES[0];
     let inputs = read(model.encode_to_vec(), path).expect("a sound export");
-    compile(&inputs, "hgc".parse::<&dyn hgc::plan::policy::Policy>().expect("a policy"))
-        .expect("something to cache")
+    compile(
+        &inputs,
+        "hgc"
+            .parse::<&dyn hgc::unstable::plan::policy::Policy>()
+            .expect("a policy"),
+    )
+    .expect("something to cache")
 });
 
 fuzz_target!(|data: &[u8]| {
@@ -28,7 +33,10 @@ fuzz_target!(|data: &[u8]| {
     }
     // A byte of the metadata.
     let count = model.metadata_props.len();
-    if let Some(entry) = model.metadata_props.get_mut(usize::from(*entry) % count.max(1)) {
+    if let Some(entry) = model
+        .metadata_props
+        .get_mut(usize::from(*entry) % count.max(1))
+    {
         let mut text = entry.value().to_owned().into_bytes();
         let place = usize::from(*place) * 7;
         if let Some(slot) = text.get_mut(place) {

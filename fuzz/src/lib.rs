@@ -109,5 +109,5 @@ pub fn compile(inputs: &Inputs, policy: &dyn Policy) -> Option<ModelProto> {
         return None;
     }
     let compiled = project.compile(&planned).ok()?;
-    compiled.models.into_iter().next().map(|m| m.graph)
+    compiled.models.first().map(|m| m.graph().clone())
 }

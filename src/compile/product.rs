@@ -27,9 +27,9 @@ pub struct CompiledModel {
     /// Its name in the plan: `unet`, `controlnet`, `controlnet_1`, `merged`.
     pub name: String,
     /// The gated graph.
-    pub graph: ModelProto,
+    pub(crate) graph: ModelProto,
     /// The original.
-    pub original: ModelProto,
+    pub(crate) original: ModelProto,
     /// File of the original.
     pub path: PathBuf,
     /// Path inside the pipeline folder; none for a bare file.
@@ -37,6 +37,13 @@ pub struct CompiledModel {
 }
 
 impl CompiledModel {
+    /// The gated graph as protobuf, for those who work on [`unstable`](crate::unstable).
+    #[doc(hidden)]
+    #[must_use]
+    pub fn graph(&self) -> &ModelProto {
+        &self.graph
+    }
+
     /// Where it goes in an output folder.
     #[must_use]
     pub fn destination(&self) -> PathBuf {

@@ -90,9 +90,10 @@ pub fn found_nothing(plan: &Plan) -> bool {
 impl std::fmt::Display for GateReport {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let sites = self.sites.len();
+        let ending = if sites == 1 { "" } else { "s" };
         write!(
             f,
-            "{} {}: {}  {sites} sites",
+            "{} {}: {}  {sites} site{ending}",
             self.model, self.gate, self.schedule
         )
     }
