@@ -202,7 +202,9 @@ fn models_in_the_wrong_place_are_refused_with_advice() {
     compile_with(&unet, &unet).fails(BAD, &["is a UNet; only ControlNets come after"]);
     compile_with(&pipeline.path(), &controlnet).fails(BAD, &["brings its own", "/unet"]);
     compile_with(&controlnet, &unet).fails(BAD, &["give the UNet first"]);
-    compile(&pipeline.path().join("scheduler"), &out, "").fails(BAD, &["no unet/model.onnx"]);
+    let part = pipeline.path().join("scheduler");
+    fs::create_dir_all(&part).unwrap();
+    compile(&part, &out, "").fails(BAD, &["no unet/model.onnx", "do you mean", "original"]);
     let plain = crate::fixtures::fixture("sd15-unet-only").join("unet/model.onnx");
     compile_with(&plain, &controlnet).fails(BAD, &["gives 13 residuals", "takes 0"]);
     assert!(!out.exists());
