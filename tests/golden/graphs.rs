@@ -62,7 +62,7 @@ fn check(name: &str) -> Vec<Option<String>> {
         let _ = writeln!(plans, "{}{}", planned.plan, costs(&planned));
         let compiled = project.compile(&planned).unwrap();
         for (index, model) in compiled.models.iter().enumerate() {
-            let text = print(&model.graph, &annotations[index]);
+            let text = print(model.graph(), &annotations[index]);
             let _ = writeln!(digests, "{policy} {} {}", model.name, digest(&text));
             if policy == policy::DEFAULT && WHOLE.contains(&name) {
                 found.push(differs(&format!("graphs/{name}.{}.txt", model.name), &text));
