@@ -193,6 +193,7 @@ fn plot(report: &Report, value: &dyn Fn(&Row) -> Option<f64>) -> anyhow::Result<
             .map_err(|e| failed(&e))?;
         let mesh = chart
             .configure_mesh()
+            .max_light_lines(1)
             .light_line_style(RGBColor(244, 245, 247))
             .bold_line_style(RGBColor(228, 231, 235))
             .axis_style(RGBColor(140, 146, 156))

@@ -222,8 +222,12 @@ fn recommend(points: &[Row]) -> String {
 
 /// A drop as what it is for a reader: `+0.8 %` is a gain.
 pub fn change(drop: Option<f64>) -> String {
-    // No minus zero.
-    drop.map_or("-".to_owned(), |d| format!("{:+.1} %", 0.0 - 100.0 * d))
+    match drop {
+        None => "-".to_owned(),
+        // What is rounded away has no sign.
+        Some(drop) if drop.abs() < 0.0005 => "0.0 %".to_owned(),
+        Some(drop) => format!("{:+.1} %", -100.0 * drop),
+    }
 }
 
 /// A picture as the page holds it: PNG, or a JPEG no larger than [`SHOWN_SIDE`].
