@@ -126,7 +126,7 @@ impl<'p> Compiler<'p> {
             Some(plan) => project.adopt(plan.clone())?,
             None => project.plan(self.policy, &self.parameters)?,
         };
-        if self.plan.is_none() && !planned.plan.changes_anything() {
+        if planned.plan.found_nothing() {
             let refusals = planned.plan.models.iter().flat_map(|m| &m.refusals);
             let reasons = refusals.map(|r| format!("{}: {}", r.candidate, r.reason));
             return Err(CompilerError::Nothing {

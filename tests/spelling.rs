@@ -8,16 +8,16 @@ mod fixtures;
 use std::path::Path;
 
 use bytes::Bytes;
-use hgc::unstable::analysis::shapes::Sizes;
+use hgc::unstable::analysis::shapes::{self, Sizes};
 use hgc::unstable::compile::{Inputs, Project, Source};
 use hgc::unstable::emit::strip;
 use hgc::unstable::engine::{
     Engine, EngineKind, EngineRequest, ModelSource, Optimization, Session, SessionOptions,
 };
+use hgc::unstable::onnx::proto::tensor_shape_proto::{Dimension, dimension};
 use hgc::unstable::onnx::proto::{
-    GraphProto, ModelProto, OperatorSetIdProto, ValueInfoProto, type_proto,
+    GraphProto, ModelProto, OperatorSetIdProto, TensorShapeProto, ValueInfoProto,
 };
-use hgc::unstable::onnx::proto::{TensorShapeProto, TypeProto, tensor_shape_proto};
 use hgc::unstable::onnx::{Model, attr_int, folder_of, make_node};
 use hgc::unstable::plan::parameter::Parameters;
 use hgc::unstable::plan::policy::{DeepCache, Hgc, Lossless, Policy};
@@ -47,24 +47,12 @@ fn graph(model: &mut ModelProto) -> &mut GraphProto {
 }
 
 fn declare(name: &str, elem_type: i32, dims: &[i64]) -> ValueInfoProto {
-    let dim = |size: &i64| tensor_shape_proto::Dimension {
-        value: Some(tensor_shape_proto::dimension::Value::DimValue(*size)),
-        ..Default::default()
+    let dim = |size: &i64| Dimension {
+        value: Some(dimension::Value::DimValue(*size)),
+        ..Dimension::default()
     };
-    let tensor = type_proto::Tensor {
-        elem_type: Some(elem_type),
-        shape: Some(TensorShapeProto {
-            dim: dims.iter().map(dim).collect(),
-        }),
-    };
-    ValueInfoProto {
-        name: Some(name.to_owned()),
-        r#type: Some(TypeProto {
-            value: Some(type_proto::Value::TensorType(tensor)),
-            ..TypeProto::default()
-        }),
-        ..ValueInfoProto::default()
-    }
+    let dim = dims.iter().map(dim).collect();
+    shapes::declare(name, elem_type, TensorShapeProto { dim })
 }
 
 /// All initializers as inputs with a default, as version 3 of the format has them.

@@ -7,17 +7,8 @@ use std::sync::LazyLock;
 
 use hgc::unstable::pipeline::Folder;
 use hgc::unstable::sampler::Config;
+use hgc_fuzz::configuration::FILES;
 use libfuzzer_sys::fuzz_target;
-
-/// The files that are written anew.
-const FILES: [&str; 6] = [
-    "model_index.json",
-    "scheduler/scheduler_config.json",
-    "unet/config.json",
-    "vae_decoder/config.json",
-    "text_encoder/config.json",
-    "tokenizer/tokenizer_config.json",
-];
 
 /// A copy of a small pipeline, its models linked.
 static PIPELINE: LazyLock<PathBuf> = LazyLock::new(|| {

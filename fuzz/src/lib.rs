@@ -1,5 +1,6 @@
 //! What the fuzz targets share: exports, and damage to them out of random bytes.
 
+pub mod configuration;
 #[path = "../../tests/common/damage.rs"]
 pub mod damage;
 #[path = "../../tests/common/fixtures.rs"]

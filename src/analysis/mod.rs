@@ -25,6 +25,8 @@ pub mod trunk;
 use crate::graph::{BitSet, Graph, NodeId, ValueId};
 use crate::onnx::proto::{GraphProto, ModelProto};
 
+pub use strides::UnfitLatent;
+
 use attention::Attention;
 use blocks::Block;
 use depends::Kinds;

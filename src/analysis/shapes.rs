@@ -19,6 +19,7 @@ use super::sizes::InputDims;
 pub use super::sizes::{Sizes, has_open_sizes};
 use super::stand_in::StandIns;
 use crate::graph::{Graph, ValueId};
+use crate::onnx::is_standard_domain;
 use crate::onnx::proto::{
     GraphProto, ModelProto, NodeProto, TensorProto, TensorShapeProto, TypeProto, ValueInfoProto,
     tensor_shape_proto, type_proto,
@@ -148,7 +149,7 @@ fn parse(mut proto: pb::ModelProto) -> TractResult<ParseResult> {
     let opset = proto
         .opset_import
         .iter()
-        .find(|o| o.domain.is_empty() || o.domain == "ai.onnx");
+        .find(|o| is_standard_domain(&o.domain));
     let version = opset.map_or(0, |o| o.version);
     let Some(graph) = proto.graph.clone() else {
         return Err(error);

@@ -2,6 +2,7 @@
 
 use super::Analysis;
 use super::inputs::InputKind;
+use super::shapes::Sizes;
 use crate::graph::{BitSet, Family, Graph, NodeId, ValueId};
 
 pub(super) fn is_conv(graph: &Graph<'_>, node: NodeId) -> bool {
@@ -72,20 +73,44 @@ pub(super) fn strides(graph: &Graph<'_>, latent: ValueId) -> Vec<i64> {
 }
 
 impl Analysis<'_> {
-    /// What height and width of the latent must be a multiple of, where the assumed sizes are not and
-    /// shapes are unknown: every level of the network halves them, and its skip connections want whole
-    /// values.
-    #[must_use]
-    pub fn latent_multiple(&self) -> Option<u64> {
-        let latent = self.input(InputKind::Latent)?;
-        let most = strides(&self.graph, latent).into_iter().max()?;
-        let most = u64::try_from(most)
-            .ok()
-            .filter(|m| (2..=1024).contains(m))?;
-        let fits = |side: u64| side.is_multiple_of(most);
-        let fit = fits(self.sizes.height) && fits(self.sizes.width);
-        (!fit && !self.shapes.unknown.is_empty()).then_some(most)
+    /// Refuses assumed sizes of the latent that leave shapes unknown: every level of the network
+    /// halves them, and its skip connections want whole values.
+    ///
+    /// # Errors
+    /// [`UnfitLatent`], to be told with the file.
+    pub fn check_latent(&self) -> Result<(), UnfitLatent> {
+        if self.shapes.unknown.is_empty() {
+            return Ok(());
+        }
+        let latent = self.input(InputKind::Latent);
+        let most = latent.and_then(|l| strides(&self.graph, l).into_iter().max());
+        let most = most.and_then(|m| u64::try_from(m).ok());
+        let Some(multiple) = most.filter(|m| (2..=1024).contains(m)) else {
+            return Ok(());
+        };
+        let Sizes { height, width, .. } = self.sizes;
+        let fits = |side: u64| side.is_multiple_of(multiple);
+        if fits(height) && fits(width) {
+            return Ok(());
+        }
+        Err(UnfitLatent {
+            height,
+            width,
+            multiple,
+        })
     }
+}
+
+/// A latent that some level of the network cannot halve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "takes latents whose sides are multiples of {multiple}, not {height}x{width}; give such a \
+     height and width"
+)]
+pub struct UnfitLatent {
+    height: u64,
+    width: u64,
+    multiple: u64,
 }
 
 /// Product of the strides from a control image to where it meets the latent.

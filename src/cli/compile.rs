@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::Outcome;
 use super::args::Format;
 use super::engine::EngineArgs;
-use super::plan::{GateReport, ModelArgs, PolicyArgs, Totals, found_nothing, gates, totals_table};
+use super::plan::{GateReport, ModelArgs, PolicyArgs, Totals, gates, totals_table};
 use super::progress::Progress;
 use super::sizes::{Known, SizeArgs};
 use super::terminal::{note, print, print_json, warn};
@@ -76,7 +76,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let known = args.sizes.of(&args.models.model)?;
     let project = Project::new(&inputs, known.sizes)?;
     let planned = args.policy.plan(&project)?;
-    if found_nothing(&planned.plan) {
+    if planned.plan.found_nothing() {
         for refusal in refusals(&planned) {
             note(format_args!("{refusal}"));
         }

@@ -30,7 +30,7 @@ Exit codes:
   0  done
   1  the answer is no: a proof failed, or no site to cache was found
   2  bad input or usage; nothing was written
-130  interrupted; nothing was written
+130  interrupted: all files of a result are there, or none
 
 Begin with:
   hgc inspect PIPELINE                         what it is made of
@@ -141,7 +141,7 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
-    terminal::set_up(cli.output.quiet, cli.output.color.into_stream());
+    terminal::set_up(cli.output.quiet, cli.output.color);
     // A panic that becomes an error of a model is told as that.
     let tell = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
@@ -201,18 +201,4 @@ fn log_steps(verbose: u8) {
         .without_time()
         .log_internal_errors(false)
         .init();
-}
-
-trait IntoStream {
-    fn into_stream(self) -> anstream::ColorChoice;
-}
-
-impl IntoStream for clap::ColorChoice {
-    fn into_stream(self) -> anstream::ColorChoice {
-        match self {
-            Self::Auto => anstream::ColorChoice::Auto,
-            Self::Always => anstream::ColorChoice::Always,
-            Self::Never => anstream::ColorChoice::Never,
-        }
-    }
 }

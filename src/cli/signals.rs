@@ -4,13 +4,13 @@
 //! nothing, and the standard library has no safe way to install one.
 #![allow(unsafe_code)]
 
-use super::terminal::{note, shown};
+use super::terminal::note;
 
 /// Installs the handlers.
 pub fn install() {
     let handled = ctrlc::set_handler(|| {
         hgc::unstable::onnx::abandon_transactions();
-        note("interrupted; nothing was written");
+        note("interrupted");
         std::process::exit(130);
     });
     if let Err(error) = handled {
@@ -25,7 +25,7 @@ pub fn install() {
 /// Ends the process after a fault: the message, the exit code of bad input.
 fn end(message: &str) -> ! {
     hgc::unstable::onnx::abandon_transactions();
-    super::terminal::error(&anyhow::anyhow!("{}", shown(message)));
+    super::terminal::error(&anyhow::anyhow!("{message}"));
     std::process::exit(2);
 }
 

@@ -36,10 +36,7 @@ impl SizeArgs {
     /// The sizes of `model`, a pipeline folder or an ONNX file.
     pub fn of(&self, model: &Path) -> anyhow::Result<Known> {
         let configured = Configured::of(model)?;
-        let usual = Sizes::default();
-        let latent = configured.latent.map(|(sides, _)| sides);
-        let [height, width] = latent.unwrap_or([usual.height, usual.width]);
-        let tokens = configured.tokens.map(|(tokens, _)| tokens);
+        let found = configured.sizes();
         let from = |told: bool, found: bool| match (told, found) {
             (true, _) => "as told",
             (false, true) => "config.json",
@@ -48,13 +45,16 @@ impl SizeArgs {
         Ok(Known {
             sizes: Sizes {
                 batch: self.batch,
-                height: self.height.unwrap_or(height),
+                height: self.height.unwrap_or(found.height),
                 // One side that is told stands for both.
-                width: self.width.or(self.height).unwrap_or(width),
-                tokens: self.tokens.or(tokens).unwrap_or(usual.tokens),
+                width: self.width.or(self.height).unwrap_or(found.width),
+                tokens: self.tokens.unwrap_or(found.tokens),
             },
-            latent_from: from(self.height.or(self.width).is_some(), latent.is_some()),
-            tokens_from: from(self.tokens.is_some(), tokens.is_some()),
+            latent_from: from(
+                self.height.or(self.width).is_some(),
+                configured.latent.is_some(),
+            ),
+            tokens_from: from(self.tokens.is_some(), configured.tokens.is_some()),
         })
     }
 }

@@ -21,8 +21,13 @@ const LONGEST_MESSAGE: usize = 4000;
 static QUIET: AtomicBool = AtomicBool::new(false);
 
 /// What `-q` and `--color` say.
-pub fn set_up(quiet: bool, color: ColorChoice) {
+pub fn set_up(quiet: bool, color: clap::ColorChoice) {
     QUIET.store(quiet, Ordering::Relaxed);
+    let color = match color {
+        clap::ColorChoice::Auto => ColorChoice::Auto,
+        clap::ColorChoice::Always => ColorChoice::Always,
+        clap::ColorChoice::Never => ColorChoice::Never,
+    };
     color.write_global();
 }
 
@@ -135,21 +140,19 @@ fn put(text: &str) -> anyhow::Result<()> {
 
 /// A message without control characters, and with long names cut.
 pub fn shown(text: &str) -> String {
-    let names = text.split('`').map(|part| cut(part, LONGEST_NAME));
-    // What stands between two names is ours; what is in none may be somebody else's.
-    let text = if text.len() > LONGEST_NAME {
-        names.collect::<Vec<_>>().join("`")
-    } else {
-        text.to_owned()
-    };
-    escaped(&cut(&text, LONGEST_MESSAGE))
+    // Sentences have spaces; a name of many words is cut with the whole message.
+    let is_sentence = |part: &str| part.matches(' ').count() * 20 > part.chars().count();
+    let parts = text.split('`').map(|part| match is_sentence(part) {
+        true => part.to_owned(),
+        false => cut(part, LONGEST_NAME),
+    });
+    escaped(&cut(&parts.collect::<Vec<_>>().join("`"), LONGEST_MESSAGE))
 }
 
 /// At most `most` characters: begin and end of what is longer, and how long it is.
 fn cut(text: &str, most: usize) -> String {
     let count = text.chars().count();
-    // Sentences have spaces; a name of many words is cut with the whole message.
-    if count <= most || (most == LONGEST_NAME && text.matches(' ').count() * 20 > count) {
+    if count <= most {
         return text.to_owned();
     }
     let (first, last) = (most * 3 / 4, most / 4);

@@ -2,7 +2,7 @@
 
 use super::inputs::Inputs;
 use crate::analysis::shapes::Sizes;
-use crate::analysis::{Analysis, AnalysisError, Role};
+use crate::analysis::{Analysis, AnalysisError, Role, UnfitLatent};
 use crate::emit::RewriteError;
 use crate::plan::layout::LayoutError;
 use crate::plan::parameter::ParameterError;
@@ -16,16 +16,8 @@ pub enum CompileError {
     Analysis { file: String, source: AnalysisError },
     #[error("{file} is {found}; give a UNet, or a UNet with ControlNets merged into it, first")]
     NotUnet { file: String, found: String },
-    #[error(
-        "{file} takes latents whose sides are multiples of {multiple}, not {height}x{width}; give \
-         such a height and width"
-    )]
-    Latent {
-        file: String,
-        height: u64,
-        width: u64,
-        multiple: u64,
-    },
+    #[error("{file} {unfit}")]
+    Latent { file: String, unfit: UnfitLatent },
     #[error("{file} is {found}; only ControlNets come after the UNet")]
     NotControlNet { file: String, found: String },
     #[error("{unet} is the UNet and {file} is {found}: give the UNet first")]

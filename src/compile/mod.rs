@@ -83,14 +83,8 @@ impl<'m> Project<'m> {
                 "analysed in {:.2?}",
                 start.elapsed()
             );
-            if let Some(multiple) = analysis.latent_multiple() {
-                let Sizes { height, width, .. } = sizes;
-                return Err(CompileError::Latent {
-                    file,
-                    height,
-                    width,
-                    multiple,
-                });
+            if let Err(unfit) = analysis.check_latent() {
+                return Err(CompileError::Latent { file, unfit });
             }
             analyses.push(analysis);
             hashes.push(graph_hash(&source.model.proto));

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::output::{self, OutputError, Progress};
 use crate::onnx::proto::ModelProto;
 use crate::plan::Plan;
-use crate::plan::cost::Cost;
+use crate::plan::cost::{Cost, saved};
 
 /// The compiled models of one project. It owns all it needs: weights stay in the mapped files of the
 /// originals until they are written.
@@ -55,11 +55,10 @@ impl CompiledModel {
 impl Compiled {
     /// The share of multiply-accumulates that a generation is spared.
     #[must_use]
-    #[allow(clippy::cast_precision_loss)]
     pub fn saved(&self) -> f64 {
-        let before: u64 = self.costs.iter().map(|c| c.before().all).sum();
-        let after: u64 = self.costs.iter().map(|c| c.after().all).sum();
-        1.0 - after as f64 / before.max(1) as f64
+        let before = self.costs.iter().map(|c| c.before().all).sum();
+        let after = self.costs.iter().map(|c| c.after().all).sum();
+        saved(before, after)
     }
 
     /// Stores everything under `folder`, all files or none; `plan.toml` comes last. Gives the files.

@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
+use crate::onnx::is_standard_domain;
 use crate::onnx::proto::NodeProto;
 
 /// The domain of the operators of ONNX Runtime.
@@ -222,6 +223,12 @@ const QUANTIZED: Macs = Macs::Product {
     factors: &[0, 1, 3],
 };
 const CONVOLUTION: Macs = Macs::Convolution { weight: 1 };
+const CHANNELS_FIRST: OutputShape = OutputShape::Convolution {
+    channels_last: false,
+};
+const CHANNELS_LAST: OutputShape = OutputShape::Convolution {
+    channels_last: true,
+};
 
 /// All operators that hgc knows.
 pub static OPERATORS: &[Operator] = {
@@ -272,30 +279,9 @@ pub static OPERATORS: &[Operator] = {
         onnx("Conv", F::Convolution).counts(CONVOLUTION),
         onnx("ConvInteger", F::Convolution).counts(CONVOLUTION),
         onnx("QLinearConv", F::Convolution).counts(Macs::Convolution { weight: 3 }),
-        microsoft(
-            "FusedConv",
-            F::Convolution,
-            S::Convolution {
-                channels_last: false,
-            },
-        )
-        .counts(CONVOLUTION),
-        microsoft(
-            "NhwcConv",
-            F::Convolution,
-            S::Convolution {
-                channels_last: true,
-            },
-        )
-        .counts(CONVOLUTION),
-        microsoft(
-            "NhwcFusedConv",
-            F::Convolution,
-            S::Convolution {
-                channels_last: true,
-            },
-        )
-        .counts(CONVOLUTION),
+        microsoft("FusedConv", F::Convolution, CHANNELS_FIRST).counts(CONVOLUTION),
+        microsoft("NhwcConv", F::Convolution, CHANNELS_LAST).counts(CONVOLUTION),
+        microsoft("NhwcFusedConv", F::Convolution, CHANNELS_LAST).counts(CONVOLUTION),
         onnx("ConvTranspose", F::ConvolutionTranspose).counts(Macs::ConvolutionTranspose),
         onnx("AveragePool", F::Pool),
         onnx("MaxPool", F::Pool),
@@ -365,7 +351,7 @@ static BY_NAME: LazyLock<HashMap<&str, Vec<&Operator>>> = LazyLock::new(|| {
 #[must_use]
 pub fn find(domain: &str, name: &str) -> Option<&'static Operator> {
     let domain = match domain {
-        "" | "ai.onnx" => Domain::Onnx,
+        _ if is_standard_domain(domain) => Domain::Onnx,
         MICROSOFT => Domain::Microsoft,
         _ => return None,
     };

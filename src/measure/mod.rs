@@ -17,7 +17,7 @@ pub mod verify;
 
 pub use feeds::Feeds;
 
-use crate::analysis::AnalysisError;
+use crate::analysis::{AnalysisError, UnfitLatent};
 use crate::emit::StripError;
 use crate::engine::{EngineError, TensorError};
 use crate::onnx::{ReadError, WriteError};
@@ -55,16 +55,8 @@ pub enum MeasureError {
         found: String,
         expected: String,
     },
-    #[error(
-        "{file} takes latents whose sides are multiples of {multiple}, not {height}x{width}; give \
-         such a height and width"
-    )]
-    Latent {
-        file: String,
-        height: u64,
-        width: u64,
-        multiple: u64,
-    },
+    #[error("{file} {unfit}")]
+    Latent { file: String, unfit: UnfitLatent },
     #[error("cannot analyse {file}")]
     Analysis { file: String, source: AnalysisError },
     #[error("{file}: the embedded plan does not fit")]

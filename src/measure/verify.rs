@@ -72,14 +72,12 @@ pub fn verify(
             file: original.display().to_string(),
             source: e,
         })?;
-    if let Some(multiple) = analysis.latent_multiple() {
-        return Err(MeasureError::Latent {
+    analysis
+        .check_latent()
+        .map_err(|unfit| MeasureError::Latent {
             file: original.display().to_string(),
-            height: settings.sizes.height,
-            width: settings.sizes.width,
-            multiple,
-        });
-    }
+            unfit,
+        })?;
     let layout =
         Layout::new(&analysis, &plan, model_plan).map_err(|source| MeasureError::Layout {
             file: file.clone(),

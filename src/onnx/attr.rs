@@ -96,9 +96,12 @@ impl NodeProto {
     }
 }
 
+/// The long spelling of the standard operator set.
+pub const STANDARD_DOMAIN: &str = "ai.onnx";
+
 /// Whether `domain` is the standard operator set, which has two spellings.
 pub fn is_standard_domain(domain: &str) -> bool {
-    domain.is_empty() || domain == "ai.onnx"
+    domain.is_empty() || domain == STANDARD_DOMAIN
 }
 
 /// A node of the standard operator set.

@@ -13,8 +13,8 @@ mod wire;
 mod write;
 
 pub use attr::{
-    attr_float, attr_graph, attr_int, attr_ints, attr_str, attr_tensor, is_standard_domain,
-    make_node,
+    STANDARD_DOMAIN, attr_float, attr_graph, attr_int, attr_ints, attr_str, attr_tensor,
+    is_standard_domain, make_node,
 };
 pub use digest::{graph_hash, hexadecimal};
 pub use encode::encode_model;

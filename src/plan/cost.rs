@@ -6,6 +6,16 @@ use crate::analysis::Analysis;
 use crate::analysis::inputs::InputKind;
 use crate::analysis::macs::Macs;
 
+/// The share that is saved where `after` takes the place of `before`.
+#[must_use]
+#[allow(clippy::cast_precision_loss)]
+pub fn saved(before: u64, after: u64) -> f64 {
+    if before == 0 {
+        return 0.0;
+    }
+    1.0 - after as f64 / before as f64
+}
+
 /// Cost of one model over a generation.
 #[derive(Clone, Debug)]
 pub struct Cost {

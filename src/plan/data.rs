@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::policy::{Nothing, Policy as _};
 use super::schedule::{GuidanceSchedule, Schedule};
 use crate::analysis::Role;
 
@@ -187,6 +188,12 @@ impl Plan {
     #[must_use]
     pub fn changes_anything(&self) -> bool {
         self.models.iter().any(|m| !m.sites.is_empty()) || self.changes_batch()
+    }
+
+    /// Whether a policy was asked to cache something and found nothing to cache.
+    #[must_use]
+    pub fn found_nothing(&self) -> bool {
+        self.policy != Nothing.name() && !self.changes_anything()
     }
 
     /// Whether some step runs half of the batch.

@@ -4,6 +4,9 @@
 //! branches; stable has it too, as a pass of LLVM. It is of use in hgc alone, so this program
 //! stands between cargo and the compiler and asks for it there.
 
+#[path = "../../fuzz/src/configuration.rs"]
+mod configuration;
+
 use std::env;
 use std::process::Command;
 
@@ -105,15 +108,7 @@ fn seed(target: &str, corpus: &std::path::Path) -> Result<()> {
     match target {
         "json" => {
             let pipeline = root.join("models/shapes/pipeline");
-            let files = [
-                "model_index.json",
-                "scheduler/scheduler_config.json",
-                "unet/config.json",
-                "vae_decoder/config.json",
-                "text_encoder/config.json",
-                "tokenizer/tokenizer_config.json",
-            ];
-            for (index, file) in files.iter().enumerate() {
+            for (index, file) in configuration::FILES.iter().enumerate() {
                 let mut bytes = vec![u8::try_from(index)?];
                 bytes.extend(std::fs::read(pipeline.join(file)).unwrap_or_default());
                 put(&index.to_string(), &bytes)?;

@@ -15,7 +15,7 @@ use super::Outcome;
 use super::sizes::SizeArgs;
 use super::terminal::{note, print, print_json};
 pub use options::{ModelArgs, PolicyArgs, Told};
-pub use totals::{GateReport, Totals, found_nothing, gates, totals_table};
+pub use totals::{GateReport, Totals, gates, totals_table};
 
 /// Output formats of `plan`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -62,7 +62,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let known = args.sizes.of(&args.models.model)?;
     let project = Project::new(&inputs, known.sizes)?;
     let planned = args.policy.plan(&project)?;
-    let nothing = found_nothing(&planned.plan);
+    let nothing = planned.plan.found_nothing();
     if let Some(path) = args.output.as_ref().filter(|_| !nothing) {
         let mut transaction = hgc::unstable::onnx::Transaction::new(args.force);
         inputs

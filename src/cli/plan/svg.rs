@@ -22,6 +22,8 @@ const ARM: f64 = 400.0;
 const CHART: f64 = 110.0;
 /// What always runs.
 const ALWAYS: &str = "#8a8f98";
+const HELD: &str = "#c3c7cd";
+const FUSED: &str = "#e4e7eb";
 /// Distinct for people with colour-blindness (Okabe and Ito).
 const COLOURS: [&str; 7] = [
     "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000",
@@ -48,13 +50,13 @@ pub fn draw(project: &Project<'_>, planned: &Planned) -> String {
         parts.push(drawn);
         y += height;
     }
-    let (strips, height) = schedules(plan, y);
+    let (strips, height) = schedules(plan, y, &colors);
     parts.push(strips);
     y += height;
     let (chart, height) = chart(planned, y);
     parts.push(chart);
     y += height;
-    let (legend, height) = legend(plan, y);
+    let (legend, height) = legend(plan, y, &colors);
     parts.push(legend);
     let height = y + height + MARGIN;
     let svg = html! {
@@ -81,9 +83,9 @@ fn colors(plan: &Plan) -> Colors {
     gates.zip(COLOURS.iter().copied().cycle()).collect()
 }
 
-fn color(gate: GateId, plan: &Plan) -> &'static str {
-    let before: usize = plan.models[..gate.0].iter().map(|m| m.gates.len()).sum();
-    COLOURS[(before + gate.1) % COLOURS.len()]
+fn color(gate: Option<GateId>, colors: &Colors) -> &'static str {
+    let known = colors.iter().find(|(g, _)| Some(*g) == gate);
+    known.map_or(ALWAYS, |(_, color)| color)
 }
 
 /// MACs of one level, by who decides whether they run.
@@ -109,8 +111,7 @@ impl Level {
         let mut parts = Vec::new();
         for (gate, count) in &self.parts {
             let width = share(*count, scale);
-            let known = colors.iter().find(|(g, _)| Some(*g) == *gate);
-            parts.push((at, width, known.map_or(ALWAYS, |(_, color)| color), *count));
+            parts.push((at, width, color(*gate, colors), *count));
             at += width;
         }
         html! {
@@ -228,7 +229,7 @@ fn cell(plan: &Plan) -> f64 {
 }
 
 /// A coloured strip for guidance and for every gate; above them what the original does.
-fn schedules(plan: &Plan, top: f64) -> (Markup, f64) {
+fn schedules(plan: &Plan, top: f64, colors: &Colors) -> (Markup, f64) {
     let cell = cell(plan);
     let x = |step: usize| MARGIN + NAMES + cell * number(step);
     let strip = |y: f64, name: &str, fill: &dyn Fn(usize) -> &'static str| {
@@ -242,8 +243,8 @@ fn schedules(plan: &Plan, top: f64) -> (Markup, f64) {
     };
     let guidance = |step: usize| match plan.guidance.schedule.at(step) {
         GuidanceStep::Full | GuidanceStep::Restart => ALWAYS,
-        GuidanceStep::Held => "#c3c7cd",
-        GuidanceStep::Fused => "#e4e7eb",
+        GuidanceStep::Held => HELD,
+        GuidanceStep::Fused => FUSED,
     };
     let mut y = top + 26.0;
     let mut strips = vec![
@@ -256,7 +257,7 @@ fn schedules(plan: &Plan, top: f64) -> (Markup, f64) {
     for (m, model) in plan.models.iter().enumerate() {
         for (g, gate) in model.gates.iter().enumerate() {
             let fill = |step: usize| match gate.schedule.refreshes(step) {
-                true => color((m, g), plan),
+                true => color(Some((m, g)), colors),
                 false => "#f1f3f5",
             };
             strips.push(strip(y, &format!("{} {}", model.name, gate.name), &fill));
@@ -317,22 +318,22 @@ fn chart(planned: &Planned, top: f64) -> (Markup, f64) {
 }
 
 /// What the colours mean.
-fn legend(plan: &Plan, top: f64) -> (Markup, f64) {
+fn legend(plan: &Plan, top: f64, colors: &Colors) -> (Markup, f64) {
     let mut entries = vec![(ALWAYS, "runs on every step".to_owned())];
     for (m, model) in plan.models.iter().enumerate() {
         for (g, gate) in model.gates.iter().enumerate() {
             let refreshes = gate.schedule.refresh_steps().len();
-            let (color, name) = (color((m, g), plan), &gate.name);
+            let (color, name) = (color(Some((m, g)), colors), &gate.name);
             let label = format!("{} {name}: {refreshes} of {} steps", model.name, plan.steps);
             entries.push((color, label));
         }
     }
     let schedule = &plan.guidance.schedule;
     if schedule.has(GuidanceStep::Held) {
-        entries.push(("#c3c7cd", "guidance held: half of the rows".to_owned()));
+        entries.push((HELD, "guidance held: half of the rows".to_owned()));
     }
     if schedule.has(GuidanceStep::Fused) {
-        entries.push(("#e4e7eb", "guidance fused: half of the rows".to_owned()));
+        entries.push((FUSED, "guidance fused: half of the rows".to_owned()));
     }
     let place = |i: usize| {
         (

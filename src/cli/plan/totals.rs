@@ -2,7 +2,7 @@
 
 use hgc::unstable::compile::Planned;
 use hgc::unstable::plan::Plan;
-use hgc::unstable::plan::policy::{Nothing, Policy as _};
+use hgc::unstable::plan::cost::saved;
 use serde::Serialize;
 
 use crate::cli::args::{bytes, macs, table};
@@ -53,7 +53,7 @@ impl Totals {
             macs_after: sum(&|c| c.after().all),
             macs_weights_before: before,
             macs_weights_after: after,
-            reduction: saved([before, after]),
+            reduction: saved(before, after),
             cache_bytes: sum(&|c| c.cache_bytes),
             uncounted: planned.uncounted,
         }
@@ -80,11 +80,6 @@ pub fn gates(plan: &Plan) -> Vec<GateReport> {
                 .collect(),
         })
         .collect()
-}
-
-/// Whether a policy was asked to cache something and found nothing to cache.
-pub fn found_nothing(plan: &Plan) -> bool {
-    plan.policy != Nothing.name() && !plan.changes_anything()
 }
 
 impl std::fmt::Display for GateReport {
@@ -117,7 +112,7 @@ pub fn totals_table(planned: &Planned) -> comfy_table::Table {
             name.to_owned(),
             macs(weights[0]),
             macs(weights[1]),
-            format!("{:.1} %", 100.0 * saved(weights)),
+            format!("{:.1} %", 100.0 * saved(weights[0], weights[1])),
             macs(all[0]),
             macs(all[1]),
             bytes(cache),
@@ -140,15 +135,6 @@ pub fn totals_table(planned: &Planned) -> comfy_table::Table {
         );
     }
     rows
-}
-
-/// The share that is saved.
-#[allow(clippy::cast_precision_loss)]
-fn saved([before, after]: [u64; 2]) -> f64 {
-    if before == 0 {
-        return 0.0;
-    }
-    1.0 - after as f64 / before as f64
 }
 
 /// One line: what is saved, of the generation.

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use crate::analysis::Analysis;
 use crate::graph::ValueId;
+use crate::onnx::STANDARD_DOMAIN;
 use crate::onnx::proto::{GraphProto, NodeProto};
 use crate::plan::layout::{Item, Layout, LayoutError};
 
@@ -244,12 +245,9 @@ impl<'a, 'm> Emitter<'a, 'm> {
     }
 }
 
-/// The long spelling of the standard domain.
-pub const LONG_DOMAIN: &str = "ai.onnx";
-
 /// ONNX Runtime knows one spelling of the standard domain in branches.
 fn spell(node: &mut NodeProto) {
-    if node.domain.as_deref() == Some(LONG_DOMAIN) {
+    if node.domain.as_deref() == Some(STANDARD_DOMAIN) {
         node.domain = None;
     }
 }

@@ -299,7 +299,8 @@ impl<'a, 'm> Assembly<'a, 'm> {
         let mut record = emitter.record;
         record.metadata = model.metadata_props.len();
         let nodes = source.node.iter().enumerate();
-        let spelled = nodes.filter(|(_, n)| n.domain.as_deref() == Some(emit::LONG_DOMAIN));
+        let spelled =
+            nodes.filter(|(_, n)| n.domain.as_deref() == Some(crate::onnx::STANDARD_DOMAIN));
         record.spelled = Positions::of(&spelled.map(|(i, _)| i).collect::<Vec<_>>());
         record.ir_version = model.ir_version.filter(|v| *v < MIN_IR_VERSION);
         let mut compiled = ModelProto {

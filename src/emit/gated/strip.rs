@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 
-use crate::onnx::graph_hash;
 use crate::onnx::proto::{GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto};
+use crate::onnx::{STANDARD_DOMAIN, graph_hash};
 use crate::plan::Plan;
 
-use super::emit::{LONG_DOMAIN, then_branch};
+use super::emit::then_branch;
 use super::names::take_back;
 use super::record::{Positions, Record, ScopeRecord};
 use super::rename::{self, Renames};
@@ -86,7 +86,7 @@ pub fn strip(compiled: &ModelProto) -> Result<ModelProto, StripError> {
     for position in record.spelled.iter().take(most) {
         let node = graph.node.get_mut(position);
         let node = node.ok_or_else(|| changed("its record names nodes that are not there"))?;
-        node.domain = Some(LONG_DOMAIN.to_owned());
+        node.domain = Some(STANDARD_DOMAIN.to_owned());
     }
     graph.initializer =
         in_order(found.initializers).ok_or_else(|| changed("initializers are missing"))?;

@@ -15,6 +15,7 @@ use crate::graph::Graph;
 use crate::onnx::proto::{
     AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto,
 };
+use crate::onnx::{STANDARD_DOMAIN, is_standard_domain};
 
 use super::{Form, Gated, Placement, RewriteError};
 use crate::convention::PREFIX;
@@ -97,7 +98,7 @@ impl Printer<'_> {
     fn opsets(&mut self, model: &ModelProto) {
         for import in &model.opset_import {
             let domain = match import.domain() {
-                "" => "ai.onnx",
+                "" => STANDARD_DOMAIN,
                 other => other,
             };
             let _ = writeln!(self.text, "opset {} {}", escaped(domain), import.version());
@@ -161,7 +162,7 @@ impl Printer<'_> {
             names.join(", ")
         };
         let domain = match node.domain() {
-            "" | "ai.onnx" => String::new(),
+            domain if is_standard_domain(domain) => String::new(),
             other => format!("{}.", escaped(other)),
         };
         let mut line = format!(

@@ -26,6 +26,7 @@ use crate::engine::model::{Dim, ModelSource, ValueInfo};
 use crate::engine::session::Optimization;
 use crate::engine::state::Ports;
 use crate::engine::tensor::{DType, Tensor};
+use crate::onnx::is_standard_domain;
 
 /// A value in the memory of the embedded engine.
 pub(super) type Value = Arc<TractTensor>;
@@ -301,7 +302,7 @@ fn collect_lacking<B>(
     lacking: &mut BTreeMap<String, String>,
 ) {
     for node in &graph.node {
-        let default = matches!(node.domain.as_str(), "" | "ai.onnx");
+        let default = is_standard_domain(&node.domain);
         if !default || !known.contains_key(&node.op_type) {
             let dot = if default { "" } else { "." };
             let domain = if default { "" } else { node.domain.as_str() };
