@@ -10,7 +10,7 @@ fn existing_files_need_force() -> Outcome {
     let refused = Transaction::new(false).add_bytes(&dest, b"new");
     let text = refused.map_err(|e| e.to_string()).err().unwrap_or_default();
     assert!(
-        text.contains("plan.toml") && text.contains("--force"),
+        text.contains("plan.toml") && text.contains("exists already"),
         "{text}"
     );
     assert_eq!(fs::read(&dest)?, b"old");
