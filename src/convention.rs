@@ -3,7 +3,8 @@
 
 /// Prefix of everything the compiler inserts.
 pub const PREFIX: &str = "hgc.";
-/// Input: number of evaluations since the generation began, int64 scalar; -1 forces a refresh.
+/// Input: number of evaluations since the generation began, int64 scalar; -1 - k names the kind k, so
+/// -1 forces a refresh.
 pub const STEP: &str = "hgc.step";
 /// Inputs that take a cached value are called this and the name of the cache.
 pub const PAST_PREFIX: &str = "hgc.past.";
@@ -33,6 +34,15 @@ pub fn slope(name: &str) -> String {
     format!("{name}{SLOPE_SUFFIX}")
 }
 
+/// What the name of a cache of a count begins with.
+pub const SINCE_PREFIX: &str = "since.";
+
+/// Cache of the number of evaluations since the gate `gate` refreshed.
+#[must_use]
+pub fn since(gate: &str) -> String {
+    format!("{SINCE_PREFIX}{gate}")
+}
+
 /// Symbol of an open dimension of a cache.
 #[must_use]
 pub fn open_dim(cache: &str, axis: usize) -> String {
@@ -57,6 +67,10 @@ pub mod key {
     pub const IN_PLACE: &str = "hgc.in_place";
     /// Old inputs that must stay the same over a generation, a name a line.
     pub const CONSTANT_INPUTS: &str = "hgc.constant_inputs";
+    /// What a driver must know, JSON: see [`Sidecar`](crate::sidecar::Sidecar).
+    pub const MODEL: &str = "hgc.model";
+    /// The kind that a variant is.
+    pub const KIND: &str = "hgc.kind";
     /// Where each original node, initializer and declaration went, JSON.
     pub const LAYOUT: &str = "hgc.layout";
     /// On an inserted node: the site that it belongs to.

@@ -97,11 +97,14 @@ pub mod unstable {
     pub mod pipeline;
     pub mod plan;
     pub mod sampler;
+    pub mod sidecar;
 }
 
 #[cfg(feature = "engine")]
 use unstable::engine;
-use unstable::{analysis, compile, contained, convention, emit, graph, limited, onnx, plan};
+use unstable::{
+    analysis, compile, contained, convention, emit, graph, limited, onnx, plan, sidecar,
+};
 #[cfg(feature = "pipeline")]
 use unstable::{pipeline, sampler};
 

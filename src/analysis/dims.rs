@@ -107,6 +107,27 @@ impl fmt::Display for Shape {
     }
 }
 
+/// What numpy calls a `TensorProto.DataType`.
+#[must_use]
+pub fn elem_name(elem_type: i32) -> &'static str {
+    match elem_type {
+        1 => "float32",
+        2 => "uint8",
+        3 => "int8",
+        4 => "uint16",
+        5 => "int16",
+        6 => "int32",
+        7 => "int64",
+        9 => "bool",
+        10 => "float16",
+        11 => "float64",
+        12 => "uint32",
+        13 => "uint64",
+        16 => "bfloat16",
+        _ => "other",
+    }
+}
+
 /// Bytes of one element of a `TensorProto.DataType`.
 #[must_use]
 pub fn elem_size(elem_type: i32) -> u64 {

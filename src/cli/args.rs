@@ -74,6 +74,14 @@ pub fn finite<T: FromStr<Err: Display> + Into<f64> + Copy>(text: &str) -> Result
     }
 }
 
+/// A share of a whole, above 0 and at most 1.
+pub fn share(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(share) if share > 0.0 && share <= 1.0 => Ok(share),
+        _ => Err(format!("{text:?} is not above 0 and at most 1")),
+    }
+}
+
 /// The prompts of a file, one a line; none where there is no file.
 pub fn prompts(file: Option<&Path>) -> anyhow::Result<Vec<String>> {
     let Some(file) = file else {

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use hgc::unstable::compile::{Compiled, Planned, Project};
+use hgc::unstable::compile::{Compiled, OutputForm, Planned, Project};
 use hgc::unstable::measure::verify::{Verdict, VerifyOptions};
 use serde::Serialize;
 
@@ -34,6 +34,14 @@ pub struct Args {
     /// Folder for the compiled models and plan.toml
     #[arg(long, short, value_name = "DIR", required_unless_present = "dry_run")]
     output: Option<PathBuf>,
+    /// How to write them: gated (one file, for the CPU and CUDA providers) or variants (a file a kind
+    /// of evaluation without control flow, for all others)
+    #[arg(long, value_enum, default_value_t)]
+    form: FormArg,
+    /// Leave sizes of variants as open as the original has them; else those that are told or
+    /// configured are written into them
+    #[arg(long)]
+    dynamic: bool,
     /// Do everything but write
     #[arg(long, conflicts_with = "verify")]
     dry_run: bool,
@@ -48,6 +56,25 @@ pub struct Args {
     /// How to print the result
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
+}
+
+/// Forms of compiled models.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum FormArg {
+    #[default]
+    Gated,
+    Variants,
+}
+
+impl Args {
+    fn form(&self) -> OutputForm {
+        match self.form {
+            FormArg::Gated => OutputForm::Gated,
+            FormArg::Variants => OutputForm::Variants {
+                fixed: !self.dynamic,
+            },
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -75,7 +102,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let inputs = args.models.read()?;
     let known = args.sizes.of(&args.models.model)?;
     let project = Project::new(&inputs, known.sizes)?;
-    let planned = args.policy.plan(&project)?;
+    let planned = args.policy.plan(&project, &args.models.model)?;
     if planned.plan.found_nothing() {
         for refusal in refusals(&planned) {
             note(format_args!("{refusal}"));
@@ -83,7 +110,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         note("the policy found no site to cache; nothing was written");
         return Ok(Outcome::No);
     }
-    let compiled = project.compile(&planned)?;
+    let compiled = project.compile_as(&planned, args.form())?;
     let files = match &args.output {
         Some(folder) if !args.dry_run => write(&compiled, folder, args.force)?,
         _ => Vec::new(),

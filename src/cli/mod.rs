@@ -7,12 +7,14 @@ mod complete;
 mod doctor;
 mod engine;
 mod eval;
+mod evaluations;
 mod hints;
 mod inspect;
 mod plan;
 mod print;
 mod progress;
 mod run;
+mod schedule;
 mod signals;
 mod sizes;
 mod strip;
@@ -72,6 +74,8 @@ enum Command {
     Plan(plan::Args),
     /// Rewrite a UNet and its ControlNets with caches
     Compile(compile::Args),
+    /// List, add and remove schedules of compiled models: other numbers of steps, other samplers
+    Schedule(schedule::Args),
     /// Show a graph or a plan as text, one line a node
     Print(print::Args),
     /// Give the original back from a compiled model
@@ -98,6 +102,7 @@ impl Command {
             Self::Inspect(args) => inspect::run(&args),
             Self::Plan(args) => plan::run(&args),
             Self::Compile(args) => compile::run(&args),
+            Self::Schedule(args) => schedule::run(&args),
             Self::Print(args) => print::run(&args),
             Self::Strip(args) => strip::run(&args),
             Self::Verify(args) => verify::run(&args),
@@ -117,6 +122,7 @@ impl Command {
             Self::Inspect(args) => args.format == inspect::InspectFormat::Json,
             Self::Plan(args) => args.format == plan::PlanFormat::Json,
             Self::Compile(args) => args.format == Json,
+            Self::Schedule(args) => args.speaks_json(),
             Self::Verify(args) => args.format == Json,
             Self::Bench(args) => args.format == Json,
             Self::Run(args) => args.format == Json,

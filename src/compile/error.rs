@@ -4,6 +4,7 @@ use super::inputs::Inputs;
 use crate::analysis::shapes::Sizes;
 use crate::analysis::{Analysis, AnalysisError, Role, UnfitLatent};
 use crate::emit::RewriteError;
+use crate::plan::KindError;
 use crate::plan::layout::LayoutError;
 use crate::plan::parameter::ParameterError;
 
@@ -48,8 +49,6 @@ pub enum CompileError {
     Halves { unet: String, controlnet: String },
     #[error("the plan is for {planned} models, {given} were given")]
     Count { planned: usize, given: usize },
-    #[error("plan format {found} is not known; this version reads format {known}")]
-    Format { found: u32, known: u32 },
     #[error("the plan calls {file} {found:?}; it must be {expected:?}")]
     Name {
         file: String,
@@ -63,6 +62,14 @@ pub enum CompileError {
     },
     #[error("{file}: the plan does not fit")]
     Layout { file: String, source: LayoutError },
+    #[error("the plan's kinds and schedules do not fit: {0}")]
+    Kind(#[from] KindError),
+    #[error("{file}: the plan does not fit under its schedule {schedule}")]
+    Schedule {
+        file: String,
+        schedule: usize,
+        source: LayoutError,
+    },
     #[error("{file}: cannot be rewritten")]
     Rewrite { file: String, source: RewriteError },
     #[error(transparent)]

@@ -5,12 +5,14 @@
 
 mod error;
 mod inputs;
+mod installed;
 pub mod output;
 mod product;
 mod sizes;
 
 pub use error::CompileError;
 pub use inputs::{InputError, Inputs, Source, controlnets_of, model_of, models_of};
+pub use installed::{Installed, InstalledError};
 pub use product::{Compiled, CompiledModel};
 pub use sizes::{Configured, SizesError};
 
@@ -18,11 +20,12 @@ use std::time::Instant;
 
 use crate::analysis::shapes::Sizes;
 use crate::analysis::{Analysis, Role};
-use crate::emit::{self, Form, Gated, Placement};
+use crate::emit::{self, Form, Gated, Placement, VariantSet, Variants};
 use crate::onnx::graph_hash;
 use crate::onnx::proto::ModelProto;
-use crate::plan::cost::Cost;
+use crate::plan::cost::{Cost, Regions};
 use crate::plan::layout::Layout;
+use crate::plan::limit::{Limited, limit};
 use crate::plan::parameter::{CUT, Parameters, Value};
 use crate::plan::policy::{self, Policy, Target};
 use crate::plan::{ModelPlan, Plan};
@@ -32,6 +35,19 @@ pub struct Project<'m> {
     inputs: &'m Inputs,
     analyses: Vec<Analysis<'m>>,
     hashes: Vec<String>,
+}
+
+/// How compiled models are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OutputForm {
+    /// One file, kinds as branches.
+    #[default]
+    Gated,
+    /// A file a kind, without control flow.
+    Variants {
+        /// Whether the sizes that the project assumes are written into them.
+        fixed: bool,
+    },
 }
 
 /// A plan with what it costs, by model.
@@ -226,13 +242,6 @@ impl<'m> Project<'m> {
     /// [`CompileError::Hash`] if it was made for other graphs, and as for
     /// [`Project::plan`].
     pub fn adopt(&self, plan: Plan) -> Result<Planned, CompileError> {
-        let known = crate::plan::data::FORMAT;
-        if plan.format != known {
-            return Err(CompileError::Format {
-                found: plan.format,
-                known,
-            });
-        }
         let (planned, given) = (plan.models.len(), self.analyses.len());
         if planned != given {
             return Err(CompileError::Count { planned, given });
@@ -252,6 +261,26 @@ impl<'m> Project<'m> {
         self.place(plan)
     }
 
+    /// The same plan with at most so many kinds of evaluations, rounded towards refreshing.
+    ///
+    /// # Errors
+    /// As for [`Project::adopt`].
+    pub fn limit(&self, planned: &Planned, kinds: usize) -> Result<Planned, CompileError> {
+        let mut models = Vec::new();
+        for (i, analysis) in self.analyses.iter().enumerate() {
+            let own = self.model_plan(&planned.plan, i)?;
+            let position = planned.plan.models.iter().position(|m| m.name == own.name);
+            models.push(Limited {
+                model: position.unwrap_or(i),
+                layout: &planned.layouts[i],
+                regions: Regions::new(analysis, &planned.layouts[i]),
+            });
+        }
+        let mut plan = limit(&planned.plan, &models, kinds);
+        plan.expand()?;
+        self.place(plan)
+    }
+
     /// Residuals of the prompted half alone would go to both halves of a UNet that runs whole.
     fn check_halves(&self, plan: &Plan) -> Result<(), CompileError> {
         let (mut unet, mut halving) = (None, None);
@@ -264,17 +293,16 @@ impl<'m> Project<'m> {
             }
         }
         match (unet, halving) {
-            (Some(unet), Some(controlnet)) if plan.guidance.schedule.has_half() => {
-                Err(CompileError::Halves {
-                    unet: self.inputs.sources[unet].file(),
-                    controlnet: self.inputs.sources[controlnet].file(),
-                })
-            }
+            (Some(unet), Some(controlnet)) if plan.has_half() => Err(CompileError::Halves {
+                unet: self.inputs.sources[unet].file(),
+                controlnet: self.inputs.sources[controlnet].file(),
+            }),
             _ => Ok(()),
         }
     }
 
-    fn place(&self, plan: Plan) -> Result<Planned, CompileError> {
+    fn place(&self, mut plan: Plan) -> Result<Planned, CompileError> {
+        plan.settle();
         self.check_halves(&plan)?;
         let (mut layouts, mut costs) = (Vec::new(), Vec::new());
         for (i, analysis) in self.analyses.iter().enumerate() {
@@ -287,12 +315,30 @@ impl<'m> Project<'m> {
             costs.push(Cost::new(analysis, &plan, model, &layout));
             layouts.push(layout);
         }
+        for schedule in 1..plan.schedules.len() {
+            self.check_schedule(&plan, schedule)?;
+        }
         Ok(Planned {
             plan,
             layouts,
             costs,
             uncounted: self.uncounted().iter().map(|(_, count)| count).sum(),
         })
+    }
+
+    /// Whether the sites fit under a schedule that is not the first.
+    fn check_schedule(&self, plan: &Plan, schedule: usize) -> Result<(), CompileError> {
+        let other = plan.under(schedule)?;
+        for (i, analysis) in self.analyses.iter().enumerate() {
+            Layout::new(analysis, &other, self.model_plan(&other, i)?).map_err(|source| {
+                CompileError::Schedule {
+                    file: self.inputs.sources[i].file(),
+                    schedule,
+                    source,
+                }
+            })?;
+        }
+        Ok(())
     }
 
     /// The plan of the `index`-th input.
@@ -321,12 +367,29 @@ impl<'m> Project<'m> {
     /// [`CompileError::Rewrite`] naming the file, and [`CompileError::Hash`] for what another
     /// project planned.
     pub fn compile(&self, planned: &Planned) -> Result<Compiled, CompileError> {
+        self.compile_as(planned, OutputForm::Gated)
+    }
+
+    /// Rewrites all inputs as planned, in this form.
+    ///
+    /// # Errors
+    /// As for [`compile`](Self::compile), and for a model that decides for itself what runs where the
+    /// form has no control flow.
+    pub fn compile_as(
+        &self,
+        planned: &Planned,
+        form: OutputForm,
+    ) -> Result<Compiled, CompileError> {
         let start = Instant::now();
         let mut models = Vec::new();
         for (index, source) in self.inputs.sources.iter().enumerate() {
             models.push(CompiledModel {
                 name: self.model_plan(&planned.plan, index)?.name.clone(),
                 graph: self.rewrite(planned, index)?,
+                variants: match form {
+                    OutputForm::Gated => None,
+                    OutputForm::Variants { fixed } => Some(self.variants(planned, index, fixed)?),
+                },
                 original: source.model.proto.clone(),
                 path: source.model.path.clone(),
                 relative: source.relative.clone(),
@@ -348,33 +411,58 @@ impl<'m> Project<'m> {
     }
 
     fn rewrite(&self, planned: &Planned, index: usize) -> Result<ModelProto, CompileError> {
+        let compiled = self.emit(planned, index, &Gated)?;
+        self.validate(&compiled, index)?;
+        Ok(compiled)
+    }
+
+    fn variants(
+        &self,
+        planned: &Planned,
+        index: usize,
+        fixed: bool,
+    ) -> Result<VariantSet, CompileError> {
+        let set = self.emit(planned, index, &Variants { fixed })?;
+        for variant in &set.variants {
+            self.validate(&variant.model, index)?;
+        }
+        Ok(set)
+    }
+
+    fn emit<F: Form>(
+        &self,
+        planned: &Planned,
+        index: usize,
+        form: &F,
+    ) -> Result<F::Output, CompileError> {
         let source = &self.inputs.sources[index];
-        let model = self.model_plan(&planned.plan, index)?;
-        let analysis = &self.analyses[index];
+        let model_plan = self.model_plan(&planned.plan, index)?;
         let layout = planned.layouts.get(index).ok_or(CompileError::Count {
             planned: planned.layouts.len(),
             given: self.analyses.len(),
         })?;
         let placement = Placement {
             model: &source.model.proto,
-            analysis,
+            analysis: &self.analyses[index],
             plan: &planned.plan,
-            model_plan: model,
+            model_plan,
             layout,
         };
-        let compiled = Gated
-            .emit(&placement)
+        form.emit(&placement)
             .map_err(|error| CompileError::Rewrite {
                 file: source.file(),
                 source: error,
-            })?;
-        crate::onnx::validate_graphs(&compiled, &source.model.path).map_err(|error| {
+            })
+    }
+
+    fn validate(&self, compiled: &ModelProto, index: usize) -> Result<(), CompileError> {
+        let source = &self.inputs.sources[index];
+        crate::onnx::validate_graphs(compiled, &source.model.path).map_err(|error| {
             CompileError::Invalid {
                 file: source.file(),
                 source: error,
             }
-        })?;
-        Ok(compiled)
+        })
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::onnx::{Transaction, WriteError, folder_of};
 
 use super::Compiled;
+use crate::sidecar::{self, Sidecar, SidecarError};
 
 /// Name of the plan in an output folder.
 pub const PLAN_FILE: &str = "plan.toml";
@@ -17,6 +18,8 @@ pub const PLAN_FILE: &str = "plan.toml";
 pub enum OutputError {
     #[error(transparent)]
     Write(#[from] WriteError),
+    #[error(transparent)]
+    Sidecar(#[from] SidecarError),
     #[error("the plan could not be written as TOML: {0}")]
     Toml(#[from] toml::ser::Error),
     #[error(
@@ -47,7 +50,19 @@ pub(super) fn write(
     for model in &compiled.models {
         let dest = folder.join(model.destination());
         let weights = folder_of(&model.path);
+        if let Some(set) = &model.variants {
+            let named = set.sidecar.files.iter().cloned();
+            let parts = named.zip(set.variants.iter().map(|v| v.model.clone()));
+            let original = model.original.clone();
+            transaction.add_sharing(original, parts.collect(), &weights, &dest, progress)?;
+            let sidecar = dest.with_file_name(sidecar::FILE);
+            transaction.add_bytes(&sidecar, set.sidecar.text().as_bytes())?;
+            continue;
+        }
         transaction.add_model(model.graph.clone(), &weights, &dest, progress)?;
+        if let Some(sidecar) = Sidecar::inside(&model.graph, &dest.display().to_string())? {
+            transaction.add_bytes(&sidecar::path_of(&dest), sidecar.text().as_bytes())?;
+        }
     }
     if let Some(pipeline) = &compiled.pipeline {
         mirror(compiled, pipeline, folder, &mut transaction, progress)?;
@@ -107,7 +122,8 @@ fn mirror(
         for name in names {
             let path = here.join(&name);
             let inside = relative.join(&name);
-            if name.as_encoded_bytes().starts_with(b".") || inside == Path::new(PLAN_FILE) {
+            let ours = inside == Path::new(PLAN_FILE) || name == sidecar::FILE;
+            if ours || name.as_encoded_bytes().starts_with(b".") {
                 continue;
             }
             if path.is_dir() {

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::output::{self, OutputError, Progress};
+use crate::emit::VariantSet;
 use crate::onnx::proto::ModelProto;
 use crate::plan::Plan;
 use crate::plan::cost::{Cost, saved};
@@ -28,6 +29,8 @@ pub struct CompiledModel {
     pub name: String,
     /// The gated graph.
     pub(crate) graph: ModelProto,
+    /// A graph a kind, where the form is `variants`; these are written in the place of the gated one.
+    pub(crate) variants: Option<VariantSet>,
     /// The original.
     pub(crate) original: ModelProto,
     /// File of the original.
@@ -44,10 +47,14 @@ impl CompiledModel {
         &self.graph
     }
 
-    /// Where it goes in an output folder.
+    /// Where it goes in an output folder: the compiled graph, or, of variants, the original beside
+    /// which they lie.
     #[must_use]
     pub fn destination(&self) -> PathBuf {
-        let bare = || PathBuf::from(format!("{}.onnx", self.name));
+        let bare = || match &self.variants {
+            Some(_) => Path::new(&self.name).join("model.onnx"),
+            None => PathBuf::from(format!("{}.onnx", self.name)),
+        };
         self.relative.clone().unwrap_or_else(bare)
     }
 }

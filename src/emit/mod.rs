@@ -3,13 +3,16 @@
 //! A [`Form`] is a way to write a plan down. [`Gated`] is one graph with an `If` for each site;
 //! [`Print`] is that graph as text.
 
+mod describe;
 mod gated;
 pub mod print;
+pub mod variants;
 
 pub use gated::{
     Gated, MIN_OPSET, RewriteError, StripError, compiled_plan, is_compiled, metadata, names, strip,
 };
 pub use print::Print;
+pub use variants::{Variant, VariantSet, Variants};
 
 use crate::analysis::Analysis;
 use crate::onnx::proto::ModelProto;

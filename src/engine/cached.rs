@@ -2,12 +2,18 @@
 
 use super::Engine;
 use super::cancel::CancelHandle;
+use std::path::Path;
+
 use super::device::{DeviceTensor, Feed, feeds, to_host};
 use super::error::{EngineError, Result, Source};
+use super::kinds::KindSessions;
 use super::model::ModelSource;
 use super::session::{Session, SessionOptions};
 use super::state::{Generation, Ports};
 use super::tensor::Tensor;
+use crate::onnx::folder_of;
+use crate::plan::Schedule;
+use crate::sidecar::{FormName, Sidecar};
 
 /// A session of a rewritten model that owns the step counter and the caches.
 ///
@@ -20,14 +26,26 @@ use super::tensor::Tensor;
 /// generation.
 #[derive(Debug)]
 pub struct CachedSession {
-    session: Session,
+    loaded: Loaded,
     ports: Ports,
     generation: Generation,
+    /// The kind of each evaluation, where it is not the model's own schedule that is counted.
+    schedule: Option<Vec<usize>>,
+    /// Whether the next evaluation refreshes everything.
+    refresh_next: bool,
     cancel: CancelHandle,
 }
 
+/// A rewritten model by its form.
+#[derive(Debug)]
+enum Loaded {
+    Gated(Session),
+    Variants(KindSessions),
+}
+
 impl CachedSession {
-    /// Loads a rewritten model.
+    /// Loads a rewritten model: a gated one, or the `model.onnx` beside whose `hgc.json` its variants
+    /// lie.
     pub fn open(
         engine: &Engine,
         source: impl Into<ModelSource>,
@@ -37,8 +55,22 @@ impl CachedSession {
             no_memory_pattern: true,
             ..options.clone()
         };
+        let source = source.into();
+        let file = match &source {
+            ModelSource::File(path) => Some(path.clone()),
+            ModelSource::Memory { .. } => None,
+        };
+        if let Some(path) = &file
+            && let Some(sidecar) = Sidecar::beside(path).map_err(|e| EngineError::Convention {
+                file: path.display().to_string(),
+                problem: e.to_string(),
+            })?
+            && sidecar.form == FormName::Variants
+        {
+            return Self::open_variants(engine, path, sidecar, &options);
+        }
         let mut session = Session::load(engine, source, &options)?;
-        let ports = Ports::of(&session)?;
+        let ports = Ports::of(&session, file.as_deref())?;
         let interrupt = session
             .model
             .keep_caches()
@@ -46,18 +78,91 @@ impl CachedSession {
                 file: session.file().to_owned(),
                 source,
             })?;
-        Ok(Self {
-            session,
+        Ok(Self::new(
+            Loaded::Gated(session),
             ports,
-            generation: Generation::default(),
-            cancel: CancelHandle::new(interrupt),
-        })
+            CancelHandle::new(interrupt),
+        ))
     }
 
-    /// Evaluations of the schedule.
+    fn open_variants(
+        engine: &Engine,
+        path: &Path,
+        sidecar: Sidecar,
+        options: &SessionOptions,
+    ) -> Result<Self> {
+        let sessions = KindSessions::open(engine, &folder_of(path), &sidecar, options)?;
+        let ports = Ports::of_variants(&sessions, sidecar);
+        // A run of one kind ends before another could be stopped.
+        Ok(Self::new(
+            Loaded::Variants(sessions),
+            ports,
+            CancelHandle::new(None),
+        ))
+    }
+
+    fn new(loaded: Loaded, ports: Ports, cancel: CancelHandle) -> Self {
+        Self {
+            loaded,
+            ports,
+            generation: Generation::default(),
+            schedule: None,
+            refresh_next: false,
+            cancel,
+        }
+    }
+
+    /// What takes and gives as the original does.
+    fn face(&self) -> &Session {
+        match &self.loaded {
+            Loaded::Gated(session) => session,
+            Loaded::Variants(sessions) => sessions.start(),
+        }
+    }
+
+    /// Evaluations of the schedule that is followed.
     #[must_use]
     pub fn steps(&self) -> usize {
-        self.ports.steps
+        self.schedule.as_ref().map_or(self.ports.steps, Vec::len)
+    }
+
+    /// What the model says of itself: its kinds, schedules and cached values; none where it was
+    /// compiled before it had kinds.
+    #[must_use]
+    pub fn sidecar(&self) -> Option<&Sidecar> {
+        self.ports.description.as_ref().map(|d| &d.sidecar)
+    }
+
+    /// From the next generation on, follows this schedule in place of the one that the model counts.
+    ///
+    /// # Errors
+    /// [`EngineError::UnknownKind`], and [`EngineError::InGeneration`] before a
+    /// [`reset`](Self::reset).
+    pub fn follow(&mut self, schedule: &Schedule) -> Result<()> {
+        if self.generation.step() > 0 {
+            let file = self.face().file().to_owned();
+            return Err(EngineError::InGeneration { file });
+        }
+        let kinds = schedule.kinds.iter().map(|name| self.kind(name));
+        self.schedule = Some(kinds.collect::<Result<_>>()?);
+        Ok(())
+    }
+
+    /// Position of the kind of that name.
+    fn kind(&self, name: &str) -> Result<usize> {
+        let sidecar = self.sidecar();
+        sidecar.and_then(|s| s.kind(name)).ok_or_else(|| {
+            let kinds = sidecar.iter().flat_map(|s| &s.kinds);
+            let known: Vec<&str> = kinds.map(|k| k.name.as_str()).collect();
+            EngineError::UnknownKind {
+                file: self.face().file().to_owned(),
+                kind: name.to_owned(),
+                known: match known.is_empty() {
+                    true => "none: compile it again".to_owned(),
+                    false => known.join(", "),
+                },
+            }
+        })
     }
 
     /// The step the next evaluation has.
@@ -69,7 +174,7 @@ impl CachedSession {
     /// The loaded model, for its inputs, outputs and metadata.
     #[must_use]
     pub fn session(&self) -> &Session {
-        &self.session
+        self.face()
     }
 
     /// A handle to cancel evaluations from another thread.
@@ -81,7 +186,7 @@ impl CachedSession {
     /// Evaluates the next step on the inputs of the original model and returns its
     /// outputs, in order.
     pub fn run(&mut self, inputs: &[(&str, &Tensor)]) -> Result<Vec<(String, Tensor)>> {
-        let outputs = self.evaluate(&feeds(inputs), (self.step(), false))?;
+        let outputs = self.evaluate(&feeds(inputs), (self.step(), false), self.steps())?;
         to_host(outputs)
     }
 
@@ -93,11 +198,31 @@ impl CachedSession {
         &mut self,
         inputs: &[(&str, Feed<'_>)],
     ) -> Result<Vec<(String, DeviceTensor)>> {
-        self.evaluate(inputs, (self.step(), true))
+        self.evaluate(inputs, (self.step(), true), self.steps())
     }
 
+    /// What `hgc.step` is given: the count, or the kind of a schedule that the model does not count.
     fn step(&self) -> i64 {
-        i64::try_from(self.generation.step()).unwrap_or(i64::MAX)
+        let step = self.generation.step();
+        if self.refresh_next {
+            return -1;
+        }
+        let named = self.schedule.as_ref().and_then(|s| s.get(step));
+        named.map_or(i64::try_from(step).unwrap_or(i64::MAX), |kind| {
+            naming(*kind)
+        })
+    }
+
+    /// Like [`run`](Self::run), but as the kind of that name, whatever the schedule says. It counts
+    /// as one evaluation.
+    pub fn run_as(
+        &mut self,
+        kind: &str,
+        inputs: &[(&str, &Tensor)],
+    ) -> Result<Vec<(String, Tensor)>> {
+        let step = naming(self.kind(kind)?);
+        // A caller that names kinds needs no schedule.
+        to_host(self.evaluate(&feeds(inputs), (step, false), usize::MAX)?)
     }
 
     /// Like [`run`](Self::run), but recomputes everything whatever the schedule says.
@@ -106,34 +231,47 @@ impl CachedSession {
         &mut self,
         inputs: &[(&str, &Tensor)],
     ) -> Result<Vec<(String, Tensor)>> {
-        to_host(self.evaluate(&feeds(inputs), (-1, false))?)
+        to_host(self.evaluate(&feeds(inputs), (-1, false), self.steps())?)
+    }
+
+    /// Makes the next evaluation recompute everything, whatever the schedule says: for one on which
+    /// an input jumps.
+    pub fn refresh_next(&mut self) {
+        self.refresh_next = true;
     }
 
     /// Starts another generation: drops all caches, a failure and a cancellation,
     /// and goes back to step 0.
     pub fn reset(&mut self) -> Result<()> {
         self.generation = Generation::default();
-        self.session.model.forget();
+        self.refresh_next = false;
+        self.forget();
         self.cancel.clear().map_err(|source| EngineError::Run {
-            file: self.session.file().to_owned(),
+            file: self.face().file().to_owned(),
             source,
         })
     }
 
-    /// Ends profiling and returns the path of the profile.
-    pub fn end_profiling(&mut self) -> Result<std::path::PathBuf> {
-        self.session.end_profiling()
+    /// Ends profiling and returns the profile, or, of variants, one a kind.
+    pub fn end_profiling(&mut self) -> Result<Vec<std::path::PathBuf>> {
+        match &mut self.loaded {
+            Loaded::Gated(session) => Ok(vec![session.end_profiling()?]),
+            Loaded::Variants(sessions) => sessions.end_profiling(),
+        }
     }
 
     fn evaluate(
         &mut self,
         given: &[(&str, Feed<'_>)],
         (step, stay): (i64, bool),
+        most: usize,
     ) -> Result<Vec<(String, DeviceTensor)>> {
-        self.session.check_inputs(&self.ports.inputs, given)?;
+        self.face().check_inputs(&self.ports.inputs, given)?;
+        let file = self.face().file().to_owned();
         let admitted = self
             .generation
-            .admit(self.session.file(), &self.ports, given);
+            .admit(&file, most, given)
+            .and_then(|()| self.generation.admit_kind(&file, &self.ports, step));
         if let Err(error) = admitted {
             if let Some(reason) = error.change() {
                 self.end(reason);
@@ -143,10 +281,18 @@ impl CachedSession {
         if self.cancel.is_cancelled() {
             return Err(self.stop(None));
         }
-        let model = &mut self.session.model;
-        match model.evaluate(&self.ports, given, step, stay) {
+        let outputs = match &mut self.loaded {
+            Loaded::Gated(session) => session.model.evaluate(&self.ports, given, step, stay),
+            Loaded::Variants(sessions) => {
+                let description = self.ports.description.as_ref();
+                let kind = description.and_then(|d| d.kind(step)).unwrap_or_default();
+                sessions.evaluate(kind, given)
+            }
+        };
+        match outputs {
             Ok(outputs) => {
-                self.generation.advance(&self.ports, given);
+                self.refresh_next = false;
+                self.generation.advance(&self.ports, step, given);
                 Ok(outputs)
             }
             Err(source) => Err(self.stop(Some(source))),
@@ -158,20 +304,32 @@ impl CachedSession {
         match failure {
             Some(source) if !self.cancel.is_cancelled() => {
                 self.end(format!("an evaluation failed: {source}"));
-                self.session.failed(source)
+                self.face().failed(source)
             }
             _ => {
                 self.end("an evaluation was cancelled");
-                let file = self.session.file().to_owned();
+                let file = self.face().file().to_owned();
                 EngineError::Cancelled { file }
             }
         }
     }
 
+    fn forget(&mut self) {
+        match &mut self.loaded {
+            Loaded::Gated(session) => session.model.forget(),
+            Loaded::Variants(sessions) => sessions.forget(),
+        }
+    }
+
     fn end(&mut self, reason: impl Into<String>) {
-        self.session.model.forget();
+        self.forget();
         self.generation.end(reason);
     }
+}
+
+/// The value of `hgc.step` that names a kind.
+fn naming(kind: usize) -> i64 {
+    i64::try_from(kind).map_or(i64::MIN, |kind| -1 - kind)
 }
 
 #[cfg(test)]

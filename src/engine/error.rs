@@ -300,6 +300,42 @@ pub enum EngineError {
         steps: usize,
     },
 
+    /// A kind that the model does not have.
+    #[error("`{file}` has no kind `{kind}`; it has {known}")]
+    UnknownKind {
+        /// The model.
+        file: String,
+        /// The kind.
+        kind: String,
+        /// Those it has.
+        known: String,
+    },
+
+    /// A kind that reads what is not there.
+    #[error(
+        "evaluation {evaluation} of `{file}` cannot be `{kind}`: it reads values that no evaluation \
+         before it has left; `{start}` refreshes everything"
+    )]
+    KindTooEarly {
+        /// The model.
+        file: String,
+        /// The kind.
+        kind: String,
+        /// The evaluation, counted from 0.
+        evaluation: usize,
+        /// The kind that reads nothing.
+        start: String,
+    },
+
+    /// A schedule where a generation goes on.
+    #[error(
+        "`{file}` is in the middle of a generation; reset the session before it follows another schedule"
+    )]
+    InGeneration {
+        /// The model.
+        file: String,
+    },
+
     /// An earlier evaluation of this generation failed.
     #[error(
         "the generation of `{file}` ended early ({reason}); reset the session to start another"

@@ -30,6 +30,7 @@ mod device;
 mod embedded;
 mod error;
 mod info;
+mod kinds;
 mod model;
 mod onnx_runtime;
 mod provider;

@@ -1,11 +1,17 @@
 //! A rewritten model's inputs and outputs by what they are for, and where a generation stands.
 
+use std::path::Path;
+
 use super::device::{Content, Feed};
 use super::error::{EngineError, Result};
+use super::kinds::KindSessions;
 use super::model::{Dim, ValueInfo};
 use super::session::Session;
 use super::tensor::DType;
 use crate::convention::{PAST_PREFIX, PRESENT_PREFIX, STEP, key, present as present_name};
+use crate::plan::Schedule;
+use crate::plan::flow::{Flow, Holding};
+use crate::sidecar::Sidecar;
 
 /// A cached value: an input and the output that feeds it.
 #[derive(Clone, Debug)]
@@ -27,11 +33,64 @@ pub(super) struct Ports {
     pub outputs: Vec<ValueInfo>,
     /// Names of inputs that the caches rely on.
     pub constants: Vec<String>,
+    /// What its kinds do; none in models of an older compiler.
+    pub description: Option<Box<Description>>,
+}
+
+/// The kinds of a rewritten model and what may follow what.
+#[derive(Clone, Debug)]
+pub(super) struct Description {
+    pub sidecar: Sidecar,
+    pub flow: Flow,
+    /// The kind of each evaluation that is counted.
+    pub counted: Vec<usize>,
+}
+
+impl Description {
+    /// Reads the description inside a model, and the one beside it, whose schedules go first.
+    fn of(session: &Session, beside: Option<&Path>) -> std::result::Result<Option<Self>, String> {
+        let Some(text) = session.metadata(key::MODEL) else {
+            return Ok(None);
+        };
+        let sidecar = Sidecar::parse(&text, session.file()).map_err(|e| e.to_string())?;
+        let mut description = Self::new(sidecar);
+        let beside = beside
+            .map(Sidecar::beside)
+            .transpose()
+            .map_err(|e| e.to_string())?;
+        if let Some(other) = beside.flatten() {
+            let own = &description.sidecar;
+            if (&other.graph, &other.kinds, &other.states) != (&own.graph, &own.kinds, &own.states)
+            {
+                return Err("the hgc.json beside it describes another model".to_owned());
+            }
+            description.sidecar.schedules = other.schedules;
+        }
+        Ok(Some(description))
+    }
+
+    /// Of a sidecar whose first schedule is the one that is counted.
+    fn new(sidecar: Sidecar) -> Self {
+        let counted = sidecar.schedules.first().into_iter().flat_map(|s| &s.kinds);
+        Self {
+            counted: counted.filter_map(|name| sidecar.kind(name)).collect(),
+            flow: sidecar.flow(),
+            sidecar,
+        }
+    }
+
+    /// The kind that the value of `hgc.step` stands for.
+    pub fn kind(&self, step: i64) -> Option<usize> {
+        match usize::try_from(step) {
+            Ok(counted) => self.counted.get(counted).copied(),
+            Err(_) => usize::try_from(-1 - step).ok(),
+        }
+    }
 }
 
 impl Ports {
     /// Reads the convention off a loaded model.
-    pub fn of(session: &Session) -> Result<Self> {
+    pub fn of(session: &Session, beside: Option<&Path>) -> Result<Self> {
         let file = session.file();
         let broken = |problem: String| EngineError::Convention {
             file: file.to_owned(),
@@ -59,6 +118,9 @@ impl Ports {
             inputs: session.inputs().to_vec(),
             outputs: session.outputs().to_vec(),
             constants: lines(session, key::CONSTANT_INPUTS),
+            description: Description::of(session, beside)
+                .map_err(broken)?
+                .map(Box::new),
         };
         let own = |name: &str| name == STEP || name.starts_with(PAST_PREFIX);
         ports.inputs.retain(|v| !own(&v.name));
@@ -74,6 +136,24 @@ impl Ports {
             )));
         }
         Ok(ports)
+    }
+
+    /// Of a set of variants: what the start takes and gives but for cached values.
+    pub fn of_variants(sessions: &KindSessions, sidecar: Sidecar) -> Self {
+        let start = sessions.start();
+        let mut ports = Self {
+            steps: sidecar.schedules.first().map_or(0, Schedule::evaluations),
+            sites: Vec::new(),
+            inputs: start.inputs().to_vec(),
+            outputs: start.outputs().to_vec(),
+            constants: sidecar.constant_inputs.clone(),
+            description: Some(Box::new(Description::new(sidecar))),
+        };
+        ports.inputs.retain(|v| !v.name.starts_with(PAST_PREFIX));
+        ports
+            .outputs
+            .retain(|v| !v.name.starts_with(PRESENT_PREFIX));
+        ports
     }
 
     /// Shape of the first value of `site`, before any evaluation. The runtime takes
@@ -146,6 +226,8 @@ pub(super) struct Generation {
     ended: Option<String>,
     /// What the first evaluation was given.
     fixed: Option<Vec<Fixed>>,
+    /// What the caches hold.
+    holding: Option<Holding>,
 }
 
 /// What must not change of an input within a generation.
@@ -165,7 +247,7 @@ impl Generation {
 
     /// Refuses an evaluation that would read caches made for something else. The
     /// generation itself is not touched: the caller ends it.
-    pub fn admit(&self, file: &str, ports: &Ports, given: &[(&str, Feed<'_>)]) -> Result<()> {
+    pub fn admit(&self, file: &str, evaluations: usize, given: &[(&str, Feed<'_>)]) -> Result<()> {
         let file = || file.to_owned();
         if let Some(reason) = &self.ended {
             return Err(EngineError::Poisoned {
@@ -173,10 +255,10 @@ impl Generation {
                 reason: reason.clone(),
             });
         }
-        if self.step >= ports.steps {
+        if self.step >= evaluations {
             return Err(EngineError::OutOfSteps {
                 file: file(),
-                steps: ports.steps,
+                steps: evaluations,
             });
         }
         let Some(fixed) = &self.fixed else {
@@ -211,9 +293,34 @@ impl Generation {
         })
     }
 
+    /// Refuses a kind that would read what no evaluation has left.
+    pub fn admit_kind(&self, file: &str, ports: &Ports, step: i64) -> Result<()> {
+        let Some(description) = &ports.description else {
+            return Ok(());
+        };
+        let Description { sidecar, flow, .. } = description.as_ref();
+        let nothing = flow.nothing();
+        let holding = self.holding.as_ref().unwrap_or(&nothing);
+        match description.kind(step) {
+            Some(kind) if !flow.admits(kind, holding) => Err(EngineError::KindTooEarly {
+                file: file.to_owned(),
+                kind: sidecar.kinds[kind].name.clone(),
+                evaluation: self.step,
+                start: sidecar.kinds[0].name.clone(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
     /// Counts an evaluation that succeeded.
-    pub fn advance(&mut self, ports: &Ports, given: &[(&str, Feed<'_>)]) {
+    pub fn advance(&mut self, ports: &Ports, step: i64, given: &[(&str, Feed<'_>)]) {
         self.step += 1;
+        if let Some(description) = &ports.description
+            && let Some(kind) = description.kind(step)
+        {
+            let flow = &description.flow;
+            flow.follow(kind, self.holding.get_or_insert_with(|| flow.nothing()));
+        }
         let fix = |&(name, feed): &(&str, Feed<'_>)| Fixed {
             name: name.to_owned(),
             shape: feed.shape().to_vec(),
@@ -262,6 +369,7 @@ mod tests {
             ],
             outputs: vec![info("y", &[])],
             constants: vec!["text".to_owned()],
+            description: None,
         }
     }
 
@@ -280,15 +388,15 @@ mod tests {
         let mut generation = Generation::default();
         let (x, text) = (ones(&[2, 8]), ones(&[4]));
         let given = [("x", Feed::Host(&x)), ("text", Feed::Host(&text))];
-        generation.admit("m", &ports, &given).unwrap();
-        generation.advance(&ports, &given);
+        generation.admit("m", ports.steps, &given).unwrap();
+        generation.advance(&ports, 0, &given);
         let other_x = Tensor::zeros(DType::F32, &[2, 8]).unwrap();
         generation
-            .admit("m", &ports, &[("x", (&other_x).into()), given[1]])
+            .admit("m", ports.steps, &[("x", (&other_x).into()), given[1]])
             .unwrap();
         let refused = |given: &[(&str, &Tensor)]| {
             let given: Vec<_> = given.iter().map(|&(n, t)| (n, t.into())).collect();
-            generation.admit("m", &ports, &given).unwrap_err()
+            generation.admit("m", ports.steps, &given).unwrap_err()
         };
         let wide = ones(&[2, 9]);
         let error = refused(&[("x", &wide), ("text", &text)]);
@@ -317,16 +425,16 @@ mod tests {
         let mut generation = Generation::default();
         let (x, text) = (ones(&[2, 8]), ones(&[4]));
         let given = [("x", Feed::Host(&x)), ("text", Feed::Host(&text))];
-        generation.advance(&ports, &given);
-        generation.advance(&ports, &given);
-        let error = generation.admit("m", &ports, &given).unwrap_err();
+        generation.advance(&ports, 0, &given);
+        generation.advance(&ports, 0, &given);
+        let error = generation.admit("m", ports.steps, &given).unwrap_err();
         assert!(
             matches!(error, EngineError::OutOfSteps { steps: 2, .. }),
             "{error}"
         );
         let mut generation = Generation::default();
         generation.end("out of memory");
-        let error = generation.admit("m", &ports, &given).unwrap_err();
+        let error = generation.admit("m", ports.steps, &given).unwrap_err();
         assert!(matches!(error, EngineError::Poisoned { .. }), "{error}");
     }
 }

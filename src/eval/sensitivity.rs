@@ -11,7 +11,7 @@ use crate::compile::{CompileError, Project};
 use crate::pipeline::picture;
 use crate::plan::parameter::{CUT, GATE_STEP, INTERVAL, KEY_STEPS, Parameters, Value};
 use crate::plan::policy::{DeepCache, FasterDiffusion, Nothing, Policy, TGate};
-use crate::plan::schedule::{GuidanceSchedule, GuidanceStep, Schedule};
+use crate::plan::schedule::{GateSchedule, GuidanceSchedule, GuidanceStep};
 use crate::plan::{Gate, Plan, Reuse, Rows, Site};
 
 /// A site, or guidance, that can be reused alone.
@@ -117,7 +117,7 @@ impl Candidate {
             }
             What::Site { model, site } => {
                 let others: Vec<usize> = (0..plan.steps).filter(|s| *s != step).collect();
-                let schedule = Schedule::at(plan.steps, &others);
+                let schedule = GateSchedule::at(plan.steps, &others);
                 if let Some(model) = plan.models.get_mut(*model) {
                     model.gates.push(Gate {
                         name: site.gate.clone(),

@@ -1,23 +1,20 @@
 //! The original behind always-true branches: what an fp16 rewrite is compared with.
 
 use super::MeasureError;
-use super::verify::{Outputs, Proof, borrowed};
+use super::verify::{Inputs, Outputs, Proof, borrowed};
 use crate::emit::{Form, Gated, Placement};
-use crate::engine::{CachedSession, ModelSource, Tensor};
+use crate::engine::{CachedSession, ModelSource};
 use crate::onnx::{encode_model, folder_of};
 use crate::plan::layout::Layout;
-use crate::plan::schedule::Schedule;
+use crate::plan::schedule::GateSchedule;
 use crate::plan::{Plan, Reuse, Rows};
 
-impl Proof<'_> {
+impl Proof<'_, '_> {
     /// The original with always-true `If`s at the borders of the regions: what fp16 on
     /// the CPU must equal, where a branch boundary rounds.
-    pub(super) fn with_barriers(
-        &self,
-        inputs: &[(String, Tensor)],
-    ) -> Result<Outputs, MeasureError> {
+    pub(super) fn with_barriers(&self, inputs: &[Inputs; 2]) -> Result<[Outputs; 2], MeasureError> {
         let mut model = self.model_plan.clone();
-        let always = Schedule::new(self.plan.steps, |_| true);
+        let always = GateSchedule::new(self.plan.steps, |_| true);
         model.halves = false;
         for gate in &mut model.gates {
             gate.schedule = always.clone();
@@ -25,10 +22,13 @@ impl Proof<'_> {
         for site in &mut model.sites {
             (site.reuse, site.rows) = (Reuse::Hold, Rows::All);
         }
-        let plan = Plan {
+        let mut plan = Plan {
             models: vec![model.clone()],
+            kinds: Vec::new(),
+            schedules: Vec::new(),
             ..self.plan.clone()
         };
+        plan.settle();
         let file = || self.source.path.display().to_string();
         let layout =
             Layout::new(self.analysis, &plan, &model).map_err(|source| MeasureError::Layout {
@@ -60,6 +60,8 @@ impl Proof<'_> {
             folder,
         };
         let mut cached = CachedSession::open(self.engine, source, &self.options())?;
-        Ok(cached.run(&borrowed(inputs))?)
+        let first = cached.run(&borrowed(&inputs[0]))?;
+        cached.reset()?;
+        Ok([first, cached.run(&borrowed(&inputs[1]))?])
     }
 }

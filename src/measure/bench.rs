@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::pairs::{Pair, find_pairs, plan_in};
+use super::pairs::{Pair, carrier, find_pairs, plan_in};
 use super::profile::{self, Ledger};
 use super::verify::borrowed;
 use super::{Feeds, MeasureError, check_batch};
@@ -124,7 +124,7 @@ pub fn bench(
     for group in groups {
         let models: Vec<(Model, Model)> = group
             .iter()
-            .map(|p| Ok((Model::read(&p.original)?, Model::read(&p.rewritten)?)))
+            .map(|p| Ok((Model::read(&p.original)?, carrier(&p.rewritten)?.0)))
             .collect::<Result<_, MeasureError>>()?;
         let mut runs = Vec::new();
         for (pair, (source, compiled)) in group.iter().zip(&models) {
@@ -355,9 +355,11 @@ fn executed(
     for step in &file.steps {
         cached.run(&borrowed(&feeds.step(step.step)?))?;
     }
-    let path = cached.end_profiling()?;
-    let runs = profile::read(&path)?;
-    let _ = std::fs::remove_file(path);
+    let profiles = cached.end_profiling()?;
+    let runs = profile::runs(&profiles, &subject.plan)?;
+    profiles
+        .iter()
+        .for_each(|path| drop(std::fs::remove_file(path)));
     let ledger = Ledger::new(&subject.analysis);
     for (step, run) in file.steps.iter_mut().zip(&runs) {
         let macs: Macs = ledger.macs(run);

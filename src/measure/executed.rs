@@ -1,6 +1,6 @@
 //! What ran on each step, from the runtime's profile, against the plan.
 
-use std::path::Path;
+use std::path::PathBuf;
 
 use super::MeasureError;
 use super::profile::{self, Ledger};
@@ -10,11 +10,13 @@ use crate::analysis::Role;
 use crate::analysis::macs::Macs;
 use crate::graph::NodeId;
 
-impl Proof<'_> {
+impl Proof<'_, '_> {
     /// The nodes and MACs of each step from the profile against the plan.
-    pub(super) fn executed(&self, path: &Path) -> Result<Check, MeasureError> {
+    pub(super) fn executed(&self, profiles: &[PathBuf]) -> Result<Check, MeasureError> {
         let ledger = Ledger::new(self.analysis);
-        let runs = profile::read(path)?;
+        let mut runs = profile::runs(profiles, self.plan)?;
+        // What follows are runs of other proofs.
+        runs.truncate(self.plan.steps);
         let batch = self.analysis.sizes.batch;
         let mut problems = Vec::new();
         for (step, run) in runs.iter().enumerate() {

@@ -3,7 +3,7 @@
 use super::rows::Rows;
 use crate::engine::Tensor;
 use crate::plan::Prompted;
-use crate::plan::schedule::Schedule;
+use crate::plan::schedule::GateSchedule;
 
 /// A kept value and how it moves.
 pub struct Kept {
@@ -15,7 +15,7 @@ pub struct Kept {
 }
 
 /// `value + slope * steps since the last refresh`, or the value.
-pub fn forecast(kept: &Kept, schedule: &Schedule, step: usize) -> Rows {
+pub fn forecast(kept: &Kept, schedule: &GateSchedule, step: usize) -> Rows {
     let since = schedule.last_refresh(step).map_or(0, |last| step - last);
     let since = f32::from(u16::try_from(since).unwrap_or(u16::MAX));
     match &kept.slope {

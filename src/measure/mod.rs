@@ -6,6 +6,7 @@ mod compare;
 mod executed;
 mod feeds;
 mod kept;
+mod loadable;
 mod oracle;
 pub mod pairs;
 mod part;
@@ -22,7 +23,8 @@ use crate::emit::StripError;
 use crate::engine::{EngineError, TensorError};
 use crate::onnx::{ReadError, WriteError};
 use crate::plan::layout::LayoutError;
-use crate::plan::{ModelPlan, Plan};
+use crate::plan::{KindError, ModelPlan, Plan};
+use crate::sidecar::SidecarError;
 
 /// Why a measurement could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +37,10 @@ pub enum MeasureError {
     Tensor(#[from] TensorError),
     #[error(transparent)]
     Read(#[from] ReadError),
+    #[error(transparent)]
+    Sidecar(#[from] SidecarError),
+    #[error("the plan's kinds and schedules do not fit: {0}")]
+    Kind(#[from] KindError),
     #[error(transparent)]
     Write(#[from] WriteError),
     #[error(

@@ -4,17 +4,17 @@
 //! by values kept and forecast here, on the host, with none of the rewriter's code.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::MeasureError;
 use super::kept::{Kept, forecast, slope};
+use super::loadable::loadable;
 use super::part::cut;
 use super::rows::Rows;
 use crate::analysis::{Analysis, Role};
-use crate::engine::{Engine, ModelSource, Session, SessionOptions, Tensor};
+use crate::engine::{Engine, Session, SessionOptions, Tensor};
 use crate::graph::{BitSet, ValueId};
 use crate::onnx::proto::ModelProto;
-use crate::onnx::{Transaction, encode_model, folder_of};
 use crate::plan::layout::Layout;
 use crate::plan::schedule::GuidanceStep;
 use crate::plan::{ModelPlan, Plan, Reuse, Rows as KeptRows};
@@ -323,47 +323,10 @@ impl<'a, 'm> Oracle<'a, 'm> {
         } else {
             Some(Session::load(
                 self.engine,
-                self.source(part)?,
+                loadable(self.engine, part, self.path, &mut self.scratch)?,
                 &self.options,
             )?)
         };
         Ok(Variant { session, inputs })
-    }
-
-    /// A source that the engine can read: in memory beside the original's data, or a
-    /// copy on disk for the embedded engine.
-    fn source(&mut self, part: ModelProto) -> Result<ModelSource, MeasureError> {
-        if self.engine.abilities().reads_data_beside_memory {
-            let mut bytes = Vec::new();
-            let what = || "a part of the model could not be encoded".to_owned();
-            encode_model(&part, &mut bytes).map_err(|source| MeasureError::File {
-                what: what(),
-                source,
-            })?;
-            let (name, folder) = (self.path.display().to_string(), Some(folder_of(self.path)));
-            return Ok(ModelSource::Memory {
-                name,
-                bytes: bytes.into(),
-                folder,
-            });
-        }
-        if self.scratch.is_none() {
-            let what = || "no temporary folder could be made".to_owned();
-            let folder = tempfile::tempdir().map_err(|source| MeasureError::File {
-                what: what(),
-                source,
-            })?;
-            self.scratch = Some(folder);
-        }
-        let folder = self
-            .scratch
-            .as_ref()
-            .map(|s| s.path().to_owned())
-            .unwrap_or_default();
-        let file: PathBuf = folder.join(format!("part{}.onnx", self.sessions.len()));
-        let mut transaction = Transaction::new(false);
-        transaction.add_model(part, &folder_of(self.path), &file, &mut |_, _| {})?;
-        transaction.commit()?;
-        Ok(ModelSource::File(file))
     }
 }

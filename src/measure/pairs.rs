@@ -7,6 +7,7 @@ use crate::compile::output::PLAN_FILE;
 use crate::emit::{StripError, compiled_plan, is_compiled};
 use crate::onnx::{Model, graph_hash};
 use crate::plan::{ModelPlan, Plan};
+use crate::sidecar::{FormName, Sidecar};
 
 /// An original and what was compiled from it.
 #[derive(Clone, Debug)]
@@ -36,6 +37,26 @@ pub(super) fn check_original(model: &Model) -> Result<(), MeasureError> {
             file: model.path.display().to_string(),
         }),
         false => Ok(()),
+    }
+}
+
+/// The compiled model at `path`: the gated graph, or, of variants, the graph of the start, which
+/// carries the plan.
+///
+/// # Errors
+/// [`MeasureError`] if it cannot be read.
+pub(super) fn carrier(path: &Path) -> Result<(Model, FormName), MeasureError> {
+    match Sidecar::beside(path)?.filter(|s| s.form == FormName::Variants) {
+        Some(sidecar) => {
+            let start = sidecar
+                .files
+                .first()
+                .map(Path::new)
+                .and_then(Path::file_name);
+            let start = path.with_file_name(start.unwrap_or_default());
+            Ok((Model::read(&start)?, FormName::Variants))
+        }
+        None => Ok((Model::read(path)?, FormName::Gated)),
     }
 }
 
@@ -77,11 +98,12 @@ pub fn find_pairs(originals: &[PathBuf], folder: &Path) -> Result<Vec<Pair>, Mea
         let model = plan.models.iter().find(free);
         let model = model.ok_or_else(|| missing(format!("model for {}", original.display())))?;
         let bare = folder.join(format!("{}.onnx", model.name));
+        let variants = folder.join(&model.name).join("model.onnx");
         // A pipeline folder is mirrored.
         let part = original.parent().and_then(Path::file_name);
         let file = original.file_name().unwrap_or_default();
         let mirrored = folder.join(part.unwrap_or_default()).join(file);
-        let rewritten = [bare, mirrored].into_iter().find(|p| p.is_file());
+        let rewritten = [bare, mirrored, variants].into_iter().find(|p| p.is_file());
         let rewritten = rewritten.ok_or_else(|| missing(format!("{}.onnx", model.name)))?;
         let name = model.name.clone();
         pairs.push(Pair {

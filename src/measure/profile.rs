@@ -1,7 +1,7 @@
 //! What ran, from ONNX Runtime's own profile.
 
 use std::collections::{BTreeSet, HashMap};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
@@ -9,7 +9,9 @@ use super::MeasureError;
 use crate::analysis::Analysis;
 use crate::analysis::macs::Macs;
 use crate::emit::names::of_node;
+use crate::emit::variants;
 use crate::graph::{Graph, NodeId};
+use crate::plan::Plan;
 
 /// One kernel execution.
 #[derive(Clone, Debug)]
@@ -78,6 +80,31 @@ pub fn read(path: &Path) -> Result<Vec<Vec<Execution>>, MeasureError> {
             inputs: event.args.input_type_shape.iter().map(dims).collect(),
             outputs: event.args.output_type_shape.iter().map(dims).collect(),
         });
+    }
+    Ok(runs)
+}
+
+/// What ran, evaluation by evaluation, where the kinds of a plan have a profile each; of a single one,
+/// its runs.
+///
+/// # Errors
+/// [`MeasureError::Profile`] if a file is not a profile.
+pub fn runs(profiles: &[PathBuf], plan: &Plan) -> Result<Vec<Vec<Execution>>, MeasureError> {
+    let read: Result<Vec<_>, _> = profiles.iter().map(|p| self::read(p)).collect();
+    let mut read = read?;
+    if read.len() == 1 {
+        return Ok(read.pop().unwrap_or_default());
+    }
+    let mut kinds: Vec<_> = read.into_iter().map(Vec::into_iter).collect();
+    let mut runs = Vec::new();
+    for kind in plan.evaluations()? {
+        let Some(mut run) = kinds.get_mut(kind).and_then(Iterator::next) else {
+            break;
+        };
+        for execution in &mut run {
+            execution.node = variants::original_name(&execution.node).to_owned();
+        }
+        runs.push(run);
     }
     Ok(runs)
 }

@@ -1,30 +1,49 @@
 //! Proofs 2 to 4: refresh, reuse, and a whole generation against the oracle.
 
-use std::path::PathBuf;
-
 use super::compare::Comparison;
+use super::loadable::loadable;
 use super::oracle::Oracle;
 use super::verdict::Check;
-use super::verify::{Outputs, Proof, borrowed};
+use super::verify::{Inputs, Outputs, Proof, borrowed};
 use super::{Feeds, MeasureError};
-use crate::engine::Tensor;
+use crate::emit::{Form, Gated, Placement};
+use crate::engine::CachedSession;
+use crate::plan::layout::Layout;
 
-impl Proof<'_> {
+impl Proof<'_, '_> {
     /// Step 0 and, on other inputs, a forced refresh against the original: on the same inputs a
     /// cache that is read instead would give the same.
-    pub(super) fn refresh(&self) -> Result<(Comparison, String), MeasureError> {
-        let feeds = self.feeds();
-        let inputs = feeds.step(0)?;
-        let expected = self.original(&inputs)?;
-        let mut cached = self.cached(None)?;
-        let first = cached.run(&borrowed(&inputs))?;
-        let mut comparison = self.compare_refresh(&inputs, &expected, &first)?;
+    pub(super) fn refresh(
+        &self,
+        cached: &mut CachedSession,
+        expected: &[Outputs; 2],
+    ) -> Result<(Comparison, String), MeasureError> {
+        cached.reset()?;
+        let inputs = self.first_inputs()?;
+        let mut found = vec![cached.run(&borrowed(&inputs[0]))?];
         if cached.steps() > 1 {
-            let inputs = feeds.step(1)?;
-            let forced = cached.run_forced_refresh(&borrowed(&inputs))?;
-            let expected = self.original(&inputs)?;
-            comparison = comparison.and(self.compare_refresh(&inputs, &expected, &forced)?);
+            found.push(cached.run_forced_refresh(&borrowed(&inputs[1]))?);
         }
+        let mut comparison: Option<Comparison> = None;
+        let mut add = |other: Comparison| {
+            comparison = Some(match comparison.take() {
+                Some(before) => before.and(other),
+                None => other,
+            });
+        };
+        let exact = match self.needs_barriers() {
+            // The bits, where the original does not take them, of the original behind barriers.
+            true => Some(self.with_barriers(&inputs)?),
+            false => None,
+        };
+        for (index, found) in found.iter().enumerate() {
+            let mut compared = self.compare(&expected[index], found)?;
+            if let Some(exact) = &exact {
+                compared.same = self.compare(&exact[index], found)?.same;
+            }
+            add(compared);
+        }
+        let comparison = comparison.unwrap_or_default();
         let detail = format!(
             "all gates on refresh (step 0 and step -1): {}{}, largest difference {:.3e}",
             if comparison.same {
@@ -42,19 +61,10 @@ impl Proof<'_> {
         Ok((comparison, detail))
     }
 
-    /// Compares with the original's outputs; the bits, where it takes them, with those of the
-    /// original behind barriers.
-    fn compare_refresh(
-        &self,
-        inputs: &[(String, Tensor)],
-        expected: &Outputs,
-        found: &Outputs,
-    ) -> Result<Comparison, MeasureError> {
-        let mut comparison = self.compare(expected, found)?;
-        if self.needs_barriers() {
-            comparison.same = self.compare(&self.with_barriers(inputs)?, found)?.same;
-        }
-        Ok(comparison)
+    /// The inputs of the first two steps.
+    pub(super) fn first_inputs(&self) -> Result<[Inputs; 2], MeasureError> {
+        let feeds = self.feeds();
+        Ok([feeds.step(0)?, feeds.step(1)?])
     }
 
     fn feeds(&self) -> Feeds<'_, '_> {
@@ -62,9 +72,12 @@ impl Proof<'_> {
     }
 
     /// Refresh, then reuse on the same and on changed inputs.
-    pub(super) fn reuse(&self) -> Result<(Check, bool), MeasureError> {
-        let feeds = self.feeds();
-        let (inputs, other) = (feeds.step(0)?, feeds.step(1)?);
+    pub(super) fn reuse(
+        &self,
+        cached: &mut CachedSession,
+        [expected, fresh]: &[Outputs; 2],
+    ) -> Result<(Check, bool), MeasureError> {
+        let [inputs, other] = self.first_inputs()?;
         let reusing = (1..self.plan.steps).find(|s| !self.layout.reused(*s).is_empty());
         let Some(step) = reusing else {
             let detail = "no step reuses anything".to_owned();
@@ -77,26 +90,24 @@ impl Proof<'_> {
                 true,
             ));
         };
-        let expected = self.original(&inputs)?;
-        let mut cached = self.cached(None)?;
+        cached.reset()?;
         let mut last = Vec::new();
         for _ in 0..=step {
             last = cached.run(&borrowed(&inputs))?;
         }
-        let same = self.compare(&expected, &last)?.same;
+        let same = self.compare(expected, &last)?.same;
         cached.reset()?;
         for _ in 0..step {
             cached.run(&borrowed(&inputs))?;
         }
         let stale = cached.run(&borrowed(&other))?;
-        let fresh = self.original(&other)?;
         // What is the same on every step stays right on changed latents, too.
         let constant = self
             .layout
             .reused(step)
             .iter()
             .all(|s| self.is_invariant(*s));
-        let differs = !self.compare(&fresh, &stale)?.same;
+        let differs = !self.compare(fresh, &stale)?.same;
         let detail = format!(
             "reuse on step {step}: same inputs {}; changed inputs {} a refresh{}",
             if same { "bit-identical" } else { "differ" },
@@ -126,18 +137,122 @@ impl Proof<'_> {
     }
 
     /// Every output of a generation against the oracle.
-    pub(super) fn generation(&self) -> Result<(Check, Comparison, Option<PathBuf>), MeasureError> {
+    pub(super) fn generation(
+        &self,
+        cached: &mut CachedSession,
+    ) -> Result<(Check, Comparison), MeasureError> {
+        let (whole, worst) = self.against_oracle(cached)?;
+        let detail = format!(
+            "{} steps against the original with replaced values: largest difference {:.3e} \
+             (step {worst}), allowed {:.3e}",
+            self.plan.steps, whole.difference, whole.allowed
+        );
+        let check = Check {
+            name: "generation",
+            pass: whole.within,
+            detail,
+        };
+        Ok((check, whole))
+    }
+
+    /// Every output of a generation by another schedule of the plan against the oracle.
+    pub(super) fn follows(
+        &self,
+        cached: &mut CachedSession,
+        schedule: usize,
+    ) -> Result<Check, MeasureError> {
+        let plan = self.plan.under(schedule)?;
+        let models = || plan.models.iter();
+        let model_plan = models().find(|m| m.name == self.model_plan.name);
+        let model_plan = model_plan.unwrap_or(self.model_plan);
+        let layout = Layout::new(self.analysis, &plan, model_plan).map_err(|source| {
+            MeasureError::Layout {
+                file: self.rewritten.display().to_string(),
+                source,
+            }
+        })?;
+        cached.reset()?;
+        cached.follow(&plan.schedules[0])?;
+        let other = Proof {
+            plan: &plan,
+            model_plan,
+            layout: &layout,
+            ..*self
+        };
+        let (whole, worst) = other.against_oracle(cached)?;
+        let sampler = plan.schedules[0].sampler.as_deref();
+        Ok(Check {
+            name: "schedule",
+            pass: whole.within,
+            detail: format!(
+                "{} steps{} against the original with replaced values: largest difference {:.3e} \
+                 (step {worst}), allowed {:.3e}",
+                plan.steps,
+                sampler.map(|s| format!(" of {s}")).unwrap_or_default(),
+                whole.difference,
+                whole.allowed
+            ),
+        })
+    }
+
+    /// A generation of variants against one of the gated form, bit by bit.
+    pub(super) fn equals_gated(&self, variants: &mut CachedSession) -> Result<Check, MeasureError> {
+        let placement = Placement {
+            model: &self.source.proto,
+            analysis: self.analysis,
+            plan: self.plan,
+            model_plan: self.model_plan,
+            layout: self.layout,
+        };
+        let file = || self.source.path.display().to_string();
+        let gated = Gated
+            .emit(&placement)
+            .map_err(|source| MeasureError::Barriers {
+                file: file(),
+                source,
+            })?;
+        let mut scratch = None;
+        let mut gated = CachedSession::open(
+            self.engine,
+            loadable(self.engine, gated, &self.source.path, &mut scratch)?,
+            &self.options(),
+        )?;
+        variants.reset()?;
         let feeds = self.feeds();
-        let profiled = self.has_profile();
-        let prefix = profiled.then(|| {
-            let unique = format!(
-                "hgc-profile-{}-{}",
-                std::process::id(),
-                self.model_plan.name
-            );
-            std::env::temp_dir().join(unique)
-        });
-        let mut cached = self.cached(prefix)?;
+        let mut whole = Comparison::default();
+        for step in 0..self.plan.steps {
+            let inputs = feeds.step(step)?;
+            let expected = gated.run(&borrowed(&inputs))?;
+            let found = variants.run(&borrowed(&inputs))?;
+            whole = match step {
+                0 => self.compare(&expected, &found)?,
+                _ => whole.and(self.compare(&expected, &found)?),
+            };
+        }
+        // Where the same nodes need not give the same bits, within tolerance is all there is.
+        let same = whole.same || (!self.is_exact() && whole.within);
+        Ok(Check {
+            name: "form",
+            pass: same,
+            detail: format!(
+                "{} steps against the gated form: {}, largest difference {:.3e}",
+                self.plan.steps,
+                if whole.same {
+                    "bit-identical"
+                } else {
+                    "not bit-identical"
+                },
+                whole.difference
+            ),
+        })
+    }
+
+    /// A generation against the oracle, and the step on which they differ most.
+    fn against_oracle(
+        &self,
+        cached: &mut CachedSession,
+    ) -> Result<(Comparison, usize), MeasureError> {
+        let feeds = self.feeds();
         let mut oracle = Oracle::new(
             self.engine,
             &self.source.proto,
@@ -161,21 +276,6 @@ impl Proof<'_> {
             whole = whole.and(comparison);
             self.told.tick("generation");
         }
-        let detail = format!(
-            "{} steps against the original with replaced values: largest difference {:.3e} \
-             (step {worst}), allowed {:.3e}",
-            self.plan.steps, whole.difference, whole.allowed
-        );
-        let check = Check {
-            name: "generation",
-            pass: whole.within,
-            detail,
-        };
-        let path = if profiled {
-            Some(cached.end_profiling()?)
-        } else {
-            None
-        };
-        Ok((check, whole, path))
+        Ok((whole, worst))
     }
 }

@@ -12,7 +12,7 @@ use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
 
 use super::compare::Comparison;
-use super::pairs::{check_original, plan_in};
+use super::pairs::{carrier, check_original, plan_in};
 pub use super::verdict::{Check, Verdict, VerifyOptions};
 use super::{MeasureError, check_batch};
 use crate::analysis::Analysis;
@@ -22,7 +22,8 @@ use crate::engine::{
 };
 use crate::onnx::{Model, graph_hash};
 use crate::plan::layout::Layout;
-use crate::plan::{ModelPlan, Plan, Reuse};
+use crate::plan::{ModelPlan, Plan, Reuse, Schedule};
+use crate::sidecar::{FormName, Sidecar};
 
 /// Allowed difference relative to the largest output: rounding of forecasts and of
 /// kernels that sum in another order.
@@ -47,10 +48,17 @@ pub fn verify(
     settings: &VerifyOptions,
     told: Tell<'_>,
 ) -> Result<Verdict, MeasureError> {
-    let (source, compiled) = (Model::read(original)?, Model::read(rewritten)?);
+    let source = Model::read(original)?;
+    let (compiled, form) = carrier(rewritten)?;
     let file = rewritten.display().to_string();
     check_original(&source)?;
-    let plan = plan_in(&compiled)?;
+    let mut plan = plan_in(&compiled)?;
+    // Schedules that were added since lie beside the model.
+    if let Some(beside) = Sidecar::beside(rewritten)?
+        && beside.kinds == plan.kinds
+    {
+        plan.schedules = beside.schedules;
+    }
     let found = graph_hash(&source.proto);
     let name = emit::metadata(&compiled.proto, crate::convention::key::NAME).unwrap_or_default();
     let model_plan = plan
@@ -84,36 +92,43 @@ pub fn verify(
             source,
         })?;
     check_batch(&plan, model_plan, &file, settings.sizes.batch)?;
+    let steps: usize = plan.schedules.iter().map(Schedule::evaluations).sum();
+    let told = Told {
+        tell: RefCell::new(told),
+        done: Cell::new(0),
+        // A refresh, a reuse, and each step.
+        total: steps as u64 + 2,
+    };
     let proof = Proof {
         engine,
         settings,
         source: &source,
         compiled: &compiled,
+        rewritten,
+        form,
         analysis: &analysis,
         plan: &plan,
         model_plan,
         layout: &layout,
-        told: Told {
-            tell: RefCell::new(told),
-            done: Cell::new(0),
-            // A refresh, a reuse, and each step.
-            total: plan.steps as u64 + 2,
-        },
+        told: &told,
     };
     proof.run()
 }
 
 /// A rewrite, its original and what is known of both.
-pub(super) struct Proof<'a> {
+pub(super) struct Proof<'a, 't> {
     pub(super) engine: &'static Engine,
     pub(super) settings: &'a VerifyOptions,
     pub(super) source: &'a Model,
     pub(super) compiled: &'a Model,
+    /// Where sessions open it.
+    pub(super) rewritten: &'a Path,
+    pub(super) form: FormName,
     pub(super) analysis: &'a Analysis<'a>,
     pub(super) plan: &'a Plan,
     pub(super) model_plan: &'a ModelPlan,
     pub(super) layout: &'a Layout,
-    pub(super) told: Told<'a>,
+    pub(super) told: &'a Told<'t>,
 }
 
 /// Called with what is done, what there is to do, and what goes on.
@@ -134,13 +149,16 @@ impl Told<'_> {
     }
 }
 
+/// Inputs with their names.
+pub(super) type Inputs = Vec<(String, Tensor)>;
+
 /// Outputs with their names.
 pub(super) type Outputs = Vec<(String, Tensor)>;
 
-impl Proof<'_> {
+impl Proof<'_, '_> {
     fn run(&self) -> Result<Verdict, MeasureError> {
         let mut verdict = Verdict {
-            file: self.compiled.path.display().to_string(),
+            file: self.rewritten.display().to_string(),
             pass: false,
             refresh_bitwise: None,
             reuse_bitwise: None,
@@ -162,10 +180,19 @@ impl Proof<'_> {
         Ok(verdict)
     }
 
-    /// What needs the engine, in the order of what is proved.
+    /// What needs the engine. The generation comes first: what its profile has first is its own.
     fn run_checks(&self, verdict: &mut Verdict) -> Result<(), MeasureError> {
         let (exact, barriers) = (self.is_exact(), self.needs_barriers());
-        let (refresh, detail) = self.refresh()?;
+        let prefix = self.has_profile().then(|| {
+            let (process, name) = (std::process::id(), &self.model_plan.name);
+            std::env::temp_dir().join(format!("hgc-profile-{process}-{name}"))
+        });
+        let profiled = prefix.is_some();
+        let mut cached = self.cached(prefix)?;
+        let (generation, whole) = self.generation(&mut cached)?;
+        (verdict.max_abs_diff, verdict.tolerance) = (whole.difference, whole.allowed);
+        let originals = self.originals(&self.first_inputs()?)?;
+        let (refresh, detail) = self.refresh(&mut cached, &originals)?;
         self.told.tick("refresh");
         verdict.refresh_bitwise = (exact || barriers).then_some(refresh.same);
         verdict.checks.push(Check {
@@ -174,18 +201,25 @@ impl Proof<'_> {
             detail,
         });
         if exact && self.holds_only() {
-            let (check, same) = self.reuse()?;
+            let (check, same) = self.reuse(&mut cached, &originals)?;
             verdict.reuse_bitwise = Some(same);
             verdict.checks.push(check);
         }
         self.told.tick("reuse");
-        let (generation, whole, profile) = self.generation()?;
-        (verdict.max_abs_diff, verdict.tolerance) = (whole.difference, whole.allowed);
         verdict.checks.push(generation);
-        if let Some(path) = profile {
-            let check = self.executed(&path)?;
-            // The profile is ours; a leftover does no harm.
-            let _ = std::fs::remove_file(path);
+        if self.form == FormName::Variants {
+            verdict.checks.push(self.equals_gated(&mut cached)?);
+        }
+        for schedule in 1..self.plan.schedules.len() {
+            verdict.checks.push(self.follows(&mut cached, schedule)?);
+        }
+        if profiled {
+            let profiles = cached.end_profiling()?;
+            let check = self.executed(&profiles)?;
+            // Profiles are ours; a leftover does no harm.
+            profiles
+                .iter()
+                .for_each(|path| drop(std::fs::remove_file(path)));
             verdict.executed = Some(check.pass);
             verdict.checks.push(check);
         }
@@ -194,7 +228,7 @@ impl Proof<'_> {
 
     /// The reason, where the engine refuses the rewritten file and not the original.
     fn failure_of_rewritten(&self, error: &MeasureError) -> Option<String> {
-        let own = self.compiled.path.display().to_string();
+        let own = self.rewritten.display().to_string();
         match error {
             MeasureError::Engine(
                 EngineError::Load { file, source }
@@ -230,14 +264,16 @@ impl Proof<'_> {
     }
 
     /// Whether results must agree bit by bit: fp32 on ONNX Runtime's CPU provider.
-    fn is_exact(&self) -> bool {
+    pub(super) fn is_exact(&self) -> bool {
         self.repeats_bits() && !self.half_precision()
     }
 
     /// Whether bits are compared with the original behind barriers: fp16 on ONNX
     /// Runtime's CPU provider.
     pub(super) fn needs_barriers(&self) -> bool {
-        self.repeats_bits() && self.half_precision()
+        // Variants have no branches.
+        let gated = self.form == FormName::Gated;
+        gated && self.repeats_bits() && self.half_precision()
     }
 
     fn holds_only(&self) -> bool {
@@ -254,12 +290,19 @@ impl Proof<'_> {
     }
 
     fn check_strip(&self) -> Check {
-        let (pass, detail) = match emit::strip(&self.compiled.proto) {
+        let original = match self.form {
+            FormName::Gated => emit::strip(&self.compiled.proto).map_err(|e| e.to_string()),
+            // The original lies beside its variants.
+            FormName::Variants => Model::read(self.rewritten)
+                .map(|m| m.proto)
+                .map_err(|e| e.to_string()),
+        };
+        let (pass, detail) = match original {
             Ok(model) => {
                 let same = graph_hash(&model) == self.model_plan.hash;
                 (same, "stripping gives the original graph back".to_owned())
             }
-            Err(error) => (false, error.to_string()),
+            Err(error) => (false, error),
         };
         Check {
             name: "strip",
@@ -268,9 +311,10 @@ impl Proof<'_> {
         }
     }
 
-    pub(super) fn original(&self, inputs: &[(String, Tensor)]) -> Result<Outputs, MeasureError> {
+    fn originals(&self, inputs: &[Inputs; 2]) -> Result<[Outputs; 2], MeasureError> {
         let mut session = Session::load(self.engine, &self.source.path, &self.options())?;
-        Ok(session.run(&borrowed(inputs), None)?)
+        let mut run = |inputs: &Inputs| session.run(&borrowed(inputs), None);
+        Ok([run(&inputs[0])?, run(&inputs[1])?])
     }
 
     pub(super) fn cached(&self, profile: Option<PathBuf>) -> Result<CachedSession, MeasureError> {
@@ -278,11 +322,7 @@ impl Proof<'_> {
             profile,
             ..self.options()
         };
-        Ok(CachedSession::open(
-            self.engine,
-            &self.compiled.path,
-            &options,
-        )?)
+        Ok(CachedSession::open(self.engine, self.rewritten, &options)?)
     }
 
     pub(super) fn compare(

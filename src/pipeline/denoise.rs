@@ -15,6 +15,7 @@ use crate::compile;
 use crate::engine::{DeviceTensor, Dim, Engine, SessionOptions, Tensor};
 use crate::plan::{Plan, Prompted};
 use crate::sampler::{Config, Sampler};
+use crate::sidecar;
 
 /// One picture to draw.
 #[derive(Clone, Debug)]
@@ -270,6 +271,7 @@ impl Loop {
         let rows = batch.rows.len() * if halves { 2 } else { 1 };
         let (fw, fh) = (width as f32, height as f32);
         self.begin()?;
+        self.follow(settings.steps)?;
         let mut seconds = Vec::new();
         for index in 0..settings.steps {
             let start = Instant::now();
@@ -277,6 +279,11 @@ impl Loop {
                 .scaled(index, &latent)
                 .repeat(if halves { 2 } else { 1 });
             let scale = settings.scale_at(index);
+            // The plan's own schedule refreshes where its control switches.
+            let own = self.plan.as_ref().is_none_or(|p| p.steps == settings.steps);
+            if !own && index > 0 && scale != settings.scale_at(index - 1) {
+                self.refresh_next();
+            }
             let scales = vec![scale; images.len()];
             let mut step = Step {
                 latent: &scaled,
@@ -329,6 +336,41 @@ impl Loop {
     fn begin(&mut self) -> Result<(), PipelineError> {
         self.unet.begin()?;
         self.controlnets.iter_mut().try_for_each(|(n, _)| n.begin())
+    }
+
+    fn refresh_next(&mut self) {
+        self.unet.refresh_next();
+        self.controlnets
+            .iter_mut()
+            .for_each(|(n, _)| n.refresh_next());
+    }
+
+    /// Follows the schedule for so many steps: one that the networks have, or their first, spread.
+    fn follow(&mut self, steps: usize) -> Result<(), PipelineError> {
+        let Some(planned) = self.unet.counts() else {
+            return Ok(());
+        };
+        let all = || std::iter::once(&self.unet).chain(self.controlnets.iter().map(|(n, _)| n));
+        let sidecars: Vec<_> = all().filter_map(Network::sidecar).collect();
+        let sampler = self.sampler.method.name();
+        let found = match sidecars.len() == all().count() {
+            true => sidecar::schedule_for(&sidecars, steps, Some(sampler)),
+            false => None,
+        };
+        match found {
+            Some(schedule) => {
+                self.unet.follow(&schedule)?;
+                self.controlnets
+                    .iter_mut()
+                    .try_for_each(|(n, _)| n.follow(&schedule))
+            }
+            // Compiled before models had kinds: they run what they count.
+            None if planned == steps => Ok(()),
+            None => Err(PipelineError::Steps {
+                planned,
+                asked: steps,
+            }),
+        }
     }
 
     fn latent_channels(&self) -> usize {

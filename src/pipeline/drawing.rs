@@ -64,13 +64,7 @@ impl Drawing {
     /// # Errors
     /// [`PipelineError`] that says what to ask for.
     pub fn check_plan(&self, plan: &Plan, halves: bool) -> Result<(), PipelineError> {
-        if plan.steps != self.steps {
-            return Err(PipelineError::Steps {
-                planned: plan.steps,
-                asked: self.steps,
-            });
-        }
-        if plan.guidance.schedule.has_half() && !halves {
+        if plan.has_half() && !halves {
             let what = "the pipeline was compiled for guidance by two halves; give a guidance \
                         above 1, or compile for a model without guidance (prompted none)";
             return Err(PipelineError::Refused {

@@ -12,6 +12,8 @@ use crate::engine::{
 use crate::graph::Graph;
 use crate::onnx::proto::ModelProto;
 use crate::onnx::{Model, encode_model, folder_of};
+use crate::plan::Schedule;
+use crate::sidecar::Sidecar;
 
 /// Which graph of a file to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,6 +121,40 @@ impl Network {
             cached.reset()?;
         }
         Ok(())
+    }
+
+    /// What a compiled model says of itself.
+    pub fn sidecar(&self) -> Option<&Sidecar> {
+        match &self.session {
+            Runner::Plain(_) => None,
+            Runner::Cached(cached) => cached.sidecar(),
+        }
+    }
+
+    /// Evaluations that the network counts by itself.
+    pub fn counts(&self) -> Option<usize> {
+        match &self.session {
+            Runner::Plain(_) => None,
+            Runner::Cached(cached) => Some(cached.steps()),
+        }
+    }
+
+    /// From now on follows this schedule.
+    ///
+    /// # Errors
+    /// [`PipelineError`] if the network has no such kinds.
+    pub fn follow(&mut self, schedule: &Schedule) -> Result<(), PipelineError> {
+        match &mut self.session {
+            Runner::Plain(_) => Ok(()),
+            Runner::Cached(cached) => Ok(cached.follow(schedule)?),
+        }
+    }
+
+    /// Makes the next evaluation recompute everything.
+    pub fn refresh_next(&mut self) {
+        if let Runner::Cached(cached) = &mut self.session {
+            cached.refresh_next();
+        }
     }
 
     /// Evaluates the next step.

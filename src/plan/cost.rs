@@ -1,5 +1,6 @@
 //! What a plan costs: MACs by step and cache memory.
 
+use super::Kind;
 use super::data::{ModelPlan, Plan, Reuse, Rows};
 use super::layout::{Layout, Placed};
 use crate::analysis::Analysis;
@@ -85,6 +86,49 @@ impl Cost {
     }
 }
 
+/// MACs of one model by region, from which those of any kind follow.
+pub struct Regions {
+    /// Of the main graph, then of each region without those inside; on the whole batch, on half.
+    whole: Vec<Macs>,
+    halved: Vec<Macs>,
+}
+
+impl Regions {
+    /// Counts the regions of a placed plan, at the batch of the analysis' [`Sizes`].
+    ///
+    /// [`Sizes`]: crate::analysis::shapes::Sizes
+    #[must_use]
+    pub fn new(analysis: &Analysis<'_>, layout: &Layout) -> Self {
+        let batch = analysis.sizes.batch;
+        let sums = |batch: u64| {
+            let mut sums = vec![Macs::default(); layout.sites.len() + 1];
+            for node in analysis.graph.nodes() {
+                let scope = layout.owner[node.index()].map_or(0, |site| site + 1);
+                sums[scope] = [sums[scope], analysis.macs(node, batch)].into_iter().sum();
+            }
+            sums
+        };
+        Self {
+            whole: sums(batch),
+            halved: sums((batch / 2).max(1)),
+        }
+    }
+
+    /// MACs of an evaluation of this kind.
+    #[must_use]
+    pub fn of(&self, kind: &Kind, model: &ModelPlan, layout: &Layout) -> Macs {
+        let sums = match model.halves && kind.is_half() {
+            true => &self.halved,
+            false => &self.whole,
+        };
+        // A region is reached wherever its gate refreshes: a rule of the layout.
+        let runs = |gate: &str| kind.gating(&model.name, gate) != super::schedule::Gating::Reuse;
+        let sites = layout.sites.iter().zip(&sums[1..]);
+        let regions = sites.filter(|(placed, _)| runs(&placed.site.gate));
+        regions.map(|(_, macs)| *macs).chain([sums[0]]).sum()
+    }
+}
+
 fn site_bytes(placed: &Placed, batch: u64, half: u64) -> u64 {
     let rows = if placed.site.rows == Rows::All {
         batch
@@ -103,11 +147,7 @@ fn site_bytes(placed: &Placed, batch: u64, half: u64) -> u64 {
 }
 
 fn guidance_bytes(analysis: &Analysis<'_>, plan: &Plan, model: &ModelPlan, half: u64) -> u64 {
-    use super::schedule::GuidanceStep;
-    if !model.halves
-        || model.role == crate::analysis::Role::Controlnet
-        || !plan.guidance.schedule.has(GuidanceStep::Held)
-    {
+    if !model.halves || model.role == crate::analysis::Role::Controlnet || !plan.holds_guidance() {
         return 0;
     }
     let latent = analysis

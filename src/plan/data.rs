@@ -6,8 +6,10 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::kinds::{Kind, Schedule};
 use super::policy::{Nothing, Policy as _};
-use super::schedule::{GuidanceSchedule, Schedule};
+use super::schedule::{GateSchedule, GuidanceSchedule};
+use super::written::Written;
 use crate::analysis::Role;
 
 /// What a site gives on a step that reuses it.
@@ -69,18 +71,17 @@ pub enum Prompted {
 }
 
 /// Whether a value is what stands where none is written; a plan does not say it.
-fn is_usual<T: Default + PartialEq>(value: &T) -> bool {
+pub(super) fn is_usual<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
 /// Several sites that refresh on the same steps.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gate {
     /// Name, unique in a model.
     pub name: String,
-    /// One character a step: `R` refresh, `.` reuse, `N` refresh from nothing.
-    pub schedule: Schedule,
+    /// What it does on each evaluation of the first schedule.
+    pub schedule: GateSchedule,
 }
 
 /// A cut of the graph whose values are cached.
@@ -115,8 +116,7 @@ pub struct Refusal {
 }
 
 /// The plan of one file.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModelPlan {
     /// `unet`, `controlnet`, `controlnet_1`, `merged`.
     pub name: String,
@@ -125,16 +125,12 @@ pub struct ModelPlan {
     /// [`graph_hash`](crate::onnx::graph_hash) of the graph the plan was made for.
     pub hash: String,
     /// Whether the file runs half the batch on held and fused steps.
-    #[serde(default, skip_serializing_if = "is_usual")]
     pub halves: bool,
-    /// Gates.
-    #[serde(default, rename = "gate", skip_serializing_if = "Vec::is_empty")]
+    /// Gates, in the order in which sites name them.
     pub gates: Vec<Gate>,
     /// Sites.
-    #[serde(default, rename = "site", skip_serializing_if = "Vec::is_empty")]
     pub sites: Vec<Site>,
     /// Candidates that were refused.
-    #[serde(default, rename = "refused", skip_serializing_if = "Vec::is_empty")]
     pub refusals: Vec<Refusal>,
 }
 
@@ -146,42 +142,46 @@ impl ModelPlan {
     }
 }
 
-/// Guidance by step, and how the held difference is reused.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// Guidance, and how the held difference is reused.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Guidance {
-    /// One character a step: `F` full, `H` held, `U` fused, `N` full from nothing.
+    /// What it does on each evaluation of the first schedule.
     pub schedule: GuidanceSchedule,
     /// How the guidance difference is reused on held steps.
-    #[serde(default, skip_serializing_if = "is_usual")]
     pub reuse: Reuse,
     /// Which half of the batch carries the prompt.
-    #[serde(default, skip_serializing_if = "is_usual")]
     pub prompted: Prompted,
 }
 
 /// Everything that decides a rewrite.
+///
+/// Kinds and schedules are what a plan is written as. Beside them stand the columns of the first
+/// schedule, by gate and for guidance: [`settle`](Self::settle) and [`expand`](Self::expand) derive
+/// one from the other.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(try_from = "Written", into = "Written")]
 pub struct Plan {
     /// Version of this format.
     pub format: u32,
     /// Name of the policy that made it.
     pub policy: String,
-    /// Model evaluations in a generation.
+    /// Evaluations of the first schedule.
     pub steps: usize,
     /// Parameters of the policy, for the reader.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub parameters: BTreeMap<String, String>,
-    /// Guidance by step.
+    /// Guidance.
     pub guidance: Guidance,
+    /// Kinds of evaluations, the start first.
+    pub kinds: Vec<Kind>,
+    /// When each kind runs; a compiled model can follow any of them, and the first where its caller
+    /// does no more than count.
+    pub schedules: Vec<Schedule>,
     /// Plans by file.
-    #[serde(rename = "model")]
     pub models: Vec<ModelPlan>,
 }
 
-/// Version of the plan format that this code writes and reads.
-pub const FORMAT: u32 = 1;
+/// Version of the plan format that this code writes; version 1 is read as well.
+pub const FORMAT: u32 = 2;
 
 impl Plan {
     /// Whether any site is cached or any step saves work.
@@ -199,7 +199,7 @@ impl Plan {
     /// Whether some step runs half of the batch.
     #[must_use]
     pub fn changes_batch(&self) -> bool {
-        self.guidance.schedule.has_half() && self.models.iter().any(|m| m.halves)
+        self.has_half() && self.models.iter().any(|m| m.halves)
     }
 
     /// The plan of the file with that graph hash.

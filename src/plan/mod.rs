@@ -5,11 +5,16 @@
 
 pub mod cost;
 pub mod data;
+pub mod flow;
+pub mod kinds;
 pub mod layout;
+pub mod limit;
 pub mod parameter;
 pub mod policy;
 pub mod region;
 pub mod schedule;
 mod text;
+mod written;
 
 pub use data::{Gate, Guidance, ModelPlan, Plan, Prompted, Refusal, Reuse, Rows, Site};
+pub use kinds::{Kind, KindError, Schedule};

@@ -37,11 +37,11 @@ pub enum Gating {
 /// Refresh (`R`), restart (`N`) or reuse (`.`) by step.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Schedule {
+pub struct GateSchedule {
     gating: Vec<Gating>,
 }
 
-impl Schedule {
+impl GateSchedule {
     /// The schedule of `steps` steps that refreshes where `refresh` says so. Step 0
     /// always refreshes: there is nothing to reuse yet.
     pub fn new(steps: usize, refresh: impl Fn(usize) -> bool) -> Self {
@@ -139,7 +139,7 @@ impl Schedule {
     }
 }
 
-impl fmt::Display for Schedule {
+impl fmt::Display for GateSchedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.gating.iter().try_for_each(|g| {
             f.write_str(match g {
@@ -151,13 +151,21 @@ impl fmt::Display for Schedule {
     }
 }
 
-impl From<Schedule> for String {
-    fn from(schedule: Schedule) -> Self {
+impl FromIterator<Gating> for GateSchedule {
+    fn from_iter<I: IntoIterator<Item = Gating>>(gating: I) -> Self {
+        Self {
+            gating: gating.into_iter().collect(),
+        }
+    }
+}
+
+impl From<GateSchedule> for String {
+    fn from(schedule: GateSchedule) -> Self {
         schedule.to_string()
     }
 }
 
-impl TryFrom<String> for Schedule {
+impl TryFrom<String> for GateSchedule {
     type Error = ScheduleError;
 
     fn try_from(text: String) -> Result<Self, ScheduleError> {
@@ -185,7 +193,8 @@ impl TryFrom<String> for Schedule {
 }
 
 /// What the guidance does on one step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum GuidanceStep {
     /// Both halves of the batch run.
     Full,
@@ -195,6 +204,20 @@ pub enum GuidanceStep {
     Held,
     /// The prompted half runs and stands for both.
     Fused,
+}
+
+impl GuidanceStep {
+    /// Whether this computes all that `other` does: both halves, or one and the difference.
+    #[must_use]
+    pub fn is_at_least(self, other: Self) -> bool {
+        let rank = |step| match step {
+            Self::Fused => 0,
+            Self::Held => 1,
+            Self::Full => 2,
+            Self::Restart => 3,
+        };
+        rank(self) >= rank(other)
+    }
 }
 
 /// Guidance by step.
@@ -251,11 +274,19 @@ impl GuidanceSchedule {
 
     /// Full steps as a refresh schedule: when the held difference is renewed.
     #[must_use]
-    pub fn full_steps(&self) -> Schedule {
+    pub fn full_steps(&self) -> GateSchedule {
         let restarts: Vec<usize> = (0..self.steps())
             .filter(|s| self.at(*s) == GuidanceStep::Restart)
             .collect();
-        Schedule::new(self.steps(), |s| !self.is_half(s)).restarting(&restarts)
+        GateSchedule::new(self.steps(), |s| !self.is_half(s)).restarting(&restarts)
+    }
+}
+
+impl FromIterator<GuidanceStep> for GuidanceSchedule {
+    fn from_iter<I: IntoIterator<Item = GuidanceStep>>(modes: I) -> Self {
+        Self {
+            modes: modes.into_iter().collect(),
+        }
     }
 }
 

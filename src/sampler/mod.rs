@@ -7,6 +7,7 @@ mod config;
 mod ddim;
 mod dpm;
 mod euler;
+pub mod evaluations;
 mod noise;
 mod unipc;
 

@@ -8,7 +8,7 @@ use hgc::unstable::onnx::{Model, each_tensor};
 
 use crate::{BAD, Pipeline, Run, hgc, listing, small, stored, to};
 
-fn compile(model: &Path, out: &Path, options: &str) -> Run {
+pub fn compile(model: &Path, out: &Path, options: &str) -> Run {
     let mut words = vec![model.as_os_str()];
     words.extend(to(out));
     hgc("compile", &words, &small(options))
@@ -61,15 +61,17 @@ fn a_pair_is_compiled_together() {
     assert_eq!(
         names(&out),
         [
+            "controlnet.hgc.json",
             "controlnet.onnx",
             "controlnet.onnx_data",
             "plan.toml",
+            "unet.hgc.json",
             "unet.onnx",
             "unet.onnx_data"
         ]
     );
     let files: Vec<&str> = crate::words(&report["files"]);
-    assert_eq!(files.len(), 5);
+    assert_eq!(files.len(), 7);
     assert!(files.iter().all(|f| Path::new(f).is_file()), "{files:?}");
     let weights = |path: &Path| fs::metadata(path).unwrap().len();
     let original = weights(&unet.with_file_name("weights.bin"));
@@ -94,7 +96,13 @@ fn the_same_folder_shares_the_weights() {
     compile(&unet, folder, "").ok();
     assert_eq!(
         names(folder),
-        ["model.onnx", "plan.toml", "unet.onnx", "weights.bin"]
+        [
+            "model.onnx",
+            "plan.toml",
+            "unet.hgc.json",
+            "unet.onnx",
+            "weights.bin"
+        ]
     );
     assert_eq!(fs::read(&unet).unwrap(), original);
     let compiled = Model::read(&folder.join("unet.onnx")).unwrap();
@@ -152,6 +160,7 @@ fn a_pipeline_folder_is_mirrored() {
     compile(&pipeline.path(), &out, "").ok();
     let expected = [
         "controlnet",
+        "controlnet/hgc.json",
         "controlnet/model.onnx",
         "controlnet/model.onnx_data",
         "model_index.json",
@@ -161,6 +170,7 @@ fn a_pipeline_folder_is_mirrored() {
         "tokenizer/merges/vocab.txt",
         "unet",
         "unet/config.json",
+        "unet/hgc.json",
         "unet/model.onnx",
         "unet/model.onnx_data",
     ];

@@ -13,6 +13,7 @@ mod inspect;
 mod measure;
 mod plan;
 mod run;
+mod schedule;
 mod strip;
 #[path = "../common/wrap.rs"]
 mod wrap;

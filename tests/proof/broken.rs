@@ -4,8 +4,8 @@ use std::path::Path;
 
 use hgc::unstable::engine::EngineKind;
 use hgc::unstable::measure::verify::Verdict;
-use hgc::unstable::onnx::proto::{GraphProto, ModelProto, NodeProto};
-use hgc::unstable::onnx::{Model, Transaction, folder_of};
+use hgc::unstable::onnx::proto::{GraphProto, ModelProto, NodeProto, TensorProto};
+use hgc::unstable::onnx::{Model, Transaction, folder_of, tensor_i64};
 use hgc::unstable::plan::parameter::Parameters;
 use hgc::unstable::plan::policy::{DeepCache, Hgc, Point, Policy, TGate};
 
@@ -21,13 +21,16 @@ fn site<'g>(graph: &'g mut GraphProto, name: &str) -> &'g mut NodeProto {
     graph.node.iter_mut().find(|n| n.name() == name).unwrap()
 }
 
-/// Sets a row of a table of the schedule; row 0 is of a forced refresh.
-fn set_flag(model: &mut ModelProto, table: &str, row: usize, flag: bool) {
+/// Makes the evaluation `step` of a schedule for `steps` another kind; -1 is the forced refresh.
+fn set_kind(model: &mut ModelProto, (step, steps): (i64, usize), kind: i64) {
     let initializers = &mut model.graph.as_mut().unwrap().initializer;
-    let table = initializers.iter_mut().find(|t| t.name() == table).unwrap();
-    let mut bytes = table.raw_data.clone().unwrap().to_vec();
-    bytes[row] = u8::from(flag);
-    table.raw_data = Some(bytes.into());
+    let named = |t: &&mut TensorProto| t.name() == "hgc.schedule";
+    let table = initializers.iter_mut().find(named).unwrap();
+    let mut rows = table.to_i64s().unwrap();
+    // Kinds that are named come first, the last of them first.
+    let kinds = i64::try_from(rows.len() - steps).unwrap();
+    rows[usize::try_from(kinds + step).unwrap()] = kind;
+    *table = tensor_i64("hgc.schedule", &[i64::try_from(rows.len()).unwrap()], &rows);
 }
 
 /// Compiles the fixture's UNet, breaks it, and verifies the result.
@@ -150,7 +153,7 @@ fn stale_slope() {
 fn cache_not_renewed() {
     let verdict = verify_broken(&DeepCache, |model| {
         // The schedule says reuse where the plan says refresh.
-        set_flag(model, "hgc.refresh.deep.table", 4, false);
+        set_kind(model, (3, 6), 1);
     });
     ran_too_much(&verdict);
     fails(&verdict, "generation");
@@ -160,7 +163,7 @@ fn cache_not_renewed() {
 #[test]
 fn forced_refresh_reads_the_cache() {
     let verdict = verify_broken(&DeepCache, |model| {
-        set_flag(model, "hgc.refresh.deep.table", 0, false);
+        set_kind(model, (-1, 6), 1);
     });
     fails(&verdict, "refresh");
 }

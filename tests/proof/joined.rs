@@ -11,7 +11,7 @@ use hgc::unstable::plan::parameter::Parameters;
 use hgc::unstable::plan::policy::{FasterDiffusion, Hgc, Lossless, Policy};
 
 use crate::support::{SIZES, compile, prove};
-use crate::variants::varied;
+use crate::unusual::varied;
 
 fn dims(info: &mut ValueInfoProto) -> &mut Vec<Dimension> {
     let shape = info.r#type.as_mut().and_then(|t| match &mut t.value {

@@ -7,9 +7,10 @@
 mod fixtures;
 
 mod broken;
+mod forms;
 mod joined;
 mod own_policy;
 mod policies;
 mod residuals;
 mod support;
-mod variants;
+mod unusual;

@@ -1,4 +1,5 @@
-//! Development tasks: `cargo xtask setup`, `cargo xtask test`, `cargo xtask demo`, `cargo xtask fuzz`.
+//! Development tasks: `cargo xtask setup`, `cargo xtask test`, `cargo xtask demo`, `cargo xtask prove`,
+//! `cargo xtask fuzz`.
 
 mod cargo;
 mod demo;
@@ -23,6 +24,8 @@ enum Task {
     Setup,
     /// Run all tests, those that need an engine once with each engine
     Test(test::Args),
+    /// Run the proofs that take longer than the tests may: every policy in every form
+    Prove,
     /// Feed damaged inputs to everything that reads files
     Fuzz(fuzz::Args),
     /// Build hgc, rewrite a small UNet and its ControlNet, prove and time the result
@@ -39,6 +42,7 @@ fn main() -> Result<()> {
             Ok(())
         }
         Task::Test(args) => test::run(&args),
+        Task::Prove => test::prove(),
         Task::Fuzz(args) => fuzz::run(&args),
         Task::Demo(args) => demo::run(&args),
     }

@@ -91,6 +91,18 @@ pub fn run(args: &Args) -> Result<()> {
     }
 }
 
+/// Runs `cargo xtask prove`.
+pub fn prove() -> Result<()> {
+    let mut long = cargo::cargo();
+    long.args(["test", "--test", "proof", "--", "--ignored", "--nocapture"]);
+    long.env("HGC_ENGINE", "ort");
+    long.env("ORT_DYLIB_PATH", setup::library()?);
+    match tests(&mut long)?.passed {
+        true => Ok(()),
+        false => bail!("some proofs failed"),
+    }
+}
+
 /// How a test run ended.
 struct Summary {
     passed: bool,

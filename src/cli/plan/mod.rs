@@ -61,7 +61,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let inputs = args.models.read()?;
     let known = args.sizes.of(&args.models.model)?;
     let project = Project::new(&inputs, known.sizes)?;
-    let planned = args.policy.plan(&project)?;
+    let planned = args.policy.plan(&project, &args.models.model)?;
     let nothing = planned.plan.found_nothing();
     if let Some(path) = args.output.as_ref().filter(|_| !nothing) {
         let mut transaction = hgc::unstable::onnx::Transaction::new(args.force);

@@ -1,6 +1,6 @@
 //! Options that say which models to plan, and how.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use hgc::unstable::compile::{Inputs, Planned, Project};
@@ -8,6 +8,7 @@ use hgc::unstable::plan::parameter::{self, Kind, Parameter, Parameters, Value};
 use hgc::unstable::plan::policy::{self, Point};
 
 use crate::cli::args::read_plan;
+use crate::cli::evaluations::EvaluationArgs;
 use crate::cli::terminal::warn;
 
 /// The models to work on.
@@ -40,19 +41,29 @@ pub struct PolicyArgs {
         conflicts_with = "plan"
     )]
     policy: String,
-    /// Model evaluations in a generation
-    #[arg(long, required_unless_present = "plan")]
-    steps: Option<usize>,
+    #[command(flatten)]
+    evaluations: EvaluationArgs,
     /// Plan to use instead of a policy (see `hgc plan -o`)
-    #[arg(long, value_name = "FILE", conflicts_with = "steps")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["steps", "inference_steps"])]
     plan: Option<PathBuf>,
+    /// Most kinds of evaluations; gates are rounded towards refreshing
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=64))]
+    max_kinds: Option<u64>,
     #[command(flatten)]
     told: Told,
 }
 
 impl PolicyArgs {
     /// Plans `project` as asked.
-    pub fn plan(&self, project: &Project<'_>) -> anyhow::Result<Planned> {
+    pub fn plan(&self, project: &Project<'_>, pipeline: &Path) -> anyhow::Result<Planned> {
+        let planned = self.with_all_kinds(project, pipeline)?;
+        match self.max_kinds.and_then(|n| usize::try_from(n).ok()) {
+            Some(most) => Ok(project.limit(&planned, most)?),
+            None => Ok(planned),
+        }
+    }
+
+    fn with_all_kinds(&self, project: &Project<'_>, pipeline: &Path) -> anyhow::Result<Planned> {
         for (file, count) in project.uncounted() {
             warn(format_args!(
                 "{file}: shapes of {count} multiplying nodes are unknown; their MACs are not \
@@ -71,7 +82,13 @@ impl PolicyArgs {
                 .adopt(read_plan(path)?)
                 .with_context(|| format!("plan {}", path.display()));
         }
-        let base = Parameters::new(self.steps.unwrap_or_default());
+        let Some(steps) = self.evaluations.of(pipeline)? else {
+            bail!(
+                "for how many evaluations of the model? give --steps N (or --inference-steps N, or \
+                 --plan FILE)"
+            )
+        };
+        let base = Parameters::new(steps);
         let point = self.told.point(&self.policy, base)?;
         Ok(project.plan(point.policy, &point.parameters)?)
     }

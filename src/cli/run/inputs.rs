@@ -10,7 +10,7 @@ use image::RgbImage;
 
 use super::super::args::prompts as prompts_of;
 use super::super::plan::Told;
-use super::super::terminal::warn;
+use super::super::terminal::{note, warn};
 use super::Args;
 
 /// Steps where neither the command line nor a plan says how many.
@@ -162,6 +162,14 @@ impl Args {
                 folder.path.display(),
                 plan.policy
             )
+        }
+        let steps = settings.steps;
+        if !plan.schedules.iter().any(|s| s.evaluations() == steps) {
+            note(format_args!(
+                "the pipeline has no schedule for {steps} steps; that for {} is spread over them \
+                 (`hgc schedule add` plans one)",
+                plan.steps
+            ));
         }
         Ok(settings.check_plan(plan, settings.rows() > 1)?)
     }

@@ -29,7 +29,7 @@ pub struct Output<'a> {
 /// Whether the guidance difference is kept: it is for a prediction, not for residuals.
 #[must_use]
 pub fn keeps_difference(plan: &Plan, role: Role) -> bool {
-    role != Role::Controlnet && plan.guidance.schedule.has(GuidanceStep::Held)
+    role != Role::Controlnet && plan.holds_guidance()
 }
 
 /// Caches of the guidance difference.
@@ -133,8 +133,7 @@ fn held_step(
     }
     let other = name("other");
     forecast.push(scribe.node("Sub", &[raw, &difference], &[&other]));
-    let schedule = &plan.guidance.schedule;
-    if !schedule.has(GuidanceStep::Fused) {
+    if !plan.kinds.iter().any(|k| k.guidance == GuidanceStep::Fused) {
         forecast.push(rows.join(&other, raw, output.axis, held));
         nodes.extend(forecast);
         return nodes;
@@ -168,7 +167,7 @@ fn full_step(
         return nodes;
     }
     let gate = GateNames::new(GUIDANCE);
-    let gap = GateNames::typed(&gate.gap, output.elem_type);
+    let gap = GateNames::typed(&gate.since, output.elem_type);
     let (zero, change, again) = (name("none"), name("change"), name("again"));
     let measured = vec![
         scribe.node("Sub", &[difference, &past(GUIDANCE)], &[&change]),

@@ -1,6 +1,5 @@
 //! New inputs, outputs and metadata of a rewritten model.
 
-use crate::analysis::Analysis;
 use crate::analysis::dims::{Dim, Shape};
 use crate::analysis::shapes::declare;
 use crate::analysis::sizes;
@@ -8,39 +7,45 @@ use crate::graph::ValueId;
 use crate::onnx::proto::{
     GraphProto, StringStringEntryProto, TensorShapeProto, tensor_shape_proto,
 };
-use crate::plan::layout::{Layout, Placed, SiteTensor};
-use crate::plan::{ModelPlan, Plan, Reuse, Rows};
+use crate::plan::layout::{Placed, SiteTensor};
+use crate::plan::schedule::Gating;
+use crate::plan::{Kind, Reuse, Rows};
+use crate::sidecar::FormName;
 
+use super::super::Placement;
+use super::super::describe::{Declared, describe};
 use super::record::Record;
 use super::scribe::entry;
 use super::site::State;
 use super::{RewriteError, guidance};
-use crate::convention::{GUIDANCE, PAST_PREFIX, SLOPE_SUFFIX, STEP, key, open_dim, past, present};
+use crate::convention::{
+    GUIDANCE, PAST_PREFIX, SINCE_PREFIX, SLOPE_SUFFIX, STEP, key, open_dim, past, present,
+};
 
 /// Declares what the rewritten model shows to callers.
-pub struct Interface<'a, 'm> {
-    /// The original.
-    pub analysis: &'a Analysis<'m>,
-    /// The plan.
-    pub plan: &'a Plan,
-    /// Its part for this model.
-    pub model_plan: &'a ModelPlan,
+pub struct Interface<'p, 'a, 'm> {
     /// The plan on the graph.
-    pub layout: &'a Layout,
+    pub placement: &'p Placement<'a, 'm>,
 }
 
-impl Interface<'_, '_> {
+impl<'a, 'm> std::ops::Deref for Interface<'_, 'a, 'm> {
+    type Target = Placement<'a, 'm>;
+
+    fn deref(&self) -> &Placement<'a, 'm> {
+        self.placement
+    }
+}
+
+impl Interface<'_, '_, '_> {
     /// Appends `hgc.step`, pasts and presents to the graph's inputs and outputs.
     pub fn declare(&self, graph: &mut GraphProto, states: &[State]) {
         let scalar = TensorShapeProto::default();
         graph
             .input
             .push(declare(STEP, super::scribe::dtype::I64, scalar));
-        let open = sizes::has_open_sizes(&self.analysis.graph, &self.analysis.kinds);
-        for state in states {
-            let shape = self.state_shape(state, open);
+        for state in self.declared(states) {
             for name in [past(&state.name), present(&state.name)] {
-                let info = declare(&name, state.elem_type, shape.clone());
+                let info = declare(&name, state.elem_type, state.shape.clone());
                 if name.starts_with(PAST_PREFIX) {
                     graph.input.push(info);
                 } else {
@@ -48,6 +53,19 @@ impl Interface<'_, '_> {
                 }
             }
         }
+    }
+
+    /// Cached values with their shapes.
+    pub fn declared(&self, states: &[State]) -> Vec<Declared> {
+        let open = sizes::has_open_sizes(&self.analysis.graph, &self.analysis.kinds);
+        let in_place = self.in_place();
+        let declared = |state: &State| Declared {
+            name: state.name.clone(),
+            elem_type: state.elem_type,
+            shape: self.state_shape(state, open),
+            in_place: in_place.contains(&state.name),
+        };
+        states.iter().map(declared).collect()
     }
 
     fn tensor_of(&self, state: &State) -> Option<(&Placed, &SiteTensor)> {
@@ -62,6 +80,11 @@ impl Interface<'_, '_> {
     }
 
     fn state_shape(&self, state: &State, has_open_sizes: bool) -> TensorShapeProto {
+        if state.name.starts_with(SINCE_PREFIX) {
+            return TensorShapeProto {
+                dim: vec![number(1)],
+            };
+        }
         let (value, axis) = match self.tensor_of(state) {
             Some((_, tensor)) if tensor.measure => {
                 let rank = tensor.shape.as_ref().map_or(1, |s| s.dims.len());
@@ -98,13 +121,12 @@ impl Interface<'_, '_> {
     ///
     /// # Errors
     /// [`RewriteError::Toml`] or [`RewriteError::Json`] if plan or record cannot be written.
-    pub fn metadata(&self, record: &Record) -> Result<Vec<StringStringEntryProto>, RewriteError> {
-        let graph = &self.analysis.graph;
-        let inputs = graph.inputs().iter().zip(&self.analysis.kinds);
-        let constant: Vec<&str> = inputs
-            .filter(|(_, k)| k.is_invariant())
-            .map(|(v, _)| graph.name(*v))
-            .collect();
+    pub fn metadata(
+        &self,
+        record: &Record,
+        states: &[State],
+    ) -> Result<Vec<StringStringEntryProto>, RewriteError> {
+        let sidecar = describe(self.placement, FormName::Gated, &self.declared(states));
         Ok(vec![
             entry(key::VERSION, env!("CARGO_PKG_VERSION")),
             entry(key::POLICY, &self.plan.policy),
@@ -112,8 +134,9 @@ impl Interface<'_, '_> {
             entry(key::ROLE, self.analysis.role.name()),
             entry(key::STEPS, &self.plan.steps.to_string()),
             entry(key::IN_PLACE, &self.in_place().join("\n")),
-            entry(key::CONSTANT_INPUTS, &constant.join("\n")),
+            entry(key::CONSTANT_INPUTS, &sidecar.constant_inputs.join("\n")),
             entry(key::PLAN, &toml::to_string(self.plan)?),
+            entry(key::MODEL, &serde_json::to_string(&sidecar)?),
             entry(key::LAYOUT, &serde_json::to_string(record)?),
         ])
     }
@@ -121,11 +144,16 @@ impl Interface<'_, '_> {
     /// Caches that are written without their old value being needed, and whose size
     /// does not change between steps.
     fn in_place(&self) -> Vec<String> {
-        let half = |s: usize| self.model_plan.halves && self.plan.guidance.schedule.is_half(s);
+        let half = |k: &Kind| self.model_plan.halves && k.is_half();
         let mut names = Vec::new();
         for placed in &self.layout.sites {
-            let refreshes = placed.schedule.refresh_steps();
-            let steady = placed.site.rows != Rows::All || !refreshes.iter().any(|s| half(*s));
+            let gating = |k: &Kind| k.gating(&self.model_plan.name, &placed.site.gate);
+            let mut refreshes = self
+                .plan
+                .kinds
+                .iter()
+                .filter(|k| gating(k) != Gating::Reuse);
+            let steady = placed.site.rows != Rows::All || !refreshes.any(half);
             for tensor in &placed.tensors {
                 if (placed.site.reuse == Reuse::Hold || tensor.measure) && steady {
                     names.push(tensor.name.clone());

@@ -9,7 +9,7 @@ mod guidance;
 mod interface;
 pub mod names;
 mod record;
-mod rename;
+pub(super) mod rename;
 mod rows;
 mod scribe;
 mod site;
@@ -18,6 +18,10 @@ mod tables;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+pub(super) use rows::constant as row_constant;
+pub(super) use scribe::entry;
+pub(super) use tables::{FUSED, GateNames, HALF};
+
 pub use strip::{StripError, compiled_plan, is_compiled, metadata, strip};
 
 use crate::analysis::Analysis;
@@ -25,9 +29,10 @@ use crate::analysis::inputs::{self, InputKind};
 use crate::graph::ValueId;
 use crate::onnx::proto::{GraphProto, ModelProto, NodeProto, TensorProto};
 use crate::plan::layout::{Layout, LayoutError};
-use crate::plan::{ModelPlan, Plan};
+use crate::plan::{KindError, ModelPlan, Plan};
 
 use super::{Form, Placement};
+use crate::sidecar::SidecarError;
 use emit::Emitter;
 use guidance::Output;
 use record::Positions;
@@ -49,12 +54,21 @@ const MIN_IR_VERSION: i64 = 4;
 pub enum RewriteError {
     #[error(transparent)]
     Layout(#[from] LayoutError),
+    #[error(transparent)]
+    Kind(#[from] KindError),
     #[error("the model is compiled already; give the original, or `hgc strip` it first")]
     Compiled,
     #[error("a value or node is called {name:?}; names that begin with \"hgc.\" are reserved")]
     ReservedName { name: String },
     #[error("opset {found} is too old for gates; convert the model to opset {MIN_OPSET} or later")]
     Opset { found: i64 },
+    #[error(
+        "node {node} decides for itself what runs; the form `variants` has no control flow: use \
+         `gated`"
+    )]
+    ControlFlow { node: String },
+    #[error(transparent)]
+    Sidecar(Box<SidecarError>),
     #[error("the plan could not be written as TOML: {0}")]
     Toml(#[from] toml::ser::Error),
     #[error("the layout record could not be written as JSON: {0}")]
@@ -80,7 +94,7 @@ impl Form for Gated {
             layout,
         } = placement;
         check(model, analysis)?;
-        let halves = model_plan.halves && plan.guidance.schedule.has_half();
+        let halves = model_plan.halves && plan.has_half();
         let scribe = Scribe {
             policy: &plan.policy,
             site: "schedule",
@@ -141,7 +155,7 @@ impl<'a, 'm> Assembly<'a, 'm> {
         layout: &'a Layout,
         scribe: Scribe<'a>,
     ) -> Self {
-        let halves = model_plan.halves && plan.guidance.schedule.has_half();
+        let halves = model_plan.halves && plan.has_half();
         let (prologue, epilogue) = (Vec::new(), Vec::new());
         Self {
             analysis,
@@ -233,20 +247,20 @@ impl<'a, 'm> Assembly<'a, 'm> {
         Some(self.analysis.graph.name(deepest))
     }
 
-    fn gate_tables(&self) -> Tables<'a> {
+    fn gate_tables(&self) -> Result<Tables<'a>, RewriteError> {
         let mut linear: BTreeMap<&str, BTreeSet<i32>> = BTreeMap::new();
         for placed in &self.layout.sites {
             let types = linear.entry(placed.site.gate.as_str()).or_default();
             let forecast = placed.tensors.iter().filter(|t| site::is_linear(placed, t));
             types.extend(forecast.map(site::elem_type));
         }
-        let mut tables = Tables::new(self.scribe, self.plan.steps);
+        let mut tables = Tables::new(self.scribe, self.plan)?;
         for gate in &self.model_plan.gates {
             if let Some(types) = linear.get(gate.name.as_str()) {
-                tables.gate(&gate.name, &gate.schedule, types);
+                tables.gate(&self.model_plan.name, &gate.name, types);
             }
         }
-        tables
+        Ok(tables)
     }
 
     fn finish(
@@ -255,14 +269,15 @@ impl<'a, 'm> Assembly<'a, 'm> {
         body: Vec<NodeProto>,
         model: &ModelProto,
     ) -> Result<ModelProto, RewriteError> {
-        let mut tables = self.gate_tables();
+        let mut tables = self.gate_tables()?;
         let mut constants: Vec<TensorProto> = Vec::new();
         let mut states = emitter.all_states();
         let mut row_nodes = Vec::new();
         if let (Some(mut rows), Some((latent, axis))) = (emitter.rows.take(), self.latent()) {
             let outputs = self.halved_outputs();
             let prediction = self.prediction();
-            tables.guidance(self.plan, outputs.first().map_or(1, |o| o.elem_type));
+            let elem_type = outputs.first().map_or(1, |o| o.elem_type);
+            tables.guidance(self.plan, elem_type, prediction.is_some());
             for output in &outputs {
                 let node = if prediction == Some(output.name) {
                     states.extend(guidance::states(self.plan, output.elem_type, output.rank));
@@ -276,6 +291,7 @@ impl<'a, 'm> Assembly<'a, 'm> {
             row_nodes.extend(rows.multiples());
             constants = rows.constants(axis);
         }
+        states.extend(tables.states);
         let mut nodes = tables.nodes;
         nodes.extend(row_nodes);
         nodes.append(&mut self.prologue);
@@ -289,11 +305,15 @@ impl<'a, 'm> Assembly<'a, 'm> {
         emitter.fill(&mut graph, None);
         graph.initializer.extend(tables.tensors);
         graph.initializer.extend(constants);
-        let ports = interface::Interface {
+        let placement = Placement {
+            model,
             analysis: self.analysis,
             plan: self.plan,
             model_plan: self.model_plan,
             layout: self.layout,
+        };
+        let ports = interface::Interface {
+            placement: &placement,
         };
         ports.declare(&mut graph, &states);
         let mut record = emitter.record;
@@ -311,7 +331,9 @@ impl<'a, 'm> Assembly<'a, 'm> {
         if record.ir_version.is_some() {
             compiled.ir_version = Some(MIN_IR_VERSION);
         }
-        compiled.metadata_props.extend(ports.metadata(&record)?);
+        compiled
+            .metadata_props
+            .extend(ports.metadata(&record, &states)?);
         Ok(compiled)
     }
 }
@@ -332,7 +354,7 @@ fn shell(source: &GraphProto) -> GraphProto {
 
 impl ModelProto {
     /// Everything but the graph.
-    fn clone_without_graph(&self) -> Self {
+    pub(super) fn clone_without_graph(&self) -> Self {
         Self {
             ir_version: self.ir_version,
             opset_import: self.opset_import.clone(),

@@ -20,6 +20,29 @@ const STOP: &str = "hgc.rows.stop";
 const ZERO: &str = "hgc.zero";
 const END: &str = "hgc.end";
 
+/// The value of a name of this file at a batch of so many rows, where it follows from that.
+#[must_use]
+pub fn constant(name: &str, prompted: Prompted, batch: u64, half: bool) -> Option<TensorProto> {
+    let all = i64::try_from(batch).ok()?;
+    let step = if half { all / 2 } else { all };
+    let (start, stop) = match prompted {
+        Prompted::Last => (all - step, i64::MAX),
+        Prompted::First => (0, step),
+    };
+    let (base, times) = match name.rsplit_once(".x") {
+        Some((base, times)) => (base, times.parse().ok()?),
+        None => (name, 1),
+    };
+    let rows = match base {
+        HALF_ROWS => all / 2,
+        STEP_ROWS => step,
+        START if times == 1 => start,
+        STOP if times == 1 => stop,
+        _ => return None,
+    };
+    Some(tensor_i64(name, &[1], &[rows.saturating_mul(times)]))
+}
+
 /// Row arithmetic of one model.
 pub struct RowMaker<'a> {
     scribe: Scribe<'a>,

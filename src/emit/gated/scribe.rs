@@ -184,16 +184,6 @@ pub fn axis_tensor(axis: usize) -> TensorProto {
     )
 }
 
-/// A 1-D float table.
-#[must_use]
-pub fn float_table(name: &str, values: &[f32]) -> TensorProto {
-    tensor_f32(
-        name,
-        &[i64::try_from(values.len()).unwrap_or_default()],
-        values,
-    )
-}
-
 /// Unused attributes of the standard set are left out; this one is needed for `Mul`
 /// by a half.
 #[must_use]

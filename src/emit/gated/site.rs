@@ -196,7 +196,7 @@ impl SiteWriter<'_, '_> {
             Some(maker) if rows == Rows::All => maker.read(tensor, &old, &before),
             _ => vec![self.scribe.identity(&old, &before)],
         };
-        let gap = GateNames::typed(&gate.gap, elem_type);
+        let gap = GateNames::typed(&gate.since, elem_type);
         measured.push(self.scribe.node("Sub", &[&own.store, &before], &[&change]));
         measured.push(self.scribe.node("Div", &[&change, &gap], &[&moved]));
         let returned = |name: &str| Returned {

@@ -19,6 +19,8 @@ use crate::convention::{PREFIX, PRESENT_PREFIX, STEP, key};
 pub enum StripError {
     #[error("the model is not compiled by hgc: it has no {} metadata", key::LAYOUT)]
     NotCompiled,
+    #[error("the model is a variant; the original is the model.onnx beside it")]
+    Variant,
     #[error("metadata {key} is damaged: {reason}; compile the original again")]
     Metadata { key: &'static str, reason: String },
     #[error("the model was changed after it was compiled: {what}; compile the original again")]
@@ -38,7 +40,8 @@ pub fn metadata<'m>(model: &'m ModelProto, key: &str) -> Option<&'m str> {
 /// Whether the model was compiled by hgc.
 #[must_use]
 pub fn is_compiled(model: &ModelProto) -> bool {
-    metadata(model, key::LAYOUT).is_some() || metadata(model, key::PLAN).is_some()
+    let ours = [key::LAYOUT, key::PLAN, key::KIND];
+    ours.iter().any(|key| metadata(model, key).is_some())
 }
 
 /// The plan inside a compiled model.
@@ -58,6 +61,9 @@ pub fn compiled_plan(model: &ModelProto) -> Result<Plan, StripError> {
 /// # Errors
 /// [`StripError`] if the model is not compiled, or was changed since.
 pub fn strip(compiled: &ModelProto) -> Result<ModelProto, StripError> {
+    if metadata(compiled, key::KIND).is_some() {
+        return Err(StripError::Variant);
+    }
     let text = metadata(compiled, key::LAYOUT).ok_or(StripError::NotCompiled)?;
     let record: Record = serde_json::from_str(text).map_err(|e| StripError::Metadata {
         key: key::LAYOUT,

@@ -1,24 +1,28 @@
-//! Schedules in the graph: one small table a gate, indexed by step.
+//! Kinds in the graph: one small table a gate, indexed by the kind of this evaluation.
 //!
-//! Row 0 is step -1 (a forced refresh), row `s + 1` is step `s`; a step out of range
-//! is an error of the session.
+//! The kind comes from `hgc.step`: a step that is counted looks up the schedule, and -1 - k names
+//! the kind k. Both are rows of one table; a number outside of it is an error of the session.
 
 use std::collections::BTreeSet;
 
 use crate::onnx::proto::{NodeProto, TensorProto};
-use crate::onnx::{tensor_bool, tensor_i64};
-use crate::plan::schedule::{GuidanceStep, Schedule};
-use crate::plan::{Plan, Reuse};
+use crate::onnx::{tensor_bool, tensor_f32, tensor_i64};
+use crate::plan::schedule::{Gating, GuidanceStep};
+use crate::plan::{Kind, KindError, Plan, Reuse};
 
-use super::scribe::{Scribe, dtype, float_table};
-use crate::convention::STEP;
+use super::scribe::{Scribe, dtype};
+use super::site::State;
+use crate::convention::{GUIDANCE, STEP, past, present, since};
 
-/// Table index of the step.
-pub const INDEX: &str = "hgc.index";
+/// Position of this evaluation's kind.
+pub const KIND: &str = "hgc.kind";
 /// Whether this step runs the prompted half alone.
 pub const HALF: &str = "hgc.half";
 /// Whether that half stands for both.
 pub const FUSED: &str = "hgc.fused";
+/// float: one evaluation, and none.
+const ONE_MORE: &str = "hgc.count.one";
+const NONE: &str = "hgc.count.none";
 
 /// Value names of one gate.
 #[derive(Clone, Debug)]
@@ -27,9 +31,7 @@ pub struct GateNames {
     pub refresh: String,
     /// bool: the refresh starts without a slope.
     pub fresh: String,
-    /// float: steps between this refresh and the one before.
-    pub gap: String,
-    /// float: steps since the last refresh.
+    /// float: evaluations since the last refresh before this one, this one counted.
     pub since: String,
 }
 
@@ -41,7 +43,6 @@ impl GateNames {
         Self {
             refresh: name("refresh"),
             fresh: name("fresh"),
-            gap: name("gap"),
             since: name("since"),
         }
     }
@@ -60,100 +61,106 @@ impl GateNames {
 /// Tables and look-ups for the main graph.
 pub struct Tables<'a> {
     scribe: Scribe<'a>,
+    kinds: &'a [Kind],
     /// Initializers.
     pub tensors: Vec<TensorProto>,
     /// Look-up nodes.
     pub nodes: Vec<NodeProto>,
+    /// Counts of evaluations that are carried from one to the next.
+    pub states: Vec<State>,
 }
 
 impl<'a> Tables<'a> {
-    /// The step's index in tables for `steps` steps.
-    #[must_use]
-    pub fn new(scribe: Scribe<'a>, steps: usize) -> Self {
-        let (one, first, beyond) = ("hgc.one", "hgc.step.first", "hgc.step.beyond");
-        let (row, wrong) = ("hgc.step.row", "hgc.step.wrong");
+    /// The look-up of this evaluation's kind.
+    ///
+    /// # Errors
+    /// [`KindError`] where the plan's first schedule names a kind that is not there.
+    pub fn new(scribe: Scribe<'a>, plan: &'a Plan) -> Result<Self, KindError> {
+        let (kinds, evaluations) = (plan.kinds.len(), plan.evaluations()?);
+        let number = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+        // Row r is step r - kinds: the kinds that are named, the last first, then the schedule.
+        let rows = (0..kinds).rev().chain(evaluations);
+        let rows: Vec<i64> = rows.map(number).collect();
+        let (offset, first, beyond) = ("hgc.step.offset", "hgc.step.first", "hgc.step.beyond");
+        let (row, wrong, index) = ("hgc.step.row", "hgc.step.wrong", "hgc.step.index");
         let scalar = |name: &str, value: i64| tensor_i64(name, &[], &[value]);
-        let past_the_end = i64::try_from(steps + 1).unwrap_or(i64::MAX);
-        Self {
+        Ok(Self {
             scribe,
+            kinds: &plan.kinds,
             tensors: vec![
-                scalar(one, 1),
-                scalar(first, -1),
-                scalar(beyond, past_the_end),
+                scalar(offset, number(kinds)),
+                scalar(first, -number(kinds)),
+                scalar(beyond, number(rows.len())),
+                tensor_i64("hgc.schedule", &[number(rows.len())], &rows),
             ],
             // A negative index would count from the end of a table.
             nodes: vec![
-                scribe.node("Add", &[STEP, one], &[row]),
+                scribe.node("Add", &[STEP, offset], &[row]),
                 scribe.node("Less", &[STEP, first], &[wrong]),
-                scribe.node("Where", &[wrong, beyond, row], &[INDEX]),
+                scribe.node("Where", &[wrong, beyond, row], &[index]),
+                scribe.look_up("hgc.schedule", index, KIND),
             ],
-        }
+            states: Vec::new(),
+        })
     }
 
-    fn flag(&mut self, value: &str, rows: &[bool]) {
+    fn flag(&mut self, value: &str, of: impl Fn(&Kind) -> bool) {
         let table = format!("{value}.table");
+        let rows: Vec<bool> = self.kinds.iter().map(of).collect();
         let dims = [i64::try_from(rows.len()).unwrap_or_default()];
-        self.tensors.push(tensor_bool(&table, &dims, rows));
-        self.nodes.push(self.scribe.look_up(&table, INDEX, value));
-    }
-
-    fn number(&mut self, value: &str, rows: &[f32], types: &BTreeSet<i32>) {
-        let table = format!("{value}.table");
-        self.tensors.push(float_table(&table, rows));
-        self.nodes.push(self.scribe.look_up(&table, INDEX, value));
-        for &elem_type in types.iter().filter(|t| **t != dtype::F32) {
-            let typed = GateNames::typed(value, elem_type);
-            self.nodes.push(self.scribe.cast(value, &typed, elem_type));
-        }
+        self.tensors.push(tensor_bool(&table, &dims, &rows));
+        self.nodes.push(self.scribe.look_up(&table, KIND, value));
     }
 
     /// Tables of one gate; `linear` are the element types of its forecasts.
-    pub fn gate(&mut self, name: &str, schedule: &Schedule, linear: &BTreeSet<i32>) {
-        let names = GateNames::new(name);
-        let with_forced = |at: &dyn Fn(usize) -> bool| -> Vec<bool> {
-            std::iter::once(true)
-                .chain((0..schedule.steps()).map(at))
-                .collect()
-        };
-        self.flag(&names.refresh, &with_forced(&|s| schedule.refreshes(s)));
-        if linear.is_empty() {
-            return;
+    pub fn gate(&mut self, model: &str, gate: &str, linear: &BTreeSet<i32>) {
+        let names = GateNames::new(gate);
+        self.flag(&names.refresh, |k| k.gating(model, gate) != Gating::Reuse);
+        if !linear.is_empty() {
+            self.flag(&names.fresh, |k| k.gating(model, gate) == Gating::Restart);
+            self.count(gate, (&names.refresh, linear), true);
         }
-        self.slope_tables(&names, schedule, linear);
     }
 
-    fn slope_tables(&mut self, names: &GateNames, schedule: &Schedule, types: &BTreeSet<i32>) {
-        let steps = schedule.steps();
-        let fresh: Vec<bool> = std::iter::once(true)
-            .chain((0..steps).map(|s| schedule.gap(s).is_none()))
-            .collect();
-        self.flag(&names.fresh, &fresh);
-        #[allow(clippy::cast_precision_loss)]
-        let number = |n: usize| n as f32;
-        let gap = |s: usize| number(schedule.gap(s).unwrap_or(1));
-        let since = |s: usize| number(schedule.last_refresh(s).map_or(0, |last| s - last));
-        let gaps: Vec<f32> = std::iter::once(1.0).chain((0..steps).map(gap)).collect();
-        let sinces: Vec<f32> = std::iter::once(0.0).chain((0..steps).map(since)).collect();
-        self.number(&names.gap, &gaps, types);
-        self.number(&names.since, &sinces, types);
+    /// Counts evaluations since the last on which `renewed` was as `when` says.
+    fn count(&mut self, gate: &str, (renewed, types): (&str, &BTreeSet<i32>), when: bool) {
+        if self.states.is_empty() {
+            self.tensors.push(tensor_f32(ONE_MORE, &[1], &[1.0]));
+            self.tensors.push(tensor_f32(NONE, &[1], &[0.0]));
+        }
+        let (names, state) = (GateNames::new(gate), since(gate));
+        let (now, next) = (names.since.as_str(), present(&state));
+        let s = self.scribe;
+        self.nodes
+            .push(s.node("Add", &[&past(&state), ONE_MORE], &[now]));
+        let choices = if when {
+            [renewed, NONE, now]
+        } else {
+            [renewed, now, NONE]
+        };
+        self.nodes.push(s.node("Where", &choices, &[&next]));
+        for &elem_type in types.iter().filter(|t| **t != dtype::F32) {
+            let typed = GateNames::typed(now, elem_type);
+            self.nodes.push(s.cast(now, &typed, elem_type));
+        }
+        self.states.push(State {
+            name: state,
+            elem_type: dtype::F32,
+            rank: Some(1),
+        });
     }
 
-    /// Tables of the guidance.
-    pub fn guidance(&mut self, plan: &Plan, elem_type: i32) {
-        let schedule = &plan.guidance.schedule;
-        let rows = |test: &dyn Fn(usize) -> bool| -> Vec<bool> {
-            std::iter::once(false)
-                .chain((0..plan.steps).map(test))
-                .collect()
-        };
-        self.flag(HALF, &rows(&|s| schedule.is_half(s)));
-        if schedule.has(GuidanceStep::Fused) && schedule.has(GuidanceStep::Held) {
-            self.flag(FUSED, &rows(&|s| schedule.at(s) == GuidanceStep::Fused));
+    /// Tables of the guidance; `holds` where this model keeps the difference.
+    pub fn guidance(&mut self, plan: &Plan, elem_type: i32, holds: bool) {
+        self.flag(HALF, Kind::is_half);
+        let has = |step: GuidanceStep| self.kinds.iter().any(|k| k.guidance == step);
+        if has(GuidanceStep::Fused) && has(GuidanceStep::Held) {
+            self.flag(FUSED, |k| k.guidance == GuidanceStep::Fused);
         }
-        if plan.guidance.reuse == Reuse::Linear && schedule.has(GuidanceStep::Held) {
-            let names = GateNames::new("guidance");
-            let types = BTreeSet::from([elem_type]);
-            self.slope_tables(&names, &schedule.full_steps(), &types);
+        if plan.guidance.reuse == Reuse::Linear && holds {
+            let fresh = GateNames::new(GUIDANCE).fresh;
+            self.flag(&fresh, |k| k.guidance == GuidanceStep::Restart);
+            self.count(GUIDANCE, (HALF, &BTreeSet::from([elem_type])), false);
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Inline weights that move to a data file because one protobuf message cannot hold them.
 
+use std::collections::HashMap;
 use std::io::{self, Write};
 
 use crate::onnx::External;
@@ -23,6 +24,8 @@ pub(super) struct Spill {
     tensors: Vec<(u64, TensorProto)>,
     /// Bytes of the data file.
     pub size: u64,
+    /// Where each payload goes, by the name of its tensor.
+    pub places: HashMap<String, External>,
 }
 
 impl Spill {
@@ -31,6 +34,7 @@ impl Spill {
         let mut spill = Self {
             tensors: Vec::new(),
             size: 0,
+            places: HashMap::new(),
         };
         // The visitor never fails.
         let _ = each_tensor_mut::<()>(model, &mut |is_initializer, tensor| {
@@ -40,6 +44,21 @@ impl Spill {
             Ok(())
         });
         spill
+    }
+
+    /// Makes the initializers of another model refer to the payloads that were taken of initializers
+    /// with the same names.
+    pub fn share(places: &HashMap<String, External>, model: &mut ModelProto) {
+        // The visitor never fails.
+        let _ = each_tensor_mut::<()>(model, &mut |is_initializer, tensor| {
+            if is_initializer
+                && movable(tensor).is_some()
+                && let Some(place) = places.get(tensor.name())
+            {
+                place.attach(tensor);
+            }
+            Ok(())
+        });
     }
 
     fn push(&mut self, tensor: &mut TensorProto, location: &str, len: u64) {
@@ -61,6 +80,7 @@ impl Spill {
             length: Some(len),
         };
         here.attach(tensor);
+        self.places.insert(tensor.name().to_owned(), here);
         self.tensors.push((offset, payload));
         self.size = offset + len;
     }

@@ -105,7 +105,75 @@ impl Transaction {
             total: 0,
             report: progress,
         };
-        let data = DataFiles::of(&model, source_dir, dest)?;
+        self.move_data(&mut model, source_dir, dest, &mut meter)?;
+        let size = model.encoded_len() as u64;
+        meter.total = meter.done + size;
+        if size > self.max_inline {
+            self.spill(&mut model, dest, &mut meter)?;
+        }
+        self.stage(dest, &mut meter, |out| encode_model(&model, out))
+    }
+
+    /// Adds models that have weights of `model` in common, all in one folder: `model` as `dest`, and
+    /// `parts` beside it. All weights are in data files, each once.
+    ///
+    /// # Errors
+    /// As for [`add_model`](Self::add_model).
+    pub fn add_sharing(
+        &mut self,
+        model: ModelProto,
+        parts: Vec<(String, ModelProto)>,
+        source_dir: &Path,
+        dest: &Path,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<(), WriteError> {
+        let mut meter = Meter {
+            done: 0,
+            total: 0,
+            report: progress,
+        };
+        let mut models = vec![(dest.to_owned(), model)];
+        for (name, part) in parts {
+            models.push((dest.with_file_name(name), part));
+        }
+        for (dest, model) in &mut models {
+            self.claim(dest)?;
+            self.move_data(model, source_dir, dest, &mut meter)?;
+        }
+        let (path, location) = self.data_file(dest)?;
+        let spill = Spill::take(&mut models[0].1, &location);
+        for (_, part) in &mut models[1..] {
+            Spill::share(&spill.places, part);
+        }
+        let sizes = models.iter().map(|(_, m)| m.encoded_len() as u64);
+        meter.total = meter.done + spill.size + sizes.sum::<u64>();
+        if spill.size > 0 {
+            self.stage(&path, &mut meter, |out| spill.write(out))?;
+        }
+        for (dest, model) in &models {
+            let size = model.encoded_len() as u64;
+            if size > self.max_inline {
+                return Err(WriteError::TooLarge {
+                    file: dest.clone(),
+                    size,
+                    limit: self.max_inline,
+                });
+            }
+            self.stage(dest, &mut meter, |out| encode_model(model, out))?;
+        }
+        Ok(())
+    }
+
+    /// Copies the data files of a model next to `dest`, where they are not there already, and makes
+    /// it refer to them.
+    fn move_data(
+        &mut self,
+        model: &mut ModelProto,
+        source_dir: &Path,
+        dest: &Path,
+        meter: &mut Meter<'_>,
+    ) -> Result<(), WriteError> {
+        let data = DataFiles::of(model, source_dir, dest)?;
         for file in &data.files {
             self.guard.protect(&file.source);
         }
@@ -117,15 +185,10 @@ impl Transaction {
         if !data.files.iter().all(stays) {
             let sizes = data.files.iter().filter(|f| !stays(f)).map(|f| f.size);
             meter.total = sizes.sum::<u64>() + model.encoded_len() as u64;
-            let places = self.copy_data(&data, &stays, dest, &mut meter)?;
-            data.rename(&mut model, &places);
+            let places = self.copy_data(&data, &stays, dest, meter)?;
+            data.rename(model, &places);
         }
-        let size = model.encoded_len() as u64;
-        meter.total = meter.done + size;
-        if size > self.max_inline {
-            self.spill(&mut model, dest, &mut meter)?;
-        }
-        self.stage(dest, &mut meter, |out| encode_model(&model, out))
+        Ok(())
     }
 
     /// Adds a file of these bytes as `dest`.

@@ -11,7 +11,7 @@ use order::Order;
 use place::place;
 
 use super::data::{ModelPlan, Plan, Site};
-use super::schedule::Schedule;
+use super::schedule::GateSchedule;
 use crate::analysis::Analysis;
 use crate::analysis::dims::Shape;
 use crate::graph::{BitSet, NodeId, ValueId};
@@ -43,7 +43,7 @@ pub struct Placed {
     /// The innermost site around it.
     pub parent: Option<usize>,
     /// Its gate's schedule.
-    pub schedule: Schedule,
+    pub schedule: GateSchedule,
 }
 
 /// All sites of one model on its graph.

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::{Layout, LayoutError, Placed};
 use crate::analysis::Analysis;
+use crate::convention::{GUIDANCE, since, slope};
 use crate::graph::ValueId;
 use crate::plan::data::{ModelPlan, Plan, Reuse, Rows};
 use crate::plan::schedule::GuidanceStep;
@@ -14,8 +15,8 @@ pub fn check_names(plan: &Plan, model: &ModelPlan) -> Result<(), LayoutError> {
         return Err(LayoutError::NoSteps);
     }
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    let bad = |name: &str| name.is_empty() || !name.chars().all(plain) || name == "guidance";
-    // The tables of a gate, and its numbers in another type: see `rewrite/tables.rs`.
+    let bad = |name: &str| name.is_empty() || !name.chars().all(plain) || name == GUIDANCE;
+    // The tables of a gate, and its numbers in another type: see `emit/gated/tables.rs`.
     let table = |name: &str| {
         let (_, last) = name.rsplit_once('.').unwrap_or_default();
         let typed = last
@@ -101,11 +102,14 @@ pub fn check_distinct(analysis: &Analysis<'_>, sites: &[Placed]) -> Result<(), L
 /// also what a site called `x.0` would get.
 pub fn check_caches(sites: &[Placed]) -> Result<(), LayoutError> {
     // The difference of guided halves is a cache as well.
-    let taken = ["guidance", "guidance.slope"].map(|name| (name.to_owned(), "guidance"));
-    let mut seen: HashMap<String, &str> = HashMap::from(taken);
+    let taken = [GUIDANCE.to_owned(), slope(GUIDANCE), since(GUIDANCE)];
+    let counts = sites.iter().map(|p| since(&p.site.gate));
+    let taken = taken.into_iter().map(|name| (name, GUIDANCE));
+    let mut seen: HashMap<String, &str> = taken.collect();
+    seen.extend(counts.map(|name| (name, "a gate's count")));
     for placed in sites {
         let own = placed.tensors.iter().map(|t| t.name.clone());
-        let slopes = placed.tensors.iter().map(|t| format!("{}.slope", t.name));
+        let slopes = placed.tensors.iter().map(|t| slope(&t.name));
         for cache in own.chain(slopes) {
             if let Some(first) = seen.insert(cache.clone(), &placed.site.name) {
                 let (first, second) = (first.to_owned(), placed.site.name.clone());

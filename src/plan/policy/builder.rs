@@ -5,7 +5,7 @@ use crate::graph::{BitSet, ValueId};
 use crate::plan::data::{Gate, ModelPlan, Plan, Refusal, Reuse, Rows, Site};
 use crate::plan::layout::{Layout, LayoutError};
 use crate::plan::region;
-use crate::plan::schedule::{GuidanceSchedule, Schedule};
+use crate::plan::schedule::{GateSchedule, GuidanceSchedule};
 
 /// A site before its schedule is fitted to the guidance.
 pub struct Proposal {
@@ -14,7 +14,7 @@ pub struct Proposal {
     /// Name of the gate; sites with equal schedules may share one.
     pub gate: String,
     /// When it should refresh.
-    pub schedule: Schedule,
+    pub schedule: GateSchedule,
     /// What a reuse gives.
     pub reuse: Reuse,
     /// Whether its cache should keep the mean of both halves where it can.
@@ -27,7 +27,7 @@ pub struct Proposal {
 
 struct Region {
     nodes: BitSet,
-    schedule: Schedule,
+    schedule: GateSchedule,
     name: String,
 }
 
@@ -109,7 +109,7 @@ impl<'a, 'm> Builder<'a, 'm> {
             .copied()
             .filter(|s| asked.refreshes(*s))
             .collect();
-        let schedule = Schedule::at(self.guidance.steps(), &refresh);
+        let schedule = GateSchedule::at(self.guidance.steps(), &refresh);
         let restarts: Vec<usize> = asked
             .restarts()
             .into_iter()
@@ -154,7 +154,7 @@ impl<'a, 'm> Builder<'a, 'm> {
     }
 
     /// A gate with this schedule: the one of that name, or a numbered one beside it.
-    fn gate(&mut self, name: &str, schedule: &Schedule) -> String {
+    fn gate(&mut self, name: &str, schedule: &GateSchedule) -> String {
         let mut candidate = name.to_owned();
         for number in 2.. {
             match self.plan.gate(&candidate) {
@@ -177,7 +177,7 @@ impl<'a, 'm> Builder<'a, 'm> {
 
     /// Chooses the rows to keep, and refreshes on whole-batch steps that would else read
     /// what a half-batch step stored.
-    fn fit(&self, schedule: Schedule, reached: &[usize], mean: bool) -> (Schedule, Rows) {
+    fn fit(&self, schedule: GateSchedule, reached: &[usize], mean: bool) -> (GateSchedule, Rows) {
         let half = |s: usize| self.is_half(s);
         if !reached.iter().any(|s| half(*s)) {
             return (schedule, Rows::All);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{Otherwise, Policy, shares};
 use crate::plan::data::Reuse;
 use crate::plan::parameter::{CONTROL_INTERVAL, CUT, GATE_STEP, Parameter, Parameters, Value};
-use crate::plan::schedule::{GuidanceSchedule, GuidanceStep, Schedule};
+use crate::plan::schedule::{GateSchedule, GuidanceSchedule, GuidanceStep};
 
 /// Guidance, and when and how each kind of cache is reused.
 pub struct Decision {
@@ -14,9 +14,9 @@ pub struct Decision {
     /// How the guidance difference is reused.
     pub guidance_reuse: Reuse,
     /// Coarse cache of the UNet, and how it is reused.
-    pub coarse: Option<(Coarse, Schedule, Reuse)>,
+    pub coarse: Option<(Coarse, GateSchedule, Reuse)>,
     /// ControlNet residuals.
-    pub control: Option<(Schedule, Reuse)>,
+    pub control: Option<(GateSchedule, Reuse)>,
     /// Cross-attention.
     pub fine: Option<Fine>,
     /// Whether what is the same on every step is kept.
@@ -190,13 +190,13 @@ impl<'a> Given<'a> {
 
     /// Refreshes on these steps, and where control switches.
     #[must_use]
-    pub fn refresh(&self, at: &[usize]) -> Schedule {
-        Schedule::at(self.steps(), at).restarting(&self.switches)
+    pub fn refresh(&self, at: &[usize]) -> GateSchedule {
+        GateSchedule::at(self.steps(), at).restarting(&self.switches)
     }
 
     /// The ControlNet's refreshes beside those of the UNet.
     #[must_use]
-    pub fn control(&self, at: &[usize]) -> Schedule {
+    pub fn control(&self, at: &[usize]) -> GateSchedule {
         self.refresh(&shares::every(at, self.count(&CONTROL_INTERVAL)))
     }
 

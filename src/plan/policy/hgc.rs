@@ -8,7 +8,7 @@ use crate::plan::parameter::{
     CONTROL_END, CONTROL_INTERVAL, CONTROL_START, CUT, GATE_STEP, KEY_STEPS, LAMBDA_GUIDANCE,
     LAMBDA_INTER, LAMBDA_INTRA, PROMPTED, Parameters, REUSE, Value, WHOLE_BATCH,
 };
-use crate::plan::schedule::{GuidanceSchedule, GuidanceStep, Schedule};
+use crate::plan::schedule::{GateSchedule, GuidanceSchedule, GuidanceStep};
 
 /// The default policy.
 pub struct Hgc;
@@ -114,7 +114,7 @@ impl Policy for Hgc {
 }
 
 /// Full on a share of the refreshes of `deep`, held between them, fused from the gate on.
-fn held_then_fused(given: &Given<'_>, deep: &Schedule) -> GuidanceSchedule {
+fn held_then_fused(given: &Given<'_>, deep: &GateSchedule) -> GuidanceSchedule {
     let gate = given.count(&GATE_STEP);
     let mut before = deep.refresh_steps();
     before.retain(|s| *s < gate);

@@ -41,6 +41,8 @@ pub fn make(policy: &dyn Policy, targets: &[Target<'_, '_>], parameters: &Parame
             reuse: decision.guidance_reuse,
             prompted: parameters.prompted().unwrap_or_default(),
         },
+        kinds: Vec::new(),
+        schedules: Vec::new(),
         models: Vec::new(),
     };
     for target in targets {
@@ -57,6 +59,7 @@ pub fn make(policy: &dyn Policy, targets: &[Target<'_, '_>], parameters: &Parame
         let model = builder.finish(&plan);
         plan.models.push(model);
     }
+    plan.settle();
     plan
 }
 

@@ -8,7 +8,7 @@ use super::{candidates, shares};
 use crate::analysis::{Analysis, Role};
 use crate::plan::data::Reuse;
 use crate::plan::parameter::Parameters;
-use crate::plan::schedule::{GuidanceSchedule, GuidanceStep, Schedule};
+use crate::plan::schedule::{GateSchedule, GuidanceSchedule, GuidanceStep};
 
 /// Proposes every site that the decision asks for.
 pub fn propose(
@@ -129,7 +129,7 @@ fn propose_fine(
         builder.add(Proposal {
             name: format!("cross.{block}"),
             gate,
-            schedule: Schedule::at(parameters.steps, &refresh).restarting(&switches),
+            schedule: GateSchedule::at(parameters.steps, &refresh).restarting(&switches),
             reuse,
             mean,
             tensors: vec![output],
@@ -172,7 +172,7 @@ fn propose_invariant(builder: &mut Builder<'_, '_>, analysis: &Analysis<'_>, ste
         builder.add(Proposal {
             name,
             gate: "once".to_owned(),
-            schedule: Schedule::at(steps, &[0]),
+            schedule: GateSchedule::at(steps, &[0]),
             reuse: Reuse::Hold,
             mean: false,
             tensors,
