@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use crate::analysis::shapes::Sizes;
-use crate::compile::{CompileError, Compiled, Configured, InputError, Inputs, Project, SizesError};
+use crate::compile::{
+    CompileError, Compiled, Configured, InputError, Inputs, Project, SizesError, Target,
+};
 use crate::plan::Plan;
 use crate::plan::parameter::Parameters;
 use crate::plan::policy::{DEFAULT, Policy};
@@ -49,6 +51,7 @@ pub struct Compiler<'p> {
     parameters: Parameters,
     sizes: Option<Sizes>,
     plan: Option<Plan>,
+    target: Target,
 }
 
 impl Compiler<'static> {
@@ -60,6 +63,7 @@ impl Compiler<'static> {
             parameters: Parameters::new(steps),
             sizes: None,
             plan: None,
+            target: Target::Any,
         }
     }
 }
@@ -73,7 +77,15 @@ impl<'p> Compiler<'p> {
             parameters: self.parameters,
             sizes: self.sizes,
             plan: self.plan,
+            target: self.target,
         }
+    }
+
+    /// The same for another target than [`Target::Any`].
+    #[must_use]
+    pub fn target(mut self, target: Target) -> Self {
+        self.target = target;
+        self
     }
 
     /// The same with these parameters of the policy.
@@ -124,7 +136,16 @@ impl<'p> Compiler<'p> {
         let project = Project::new(&inputs, sizes)?;
         let planned = match &self.plan {
             Some(plan) => project.adopt(plan.clone())?,
-            None => project.plan(self.policy, &self.parameters)?,
+            None => {
+                let base = self
+                    .target
+                    .parameters(Parameters::new(self.parameters.steps));
+                project.plan(self.policy, &self.parameters.over(base))?
+            }
+        };
+        let planned = match self.target.kinds() {
+            Some(most) => project.limit(&planned, most)?,
+            None => planned,
         };
         if planned.plan.found_nothing() {
             let refusals = planned.plan.models.iter().flat_map(|m| &m.refusals);
@@ -135,6 +156,6 @@ impl<'p> Compiler<'p> {
                 reasons: reasons.collect::<Vec<_>>().join("; "),
             });
         }
-        Ok(project.compile(&planned)?)
+        Ok(project.compile_as(&planned, self.target.form())?)
     }
 }

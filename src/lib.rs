@@ -113,7 +113,7 @@ pub use analysis::shapes::Sizes;
 #[doc(inline)]
 pub use compile::output::OutputError;
 #[doc(inline)]
-pub use compile::{CompileError, Compiled, InputError, SizesError};
+pub use compile::{CompileError, Compiled, InputError, SizesError, Target};
 #[doc(inline)]
 pub use compiler::{Compiler, CompilerError};
 #[cfg(feature = "engine")]

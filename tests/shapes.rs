@@ -61,7 +61,16 @@ fn from_pipeline_to_picture() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| -> PathBuf { folder.path().join(name) };
     let compiled = at("compiled");
-    let options = ["-o", text(&compiled), "--policy", "hgc", "--steps", "20"];
+    let options = [
+        "-o",
+        text(&compiled),
+        "--target",
+        "cpu",
+        "--policy",
+        "hgc",
+        "--steps",
+        "20",
+    ];
     let mut compile = vec!["compile", PIPELINE];
     compile.extend(options);
     compile.extend(["--height", "16", "--width", "16", "--tokens", "24"]);

@@ -47,7 +47,9 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     // A pipeline folder stands for the models in it.
     let originals = originals.iter().map(|path| models_of(path));
     let originals: Vec<_> = originals.collect::<Result<_, _>>()?;
-    args.engine.warn_of(&plan_of(folder)?);
+    // A folder without a plan is refused before the engine starts.
+    plan_of(folder)?;
+    args.engine.warn_of(folder);
     let engine = args.engine.start()?;
     let settings = BenchOptions {
         sizes: args.sizes.of(args.paths.first().unwrap_or(folder))?.sizes,

@@ -34,10 +34,10 @@ pub struct Args {
     /// Folder for the compiled models and plan.toml
     #[arg(long, short, value_name = "DIR", required_unless_present = "dry_run")]
     output: Option<PathBuf>,
-    /// How to write them: gated (one file, for the CPU and CUDA providers) or variants (a file a kind
-    /// of evaluation without control flow, for all others)
-    #[arg(long, value_enum, default_value_t)]
-    form: FormArg,
+    /// How to write them: gated (one file, kinds of evaluations as branches) or variants (a file a
+    /// kind, without control flow) [default: as the target needs it]
+    #[arg(long, value_enum)]
+    form: Option<FormArg>,
     /// Leave sizes of variants as open as the original has them; else those that are told or
     /// configured are written into them
     #[arg(long)]
@@ -59,20 +59,20 @@ pub struct Args {
 }
 
 /// Forms of compiled models.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum FormArg {
-    #[default]
     Gated,
     Variants,
 }
 
 impl Args {
     fn form(&self) -> OutputForm {
-        match self.form {
-            FormArg::Gated => OutputForm::Gated,
-            FormArg::Variants => OutputForm::Variants {
-                fixed: !self.dynamic,
-            },
+        let variants = OutputForm::Variants {
+            fixed: !self.dynamic,
+        };
+        match (self.form, self.policy.target.form()) {
+            (Some(FormArg::Gated), _) | (None, OutputForm::Gated) => OutputForm::Gated,
+            (Some(FormArg::Variants), _) | (None, OutputForm::Variants { .. }) => variants,
         }
     }
 }

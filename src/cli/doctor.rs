@@ -17,6 +17,10 @@ pub struct Args {
     #[arg(long, value_name = "PATH")]
     pub ort_lib: Option<PathBuf>,
 
+    /// Library of a provider that is a plugin (openvino, tensorrt-rtx)
+    #[arg(long, value_name = "FILE")]
+    pub ep_lib: Option<PathBuf>,
+
     /// How to print
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
@@ -63,7 +67,7 @@ struct Cpu {
 
 /// Runs `hgc doctor`.
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
-    let engine = super::engine::start(args.ort_lib)?;
+    let engine = super::engine::start(args.ort_lib, args.ep_lib)?;
     let report = Report::of(engine);
     match args.format {
         Format::Table => print(&report.text())?,
@@ -113,7 +117,7 @@ impl Report {
                 (None, true) => "yes".to_owned(),
                 (None, false) => "no".to_owned(),
             };
-            lines.push(format!("provider   {:<9} {state}", provider.name));
+            lines.push(format!("provider   {:<12} {state}", provider.name));
         }
         let features = self.cpu.features.join(" ");
         let model = self.cpu.model.as_deref().unwrap_or("unknown model");

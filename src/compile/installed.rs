@@ -111,6 +111,14 @@ impl Installed {
         })
     }
 
+    /// How the models are written.
+    #[must_use]
+    pub fn form(&self) -> FormName {
+        self.sidecars
+            .first()
+            .map_or(FormName::Gated, |(_, s)| s.form)
+    }
+
     /// The schedules, that of the models themselves first.
     #[must_use]
     pub fn schedules(&self) -> &[Schedule] {

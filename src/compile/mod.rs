@@ -9,12 +9,14 @@ mod installed;
 pub mod output;
 mod product;
 mod sizes;
+mod target;
 
 pub use error::CompileError;
 pub use inputs::{InputError, Inputs, Source, controlnets_of, model_of, models_of};
 pub use installed::{Installed, InstalledError};
 pub use product::{Compiled, CompiledModel};
 pub use sizes::{Configured, SizesError};
+pub use target::{Target, UnknownTarget};
 
 use std::time::Instant;
 
@@ -27,7 +29,7 @@ use crate::plan::cost::{Cost, Regions};
 use crate::plan::layout::Layout;
 use crate::plan::limit::{Limited, limit};
 use crate::plan::parameter::{CUT, Parameters, Value};
-use crate::plan::policy::{self, Policy, Target};
+use crate::plan::policy::{self, Analysed, Policy};
 use crate::plan::{ModelPlan, Plan};
 
 /// Analysed models that are planned and compiled together.
@@ -151,12 +153,12 @@ impl<'m> Project<'m> {
     ) -> Result<Planned, CompileError> {
         parameters.check()?;
         self.check_parameters(policy, parameters)?;
-        let targets: Vec<Target<'_, '_>> = self
+        let targets: Vec<Analysed<'_, '_>> = self
             .analyses
             .iter()
             .zip(&self.hashes)
             .zip(self.names())
-            .map(|((analysis, hash), name)| Target {
+            .map(|((analysis, hash), name)| Analysed {
                 analysis,
                 name,
                 hash: hash.clone(),

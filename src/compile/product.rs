@@ -51,11 +51,16 @@ impl CompiledModel {
     /// which they lie.
     #[must_use]
     pub fn destination(&self) -> PathBuf {
-        let bare = || match &self.variants {
-            Some(_) => Path::new(&self.name).join("model.onnx"),
-            None => PathBuf::from(format!("{}.onnx", self.name)),
+        let file = |folder: &Path| match &self.variants {
+            // Beside others its name must say which one is the model.
+            Some(_) => folder.join("model.onnx"),
+            None => folder.with_extension("onnx"),
         };
-        self.relative.clone().unwrap_or_else(bare)
+        match (&self.relative, &self.variants) {
+            (Some(relative), None) => relative.clone(),
+            (Some(relative), Some(_)) => relative.with_file_name("model.onnx"),
+            (None, _) => file(Path::new(&self.name)),
+        }
     }
 }
 

@@ -30,6 +30,16 @@ pub enum EngineError {
         reason: String,
     },
 
+    /// A plugin provider's library that the runtime does not take.
+    #[error("`{path}` is no plugin provider that ONNX Runtime takes", path = path.display())]
+    PluginRejected {
+        /// The library.
+        path: PathBuf,
+        /// What the runtime says.
+        #[source]
+        source: Source,
+    },
+
     /// ONNX Runtime was required and no library was found.
     #[error(
         "no ONNX Runtime library was found (looked at {looked}); install one with \

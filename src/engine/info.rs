@@ -35,6 +35,8 @@ pub struct EngineRequest {
     pub library: Option<PathBuf>,
     /// Nothing but this kind will do.
     pub kind: Option<EngineKind>,
+    /// The library of a plugin provider.
+    pub plugin: Option<PathBuf>,
 }
 
 impl EngineRequest {
@@ -48,7 +50,11 @@ impl EngineRequest {
             "tract" => Some(EngineKind::Embedded),
             _ => return Err(EngineError::UnknownEngine { value }),
         };
-        Ok(Self { library, kind })
+        Ok(Self {
+            library,
+            kind,
+            plugin: None,
+        })
     }
 }
 

@@ -28,11 +28,21 @@ pub enum Provider {
     Cuda,
     /// NVIDIA TensorRT, with CUDA for what it does not take.
     TensorRt,
+    /// Intel `OpenVINO`, built in or a plugin, with the CPU for what it does not take.
+    OpenVino,
+    /// NVIDIA `TensorRT` for RTX, a plugin.
+    TensorRtRtx,
 }
 
 impl Provider {
     /// All providers hgc knows.
-    pub const ALL: [Self; 3] = [Self::Cpu, Self::Cuda, Self::TensorRt];
+    pub const ALL: [Self; 5] = [
+        Self::Cpu,
+        Self::Cuda,
+        Self::TensorRt,
+        Self::OpenVino,
+        Self::TensorRtRtx,
+    ];
 
     /// Its name, as it is given and printed.
     #[must_use]
@@ -41,6 +51,18 @@ impl Provider {
             Self::Cpu => "cpu",
             Self::Cuda => "cuda",
             Self::TensorRt => "tensorrt",
+            Self::OpenVino => "openvino",
+            Self::TensorRtRtx => "tensorrt-rtx",
+        }
+    }
+
+    /// What a plugin calls itself, where the provider is one.
+    #[must_use]
+    pub fn plugin(self) -> Option<&'static str> {
+        match self {
+            Self::Cpu | Self::Cuda | Self::TensorRt => None,
+            Self::OpenVino => Some("OpenVINOExecutionProvider"),
+            Self::TensorRtRtx => Some("NvTensorRTRTXExecutionProvider"),
         }
     }
 
@@ -73,6 +95,14 @@ impl Provider {
                 "install `onnxruntime-gpu` and `tensorrt<11` and set ORT_DYLIB_PATH to the library, \
                  or use the provider cuda or cpu"
             }
+            Self::OpenVino => {
+                "install `onnxruntime-openvino` and set ORT_DYLIB_PATH to its library; on hardware by Intel \
+                 the plugin `onnxruntime-ep-openvino` will do: name its library, \
+                 `libonnxruntime_providers_openvino_plugin.so`"
+            }
+            Self::TensorRtRtx => {
+                "it is a plugin: install `onnxruntime-ep-nv-tensorrt-rtx-cu13` and name its library"
+            }
         }
     }
 }
@@ -91,6 +121,8 @@ impl FromStr for Provider {
             "cpu" => Ok(Self::Cpu),
             "cuda" => Ok(Self::Cuda),
             "tensorrt" | "trt" => Ok(Self::TensorRt),
+            "openvino" => Ok(Self::OpenVino),
+            "tensorrt-rtx" => Ok(Self::TensorRtRtx),
             _ => Err(EngineError::UnknownProvider {
                 value: value.to_owned(),
             }),

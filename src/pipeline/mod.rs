@@ -22,12 +22,15 @@ use crate::emit::StripError;
 use crate::engine::{Engine, EngineError, Session, SessionOptions, Tensor, TensorError};
 use crate::onnx::{ReadError, WriteError};
 use crate::sampler::SamplerError;
+use crate::sidecar::SidecarError;
 
 /// Why a pipeline cannot be read or run.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)]
 #[non_exhaustive]
 pub enum PipelineError {
+    #[error(transparent)]
+    Sidecar(#[from] SidecarError),
     #[error(transparent)]
     Engine(#[from] EngineError),
     #[error(transparent)]

@@ -13,7 +13,7 @@ use crate::graph::Graph;
 use crate::onnx::proto::ModelProto;
 use crate::onnx::{Model, encode_model, folder_of};
 use crate::plan::Schedule;
-use crate::sidecar::Sidecar;
+use crate::sidecar::{FormName, Sidecar};
 
 /// Which graph of a file to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +52,11 @@ impl Network {
         options: &SessionOptions,
     ) -> Result<Self, PipelineError> {
         let model = Model::read(path)?;
+        let sidecar = Sidecar::beside(path)?;
+        if sidecar.is_some_and(|s| s.form == FormName::Variants) && version == Version::AsIs {
+            let source = ModelSource::File(path.to_owned());
+            return Self::cached(engine, &model.proto, source, options);
+        }
         let Ok(original) = emit::strip(&model.proto) else {
             let source = ModelSource::File(path.to_owned());
             return Self::plain(engine, &model.proto, source, options);

@@ -293,6 +293,14 @@ impl Parameters {
         self
     }
 
+    /// These, and what `base` was told of others.
+    #[must_use]
+    pub fn over(&self, mut base: Self) -> Self {
+        base.given.extend(self.given.clone());
+        base.steps = self.steps;
+        base
+    }
+
     /// Tells one parameter by its name and a text, as on the command line.
     ///
     /// # Errors

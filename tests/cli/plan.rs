@@ -36,7 +36,7 @@ fn the_grid_shows_steps_and_gates() {
 fn refresh_steps_can_be_given() {
     let (unet, controlnet) = (stored("unet"), stored("controlnet"));
     let words = pair(&unet, &controlnet);
-    let options = format!("--steps 6 --key-steps 2,5 --gate-step 5 {SMALL}");
+    let options = format!("--steps 6 --key-steps 2,5 --gate-step 5 --target cpu {SMALL}");
     let text = hgc("plan", &words, &options).ok();
     for part in [
         "key-steps 0,2,5",
@@ -204,7 +204,7 @@ fn a_policy_that_finds_nothing_says_no() {
 fn without_guidance_or_on_demand_no_step_runs_half_a_batch() {
     let unet = stored("unet");
     let json = |options: &str| {
-        let options = small(&format!("--format json {options}"));
+        let options = small(&format!("--format json --target cpu {options}"));
         hgc("plan", &[&unet], &options).json()
     };
     let halves = |report: &serde_json::Value| report["plan"]["kind"].to_string().contains("held");
@@ -215,7 +215,40 @@ fn without_guidance_or_on_demand_no_step_runs_half_a_batch() {
         assert!(!halves(&whole), "{policy}");
         assert_eq!(whole["plan"]["parameters"]["whole-batch"], "true");
     }
-    hgc("plan", &[&unet], &small("--batch 1")).fails(BAD, &["prompted none"]);
+    let one = small("--target cpu --batch 1");
+    hgc("plan", &[&unet], &one).fails(BAD, &["prompted none"]);
+}
+
+/// The target decides what is not told: halves of the batch, kinds, the form.
+#[test]
+fn a_target_decides_what_is_not_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let unet = stored("unet");
+    let plan = |options: &str| {
+        let options = small(&format!("--format json {options}"));
+        hgc("plan", &[&unet], &options).json()["plan"].clone()
+    };
+    let held = |plan: &serde_json::Value| plan["kind"].to_string().contains("held");
+    for target in ["any", "cuda", "webgpu"] {
+        assert!(!held(&plan(&format!("--target {target}"))), "{target}");
+    }
+    assert_eq!(plan(""), plan("--target any"));
+    assert!(held(&plan("--target cpu")));
+    assert!(held(&plan("--target cuda --whole-batch=false")));
+    let few = plan("--target tensorrt");
+    assert!(few["kind"].as_array().unwrap().len() <= 4, "{few}");
+    hgc("plan", &[&unet], &small("--target tensort")).fails(BAD, &["did you mean tensorrt?"]);
+
+    let out = dir.path().join("out");
+    let mut words = vec![unet.as_os_str()];
+    words.extend(to(&out));
+    hgc("compile", &words, &small("--target tensorrt")).ok();
+    for file in ["model.onnx", "full.onnx", "hgc.json"] {
+        assert!(out.join("unet").join(file).is_file(), "{file}");
+    }
+    let told = small("--target tensorrt --form gated --force");
+    hgc("compile", &words, &told).ok();
+    assert!(out.join("unet.onnx").is_file());
 }
 
 #[test]

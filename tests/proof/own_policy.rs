@@ -49,7 +49,11 @@ fn is_planned_compiled_and_proved() {
         assert!(verdict.pass, "{verdict:#?}");
     }
     let plan = std::fs::read_to_string(folder.path().join("plan.toml")).unwrap();
-    for part in ["policy = \"outermost\"", "interval = \"3\"", "\"R..R..\""] {
+    for part in [
+        "policy = \"outermost\"",
+        "interval = \"3\"",
+        "[\"full\", \"reuse\", \"reuse\", \"full\", ",
+    ] {
         assert!(plan.contains(part), "no {part} in:\n{plan}");
     }
 }

@@ -62,7 +62,7 @@ pub fn run(args: &Args) -> Result<()> {
     let steps = args.steps.to_string();
     let options = ["--policy", &args.policy, "--steps", &steps];
     let output = ["-o", &compiled, "--force"];
-    call(&[&["compile", PIPELINE], &options, &output])?;
+    call(&[&["compile", PIPELINE, "--target", "cpu"], &options, &output])?;
     call(&[&["verify", PIPELINE, &compiled]])?;
     call(&[&["bench", PIPELINE, &compiled, "--steps", &steps]])?;
     let scene = ["--prompt", PROMPT, "--control", CONTROL, "--guidance", "5"];

@@ -122,7 +122,8 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         control_window: args.told.over(Parameters::new(args.steps)).control_window(),
         size: folder.size_for(set.scenes[0].controls.first()),
     };
-    let base = args.told.over(drawing.parameters());
+    let base = args.engine.target().parameters(drawing.parameters());
+    let base = args.told.over(base);
     base.check()?;
     let inputs = Inputs::read(&folder.path, &[])?;
     let sizes = folder.sizes(drawing.size, drawing.rows(), folder.tokens()?);

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use hgc::unstable::compile::{Inputs, Planned, Project};
+use hgc::unstable::compile::{Inputs, Planned, Project, Target};
 use hgc::unstable::plan::parameter::{self, Kind, Parameter, Parameters, Value};
 use hgc::unstable::plan::policy::{self, Point};
 
@@ -46,6 +46,10 @@ pub struct PolicyArgs {
     /// Plan to use instead of a policy (see `hgc plan -o`)
     #[arg(long, value_name = "FILE", conflicts_with_all = ["steps", "inference_steps"])]
     plan: Option<PathBuf>,
+    /// Where it will run: any (slower than the original nowhere), cpu, cuda, tensorrt, openvino,
+    /// directml, coreml, qnn, migraphx or webgpu
+    #[arg(long, default_value_t, value_name = "TARGET")]
+    pub target: Target,
     /// Most kinds of evaluations; gates are rounded towards refreshing
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=64))]
     max_kinds: Option<u64>,
@@ -57,7 +61,10 @@ impl PolicyArgs {
     /// Plans `project` as asked.
     pub fn plan(&self, project: &Project<'_>, pipeline: &Path) -> anyhow::Result<Planned> {
         let planned = self.with_all_kinds(project, pipeline)?;
-        match self.max_kinds.and_then(|n| usize::try_from(n).ok()) {
+        let told = self.max_kinds.and_then(|n| usize::try_from(n).ok());
+        // A plan that was made before has the kinds that it has.
+        let of_target = self.target.kinds().filter(|_| self.plan.is_none());
+        match told.or(of_target) {
             Some(most) => Ok(project.limit(&planned, most)?),
             None => Ok(planned),
         }
@@ -88,7 +95,7 @@ impl PolicyArgs {
                  --plan FILE)"
             )
         };
-        let base = Parameters::new(steps);
+        let base = self.target.parameters(Parameters::new(steps));
         let point = self.told.point(&self.policy, base)?;
         Ok(project.plan(point.policy, &point.parameters)?)
     }

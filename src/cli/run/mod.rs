@@ -139,8 +139,8 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
              --lambda-intra 1 --lambda-guidance 1, less so",
         );
     }
-    if let Some(plan) = &folder.plan {
-        args.engine.warn_of(plan);
+    if folder.plan.is_some() {
+        args.engine.warn_of(&folder.path);
     }
     // Encoders, networks and decoder are not in memory together, but where prompts follow.
     let mut texts = prompts.clone();

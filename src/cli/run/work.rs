@@ -79,7 +79,10 @@ impl Work<'_> {
         let sizes = self.folder.sizes(self.settings.size, rows, tokens);
         let project = Project::new(&inputs, sizes)?;
         let named = args.policy.as_deref().unwrap_or(policy::DEFAULT.name());
-        let point = args.told.point(named, self.settings.parameters())?;
+        let point = args.told.point(
+            named,
+            args.engine.target().parameters(self.settings.parameters()),
+        )?;
         let planned = project.plan(point.policy, &point.parameters)?;
         let compiled = project.compile(&planned)?;
         let networks = Loop::compiled(self.engine, self.folder, sampler, &compiled, self.options)?;

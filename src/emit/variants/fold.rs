@@ -14,7 +14,8 @@ pub type Flags = HashMap<String, bool>;
 /// Gives the constant that takes the place of a value, by its name.
 pub type Constants<'c> = &'c dyn Fn(&str) -> Option<TensorProto>;
 
-/// The graph that is left of `graph` where the flags are so.
+/// The graph that is left of `graph` where the flags are so; inputs of the original that nothing reads
+/// stay, or go if `drop_idle`.
 ///
 /// # Errors
 /// [`RewriteError::ControlFlow`] naming a node of the original that decides for itself.
@@ -22,6 +23,7 @@ pub fn fold(
     graph: &GraphProto,
     flags: &Flags,
     constants: Constants<'_>,
+    drop_idle: bool,
 ) -> Result<GraphProto, RewriteError> {
     let mut folder = Folder {
         flags,
@@ -33,7 +35,7 @@ pub fn fold(
     };
     folder.scope(graph)?;
     let outputs = folder.bind_outputs(graph);
-    Ok(folder.finish(graph, outputs))
+    Ok(folder.finish(graph, outputs, drop_idle))
 }
 
 struct Folder<'f> {
@@ -171,7 +173,12 @@ impl Folder<'_> {
     }
 
     /// The graph with what its outputs need.
-    fn finish(self, graph: &GraphProto, output: Vec<ValueInfoProto>) -> GraphProto {
+    fn finish(
+        self,
+        graph: &GraphProto,
+        output: Vec<ValueInfoProto>,
+        drop_idle: bool,
+    ) -> GraphProto {
         let mut needed: HashSet<String> = output.iter().map(|o| o.name().to_owned()).collect();
         let mut kept = Vec::new();
         for node in self.nodes.into_iter().rev() {
@@ -184,7 +191,6 @@ impl Folder<'_> {
             }
         }
         kept.reverse();
-        let ours = |name: &str| name == STEP || name.starts_with(PAST_PREFIX);
         let made: HashSet<&str> = kept
             .iter()
             .flat_map(|n| &n.output)
@@ -192,11 +198,12 @@ impl Folder<'_> {
             .collect();
         let shown: HashSet<&str> = output.iter().map(|o| o.name()).collect();
         let used = |name: &str| needed.contains(name);
-        let input = graph
-            .input
-            .iter()
-            .filter(|i| !ours(i.name()) || used(i.name()));
-        let is_input: HashSet<&str> = graph.input.iter().map(|i| i.name()).collect();
+        let ours = |name: &str| name == STEP || name.starts_with(PAST_PREFIX);
+        // OpenVINO (onnxruntime-openvino 1.24.1) mixes up inputs where some of them are not used.
+        let idle = |name: &str| !used(name) && (drop_idle || ours(name));
+        let input = graph.input.iter().filter(|i| !idle(i.name()));
+        let input: Vec<&ValueInfoProto> = input.collect();
+        let is_input: HashSet<&str> = input.iter().map(|i| i.name()).collect();
         // The default of an input stays beside it.
         let initializer = self
             .initializers
@@ -206,7 +213,7 @@ impl Folder<'_> {
         let value_info =
             value_info.filter(|v| made.contains(v.name()) && !shown.contains(v.name()));
         GraphProto {
-            input: input.cloned().collect(),
+            input: input.into_iter().cloned().collect(),
             initializer: initializer.collect(),
             value_info: value_info.collect(),
             name: graph.name.clone(),

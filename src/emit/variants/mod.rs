@@ -63,7 +63,9 @@ impl Form for Variants {
         for (position, kind) in placement.plan.kinds.iter().enumerate() {
             let sizes = Fixed::new(placement, &flow, position);
             let constant = |name: &str| sizes.constant(name).filter(|_| self.fixed);
-            let mut graph = fold(graph, &flags(kind, placement.model_plan), &constant)?;
+            let flags = flags(kind, placement.model_plan);
+            // The start takes what the original takes.
+            let mut graph = fold(graph, &flags, &constant, position > 0)?;
             if self.fixed {
                 sizes.declare(&mut graph);
             }

@@ -107,14 +107,19 @@ fn start(
     if env::var_os("ORT_LOG").is_none() {
         environment.set_log_level(LogLevel::Fatal);
     }
+    if let Some(plugin) = &request.plugin {
+        let registered = environment.register_ep_library("hgc.plugin", plugin);
+        registered.map_err(|source| EngineError::PluginRejected {
+            path: plugin.clone(),
+            source: Box::new(source),
+        })?;
+    }
+    let has = |p: &Provider| provider::is_built_in(*p) || provider::is_plugged_in(&environment, *p);
     let info = EngineInfo {
         kind: EngineKind::OnnxRuntime,
         version,
         build: ort::info().to_owned(),
-        providers: Provider::ALL
-            .into_iter()
-            .filter(|p| provider::is_built_in(*p))
-            .collect(),
+        providers: Provider::ALL.into_iter().filter(has).collect(),
         library: Some(path),
         looked,
         requested: request.clone(),

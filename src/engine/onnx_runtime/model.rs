@@ -60,7 +60,7 @@ impl RuntimeModel {
         };
         let builder = ort::session::Session::builder(environment).map_err(load)?;
         let (ep, ep_options) = (options.provider, &options.provider_options);
-        let builder = provider::register(builder, engine, ep, ep_options)?;
+        let builder = provider::register(builder, (environment, engine), ep, ep_options)?;
         let session = configure(builder, options)
             .and_then(|b| commit(b, source))
             .map_err(load)?;

@@ -2,8 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use ort::device::Device;
+use ort::environment::Environment;
 use ort::ep::{self, ArbitrarilyConfigurableExecutionProvider, ExecutionProvider};
-use ort::memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType};
+use ort::memory::{AllocationDevice, AllocatorType, DeviceType, MemoryInfo, MemoryType};
 use ort::session::builder::{AutoDevicePolicy, SessionBuilder};
 
 use crate::engine::error::{EngineError, Result};
@@ -17,7 +19,16 @@ pub(super) fn is_built_in(provider: Provider) -> bool {
         Provider::Cpu => true,
         Provider::Cuda => ep::CUDA::is_available().unwrap_or(false),
         Provider::TensorRt => ep::TensorRT::is_available().unwrap_or(false),
+        Provider::OpenVino => ep::OpenVINO::is_available().unwrap_or(false),
+        Provider::TensorRtRtx => false,
     }
+}
+
+/// Whether a plugin that was registered brings it.
+pub(super) fn is_plugged_in(environment: &Environment, provider: Provider) -> bool {
+    let name = provider.plugin();
+    let mut devices = environment.devices();
+    name.is_some() && devices.any(|d| d.ep().ok() == name)
 }
 
 /// The device that a provider keeps values on, and its number.
@@ -28,8 +39,9 @@ pub(super) fn device(
     let id = options.iter().rev().find(|(key, _)| key == "device_id");
     let id = id.and_then(|(_, value)| value.parse().ok()).unwrap_or(0);
     match provider {
-        Provider::Cpu => (AllocationDevice::CPU, 0),
-        Provider::Cuda | Provider::TensorRt => (AllocationDevice::CUDA, id),
+        // OpenVINO copies what it needs.
+        Provider::Cpu | Provider::OpenVino => (AllocationDevice::CPU, 0),
+        Provider::TensorRtRtx | Provider::Cuda | Provider::TensorRt => (AllocationDevice::CUDA, id),
     }
 }
 
@@ -43,7 +55,7 @@ pub(super) fn memory(
 /// Registers `provider` with a session of ONNX Runtime.
 pub(super) fn register(
     builder: SessionBuilder,
-    engine: &EngineInfo,
+    (environment, engine): (&Environment, &EngineInfo),
     provider: Provider,
     options: &[(String, String)],
 ) -> Result<SessionBuilder> {
@@ -73,12 +85,47 @@ pub(super) fn register(
                     .error_on_failure(),
             ])
         }
+        // A runtime that has it built in: `onnxruntime-openvino`.
+        Provider::OpenVino if is_built_in(provider) => {
+            builder.with_execution_providers([configured(ep::OpenVINO::default(), options)
+                .build()
+                .error_on_failure()])
+        }
+        Provider::OpenVino | Provider::TensorRtRtx => {
+            let (devices, options) = plugged(environment, provider, options);
+            builder.with_devices(devices, Some(&options))
+        }
     };
     registered.map_err(|e| EngineError::ProviderFailed {
         engine: engine.to_string(),
         provider: provider.name(),
         source: Box::new(ort::Error::<()>::from(e)),
     })
+}
+
+/// The devices of a plugin, and its options as the runtime takes them. `device_type` chooses among
+/// `cpu`, `gpu` and `npu`; without it OpenVINO runs on the CPU, all others on the GPU.
+fn plugged<'e>(
+    environment: &'e Environment,
+    provider: Provider,
+    options: &[(String, String)],
+) -> (Vec<Device<'e>>, Vec<(String, String)>) {
+    const CHOICE: &str = "device_type";
+    let name = provider.plugin().unwrap_or_default();
+    let told = options.iter().rev().find(|(key, _)| key == CHOICE);
+    let told = told.map(|(_, value)| value.to_ascii_lowercase());
+    let wanted = match (told.as_deref(), provider) {
+        (Some("gpu"), _) => DeviceType::GPU,
+        (Some("npu"), _) => DeviceType::NPU,
+        (None, Provider::OpenVino) | (Some(_), _) => DeviceType::CPU,
+        (None, _) => DeviceType::GPU,
+    };
+    let devices = environment
+        .devices()
+        .filter(|device| device.ep().ok() == Some(name) && device.hardware_device().ty() == wanted);
+    let options = options.iter().filter(|(key, _)| key != CHOICE);
+    let options = options.map(|(key, value)| (format!("{name}.{key}"), value.clone()));
+    (devices.collect(), options.collect())
 }
 
 fn configured<E: ArbitrarilyConfigurableExecutionProvider>(

@@ -9,7 +9,7 @@ use crate::plan::data::{FORMAT, Guidance, Plan};
 use crate::plan::parameter::Parameters;
 
 /// One file to plan for.
-pub struct Target<'a, 'm> {
+pub struct Analysed<'a, 'm> {
     /// Its analysis.
     pub analysis: &'a Analysis<'m>,
     /// Its name in the plan: `unet`, `controlnet`, `controlnet_1`, `merged`.
@@ -20,7 +20,7 @@ pub struct Target<'a, 'm> {
 
 /// Makes a plan for `targets`: a UNet or merged graph first, then its ControlNets.
 #[must_use]
-pub fn make(policy: &dyn Policy, targets: &[Target<'_, '_>], parameters: &Parameters) -> Plan {
+pub fn make(policy: &dyn Policy, targets: &[Analysed<'_, '_>], parameters: &Parameters) -> Plan {
     let unet = targets
         .iter()
         .map(|t| t.analysis)
@@ -82,7 +82,7 @@ pub fn unhalved(unet: &Analysis<'_>, parameters: &Parameters) -> Option<&'static
 }
 
 /// The cut at which [`shares::SHALLOW`] of the MACs of all files runs on a reuse step.
-fn default_cut(targets: &[Target<'_, '_>]) -> usize {
+fn default_cut(targets: &[Analysed<'_, '_>]) -> usize {
     let (mut unets, mut others) = (Vec::new(), Vec::new());
     for target in targets {
         match target.analysis.role {
