@@ -37,6 +37,7 @@ and 0.6782767176628113 in f32, 0.6181640625 and 0.67822265625 in f16. The `weigh
 `sd15-ts17/unet` has the SHA-256 `{sha256}`.
 
 `all_fields.onnx` is no model: it holds every field of the ONNX schema (`models/all_fields.py`).
+`hgc.json` is what `hgc compile sd15-unet-only --policy deepcache --steps 6` writes, a seed for fuzzing.
 
 Made with the packages of `models/requirements.txt`:
 

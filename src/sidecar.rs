@@ -170,6 +170,9 @@ impl Sidecar {
         if self.schema != SCHEMA {
             return Some(format!("its schema is {:?}, not {SCHEMA:?}", self.schema));
         }
+        if self.kinds.is_empty() {
+            return Some("it has no kinds".to_owned());
+        }
         let known = |name: &String| self.kinds.iter().any(|k| k.name == *name);
         let mut named = self.schedules.iter().flat_map(|s| &s.kinds);
         if let Some(name) = named.find(|n| !known(n)) {

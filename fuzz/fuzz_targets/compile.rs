@@ -10,6 +10,7 @@ use libfuzzer_sys::fuzz_target;
 use prost::Message;
 
 fuzz_target!(|data: &[u8]| {
+    hgc_fuzz::contain_panics();
     let Some((source, policy, damages)) = choices(data) else {
         return;
     };

@@ -7,6 +7,8 @@ use std::sync::LazyLock;
 
 use hgc::unstable::pipeline::Folder;
 use hgc::unstable::sampler::Config;
+use hgc::unstable::sampler::evaluations::{Asked, evaluations};
+use hgc::unstable::sidecar::{Sidecar, schedule_for};
 use hgc_fuzz::configuration::FILES;
 use libfuzzer_sys::fuzz_target;
 
@@ -33,11 +35,22 @@ static PIPELINE: LazyLock<PathBuf> = LazyLock::new(|| {
 });
 
 fuzz_target!(|data: &[u8]| {
+    hgc_fuzz::contain_panics();
     let [which, text @ ..] = data else {
         return;
     };
     if let Ok(text) = std::str::from_utf8(text) {
         let _ = Config::parse(text, None);
+        let asked = Asked {
+            steps: 20,
+            strength: 0.5,
+            end: 0.8,
+        };
+        let _ = evaluations(text, asked);
+        if let Ok(sidecar) = Sidecar::parse(text, "hgc.json") {
+            let schedule = schedule_for(&[&sidecar], 9, Some("ddim"));
+            assert_eq!(schedule.map(|s| s.evaluations()), Some(9));
+        }
     }
     let file = PIPELINE.join(FILES[usize::from(*which) % FILES.len()]);
     let before = fs::read(&file).ok();

@@ -3,10 +3,11 @@
 
 use std::sync::LazyLock;
 
-use hgc::unstable::compile::Project;
+use hgc::unstable::compile::{Inputs, OutputForm, Project};
 use hgc::unstable::plan::Plan;
 use hgc::unstable::plan::parameter::Parameters;
 use hgc::unstable::plan::policy::Hgc;
+use hgc::unstable::sidecar::{Sidecar, schedule_for};
 use hgc_fuzz::{SIZES, SOURCES, read};
 use libfuzzer_sys::fuzz_target;
 use prost::Message;
@@ -31,6 +32,7 @@ fn edited(data: &[u8]) -> String {
 }
 
 fuzz_target!(|data: &[u8]| {
+    hgc_fuzz::contain_panics();
     let text = match data {
         [0, text @ ..] => String::from_utf8_lossy(text).into_owned(),
         _ => edited(data),
@@ -42,14 +44,17 @@ fuzz_target!(|data: &[u8]| {
     let again = toml::to_string(&plan).expect("what was read is written");
     let again: Plan = toml::from_str(&again).expect("and read again");
     assert_eq!(again, plan);
+    // One analysis for all plans.
     thread_local! {
-        static INPUTS: hgc::unstable::compile::Inputs = {
+        static INPUTS: &'static Inputs = {
             let (path, model) = &SOURCES[0];
-            read(model.encode_to_vec(), path).expect("a sound export")
+            Box::leak(Box::new(read(model.encode_to_vec(), path).expect("a sound export")))
         };
+        static PROJECT: Project<'static> =
+            Project::new(INPUTS.with(|i| *i), SIZES).expect("a UNet");
     }
-    INPUTS.with(|inputs| {
-        let project = Project::new(inputs, SIZES).expect("a UNet");
+    PROJECT.with(|project| {
+        let inputs = INPUTS.with(|i| *i);
         let mut plan = plan;
         // The hash is checked first; what comes after it shall be reached.
         if let Some(model) = plan.models.first_mut() {
@@ -58,6 +63,17 @@ fuzz_target!(|data: &[u8]| {
         if let Ok(planned) = project.adopt(plan) {
             let compiled = project.compile(&planned).expect("what fits compiles");
             hgc::unstable::emit::strip(compiled.models[0].graph()).expect("and strips");
+            let form = OutputForm::Variants { fixed: true };
+            project.compile_as(&planned, form).expect("in any form");
+            let few = project.limit(&planned, 2).expect("and with few kinds");
+            assert!(few.plan.kinds.len() <= 2);
+            let text = hgc::unstable::emit::metadata(compiled.models[0].graph(), "hgc.model");
+            let text = text.expect("a description");
+            let sidecar = Sidecar::parse(text, "a model").expect("that is read");
+            for steps in [1, 2, 17] {
+                let schedule = schedule_for(&[&sidecar], steps, None).expect("a schedule");
+                assert_eq!(schedule.evaluations(), steps);
+            }
         }
     });
 });

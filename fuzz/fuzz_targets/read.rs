@@ -10,6 +10,7 @@ use libfuzzer_sys::fuzz_target;
 use prost::Message;
 
 fuzz_target!(|data: &[u8]| {
+    hgc_fuzz::contain_panics();
     // A folder that does not exist, so that no file is found by a lucky name.
     let path = Path::new("nowhere/model.onnx");
     let Ok(model) = Model::from_bytes(Bytes::copy_from_slice(data), path) else {

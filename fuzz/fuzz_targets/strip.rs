@@ -24,6 +24,7 @@ static COMPILED: LazyLock<ModelProto> = LazyLock::new(|| {
 });
 
 fuzz_target!(|data: &[u8]| {
+    hgc_fuzz::contain_panics();
     let mut model = COMPILED.clone();
     let [entry, place, byte, rest @ ..] = data else {
         return;

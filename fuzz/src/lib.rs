@@ -7,7 +7,7 @@ pub mod damage;
 pub mod fixtures;
 
 use std::path::{Path, PathBuf};
-use std::sync::LazyLock;
+use std::sync::{LazyLock, Once};
 
 use bytes::Bytes;
 use damage::{Damage, KINDS, apply};
@@ -36,6 +36,13 @@ pub static SOURCES: LazyLock<Vec<(PathBuf, ModelProto)>> = LazyLock::new(|| {
     };
     NAMES.iter().map(source).collect()
 });
+
+/// Lets hgc contain panics of libraries, as it does: libFuzzer would end the process at each. One that
+/// leaves hgc still ends it.
+pub fn contain_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| drop(std::panic::take_hook()));
+}
 
 /// What bytes stand for: an export, a policy, damages. None for too few bytes.
 pub fn choices(data: &[u8]) -> Option<(usize, &'static dyn Policy, Vec<Damage>)> {

@@ -113,6 +113,8 @@ fn seed(target: &str, corpus: &std::path::Path) -> Result<()> {
                 bytes.extend(std::fs::read(pipeline.join(file)).unwrap_or_default());
                 put(&index.to_string(), &bytes)?;
             }
+            let sidecar = root.join("tests/fixtures/hgc.json");
+            put("sidecar", &[vec![0], std::fs::read(sidecar)?].concat())?;
         }
         _ => {
             for source in 0..5u8 {

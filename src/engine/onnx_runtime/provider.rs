@@ -65,11 +65,8 @@ pub(super) fn register(
     let registered = match provider {
         // Without this the binding lets the runtime pick a device by policy.
         Provider::Cpu => builder.with_auto_device(AutoDevicePolicy::PreferCPU),
-        Provider::Cuda => {
-            builder.with_execution_providers([configured(ep::CUDA::default(), options)
-                .build()
-                .error_on_failure()])
-        }
+        Provider::Cuda => builder
+            .with_execution_providers([configured(cuda(), options).build().error_on_failure()]),
         Provider::TensorRt => {
             let device: Vec<_> = options
                 .iter()
@@ -80,9 +77,7 @@ pub(super) fn register(
                 configured(ep::TensorRT::default(), options)
                     .build()
                     .error_on_failure(),
-                configured(ep::CUDA::default(), &device)
-                    .build()
-                    .error_on_failure(),
+                configured(cuda(), &device).build().error_on_failure(),
             ])
         }
         // A runtime that has it built in: `onnxruntime-openvino`.
@@ -101,6 +96,13 @@ pub(super) fn register(
         provider: provider.name(),
         source: Box::new(ort::Error::<()>::from(e)),
     })
+}
+
+/// CUDA as it is by default here. The runtime's own default, EXHAUSTIVE, may compile engines while a
+/// model runs, and a convolution is planned anew for every shape that it sees (onnxruntime issues 23006
+/// and 22705); an option that is told goes before this.
+fn cuda() -> ep::CUDA {
+    ep::CUDA::default().with_arbitrary_config("cudnn_conv_algo_search", "HEURISTIC")
 }
 
 /// The devices of a plugin, and its options as the runtime takes them. `device_type` chooses among
