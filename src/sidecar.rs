@@ -57,6 +57,9 @@ pub struct Sidecar {
     pub schedules: Vec<Schedule>,
     /// Cached values, in the order of the model's inputs.
     pub states: Vec<StateEntry>,
+    /// What each input of the original is: `latent`, `timestep`, `text`, `control image`, `residual`, ...
+    #[serde(default)]
+    pub inputs: BTreeMap<String, String>,
     /// Inputs that must stay the same over a generation.
     pub constant_inputs: Vec<String>,
     /// Inputs after whose change everything must refresh.

@@ -75,6 +75,12 @@ pub fn describe(placement: &Placement<'_, '_>, form: FormName, states: &[Declare
         files: Vec::new(),
         schedules: plan.schedules.clone(),
         states: states.iter().map(entry).collect(),
+        inputs: graph
+            .inputs()
+            .iter()
+            .zip(&analysis.kinds)
+            .map(|(v, kind)| (graph.name(*v).to_owned(), kind.label().to_owned()))
+            .collect(),
         constant_inputs: named(&InputKind::is_invariant),
         watched_inputs: named(&|kind| kind == InputKind::ControlScale),
     }

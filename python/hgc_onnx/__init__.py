@@ -1,0 +1,24 @@
+"""Run ONNX diffusion models that `hgc` compiled as if they were the originals.
+
+`InferenceSession` takes the place of onnxruntime's: it hides the step number and the caches of a compiled
+model, finds out where a generation begins, and keeps the caches where the provider has them. `compile`,
+`plan`, `verify` and others call the executable `hgc`.
+"""
+
+from ._errors import HgcError
+from ._session import InferenceSession
+from ._sidecar import Sidecar
+from ._tool import bench, call, compile, inspect, plan, schedules, verify
+
+__all__ = [
+    "HgcError",
+    "InferenceSession",
+    "Sidecar",
+    "bench",
+    "call",
+    "compile",
+    "inspect",
+    "plan",
+    "schedules",
+    "verify",
+]

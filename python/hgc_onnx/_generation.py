@@ -1,0 +1,167 @@
+"""Where a generation begins, and what each evaluation of it runs.
+
+A generation is one run of a sampler. Nothing tells a session that one begins, so its inputs do. In doubt
+everything is recomputed: that is always right, only slower, and it is counted.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ._binding import Binding
+from ._sidecar import Sidecar, schedule_for
+
+# Streams of one thread: prompted and unprompted pass as two calls, and a few more.
+_MOST_STREAMS = 4
+
+
+@dataclass
+class Stats:
+    """What a session has run."""
+
+    evaluations: Counter[str] = field(default_factory=Counter)
+    generations: int = 0
+    # Why everything was recomputed where the schedule did not say so.
+    forced: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass
+class Stream:
+    """The caches of one generation, and what they were made for."""
+
+    shapes: dict[str, tuple[int, ...]]
+    constants: dict[str, np.ndarray]
+    watched: dict[str, np.ndarray]
+    first_t: float | None
+    last_t: float | None
+    step: int = 0
+    states: dict[str, Any] = field(default_factory=dict)
+    holding: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Call:
+    """The inputs of one call, as far as they tell generations apart."""
+
+    shapes: dict[str, tuple[int, ...]]
+    constants: dict[str, np.ndarray]
+    watched: dict[str, np.ndarray]
+    t: float | None
+
+    @classmethod
+    def of(cls, sidecar: Sidecar, binding: Binding) -> Call:
+        """Reads what is bound."""
+
+        def those(names: tuple[str, ...]) -> dict[str, np.ndarray]:
+            return {name: binding.value(name) for name in names if name in binding.inputs}
+
+        times = [n for n, what in sidecar.inputs.items() if what == "timestep" and n in binding.inputs]
+        t = binding.value(times[0]).reshape(-1) if times else np.empty(0)
+        shapes = {name: binding.shape(name) for name in binding.inputs}
+        t = float(t[0]) if t.size else None
+        return cls(shapes, those(sidecar.constant_inputs), those(sidecar.watched_inputs), t)
+
+    def begin(self) -> Stream:
+        """A stream that this call begins; values are copied, since callers reuse their arrays."""
+        return Stream(self.shapes, _copied(self.constants), _copied(self.watched), self.t, None)
+
+
+def _copied(values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name: np.array(value) for name, value in values.items()}
+
+
+def _equal(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> bool:
+    return one.keys() == other.keys() and all(np.array_equal(one[n], other[n]) for n in one)
+
+
+class Generations:
+    """The streams of one thread or of one explicit generation."""
+
+    def __init__(self, sidecar: Sidecar, stats: Stats, kinds: tuple[str, ...] | None = None) -> None:
+        self.sidecar = sidecar
+        self.stats = stats
+        self.kinds = kinds or schedule_for([sidecar])
+        self.streams: list[Stream] = []
+        self.told_past_end = False
+
+    def reset(self) -> None:
+        """Forgets everything: the next call begins a generation."""
+        self.streams.clear()
+
+    def admit(self, call: Call) -> tuple[Stream, str]:
+        """The stream that a call belongs to, and the kind that it runs."""
+        stream, reason = self._find(call)
+        start = self.sidecar.kinds[0].name
+        if stream.step == 0:
+            return stream, start
+        if reason is None and not _equal(stream.watched, call.watched):
+            reason = "a watched input changed"
+            stream.watched = _copied(call.watched)
+        if reason is None and stream.step >= len(self.kinds):
+            reason = "past the end of the schedule"
+        kind = start if reason else self.kinds[stream.step]
+        if not self.sidecar.admits(kind, stream.holding):
+            reason, kind = "nothing to read yet", start
+        if reason:
+            self.stats.forced[reason] += 1
+        return stream, kind
+
+    def _find(self, call: Call) -> tuple[Stream, str | None]:
+        alike = [s for s in self.streams if s.shapes == call.shapes]
+        if not alike:
+            self.streams.clear()
+            return self._begin(call), None
+        same = [s for s in alike if _equal(s.constants, call.constants)]
+        for stream in same:
+            if self._goes_on(stream, call):
+                return stream, None
+        if same:
+            # The same prompt from the first timestep again.
+            self.streams.clear()
+            return self._begin(call), None
+        latest = alike[-1]
+        if call.t is not None and call.t == latest.last_t:
+            # Another prompt at the same timestep: two passes a step.
+            return self._begin(call), None
+        if call.t is not None and latest.last_t is not None and call.t < latest.last_t:
+            latest.constants = _copied(call.constants)
+            return latest, "a constant input changed"
+        self.streams.clear()
+        return self._begin(call), None
+
+    @staticmethod
+    def _goes_on(stream: Stream, call: Call) -> bool:
+        if call.t is None or stream.last_t is None:
+            return True
+        return call.t <= stream.last_t and (call.t != stream.first_t or stream.step == 0)
+
+    def _begin(self, call: Call) -> Stream:
+        stream = call.begin()
+        self.streams.append(stream)
+        del self.streams[:-_MOST_STREAMS]
+        self.stats.generations += 1
+        return stream
+
+    def done(self, stream: Stream, kind: str, call: Call, states: dict[str, Any]) -> None:
+        """Counts an evaluation that succeeded."""
+        stream.step += 1
+        stream.last_t = call.t
+        stream.states.update(states)
+        self.sidecar.follow(kind, stream.holding)
+        self.stats.evaluations[kind] += 1
+
+    def failed(self, stream: Stream) -> None:
+        """Drops the caches of a call that failed: their content is not known."""
+        if stream in self.streams:
+            self.streams.remove(stream)
+
+
+class PerThread(threading.local):
+    """Streams by thread: two threads that share a session draw two pictures."""
+
+    generations: Generations | None = None

@@ -1,0 +1,249 @@
+"""`InferenceSession`, which hides what a compiled model has beside the original."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+
+from ._binding import Binding
+from ._errors import HgcError
+from ._generation import Call, Generations, PerThread, Stats, Stream
+from ._sidecar import KEY, Sidecar, schedule_for
+
+_PAST = "hgc.past."
+_PRESENT = "hgc.present."
+_STEP = "hgc.step"
+_OURS = ("hgc.",)
+
+
+class InferenceSession(ort.InferenceSession):
+    """onnxruntime's session; of a compiled model, gated or variants, with the inputs and outputs of the
+    original. Other models run as ever.
+    """
+
+    def __init__(
+        self,
+        path_or_bytes: str | bytes | Path,
+        sess_options: ort.SessionOptions | None = None,
+        providers: Sequence[Any] | None = None,
+        provider_options: Sequence[dict[Any, Any]] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self._hgc: Sidecar | None = None
+        is_file = isinstance(path_or_bytes, (str, Path))
+        beside = Sidecar.beside(path_or_bytes) if is_file else None
+        if sess_options is None and (beside is not None or not is_file):
+            sess_options = ort.SessionOptions()
+            # ONNX Runtime would keep a block of memory for every branch.
+            sess_options.enable_mem_pattern = False
+        model = path_or_bytes
+        variants = beside is not None and beside.form == "variants"
+        if variants:
+            model = Path(path_or_bytes).with_name(beside.files[0])
+        if isinstance(model, Path):
+            model = str(model)
+        super().__init__(model, sess_options, providers, provider_options, **kwargs)
+        described = self.get_modelmeta().custom_metadata_map.get(KEY)
+        inside = Sidecar.parse(described, str(model)) if described else None
+        if beside is None and inside is None:
+            return
+        if not variants and (inside is None or (beside and beside.states != inside.states)):
+            raise HgcError(f"the hgc.json beside {model} is of another model; compile the original again")
+        self._hgc = beside or inside
+        self.stats = Stats()
+        self._variants: dict[str, ort.InferenceSession] = {}
+        if variants:
+            folder = Path(model).parent
+            kinds = zip(self._hgc.kinds[1:], self._hgc.files[1:], strict=True)
+            for kind, file in kinds:
+                if Path(file).name != file:
+                    raise HgcError(f"hgc.json names the file {file!r}; compile the original again")
+                self._variants[kind.name] = ort.InferenceSession(
+                    str(folder / file), sess_options, providers, provider_options, **kwargs
+                )
+        self._threads = PerThread()
+        self._explicit: list[Generations] = []
+        self._kinds: tuple[str, ...] = schedule_for([self._hgc])
+        device = self.get_providers()[0]
+        self._device = "cuda" if device in ("CUDAExecutionProvider", "TensorrtExecutionProvider") else "cpu"
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether the model was compiled by hgc."""
+        return self._hgc is not None
+
+    def get_inputs(self) -> Any:
+        """The inputs of the original."""
+        return [i for i in super().get_inputs() if not i.name.startswith(_OURS)]
+
+    def get_outputs(self) -> Any:
+        """The outputs of the original."""
+        return [o for o in super().get_outputs() if not o.name.startswith(_OURS)]
+
+    def reset(self) -> None:
+        """Ends the generation: the next call begins one, whatever its inputs look like."""
+        if self._hgc is not None:
+            self._current().reset()
+
+    def follow(
+        self, evaluations: int | None = None, sampler: str | None = None, kinds: Sequence[str] | None = None
+    ) -> None:
+        """From the next generation on, follows the schedule for so many evaluations, or these kinds."""
+        if self._hgc is None:
+            return
+        self._kinds = tuple(kinds) if kinds else schedule_for([self._hgc], evaluations, sampler)
+        for kind in self._kinds:
+            self._hgc.position(kind)
+        self._threads = PerThread()
+
+    @contextmanager
+    def generation(self, evaluations: int | None = None, sampler: str | None = None) -> Iterator[None]:
+        """A generation with caches of its own: within it nothing of the inputs ends it."""
+        if self._hgc is None:
+            yield
+            return
+        kinds = schedule_for([self._hgc], evaluations, sampler) if evaluations else self._kinds
+        self._explicit.append(Generations(self._hgc, self.stats, kinds))
+        try:
+            yield
+        finally:
+            self._explicit.pop()
+
+    def _current(self) -> Generations:
+        if self._explicit:
+            return self._explicit[-1]
+        if self._threads.generations is None:
+            self._threads.generations = Generations(self._hgc, self.stats, self._kinds)
+        return self._threads.generations
+
+    def run(
+        self,
+        output_names: Sequence[str] | None,
+        input_feed: dict[str, Any],
+        run_options: ort.RunOptions | None = None,
+    ) -> list[Any]:
+        """As onnxruntime's; the caches stay with the session."""
+        if self._hgc is None:
+            return super().run(output_names, input_feed, run_options)
+        binding = Binding(self)
+        for name, value in input_feed.items():
+            # A scalar must stay one: ascontiguousarray would make it a vector.
+            binding.bind_cpu_input(name, np.asarray(value, order="C"))
+        self._run(binding, output_names, run_options)
+        return binding.copy_outputs_to_cpu()
+
+    def run_with_ort_values(
+        self,
+        output_names: Sequence[str] | None,
+        input_dict_ort_values: dict[str, ort.OrtValue],
+        run_options: ort.RunOptions | None = None,
+    ) -> list[ort.OrtValue]:
+        """As onnxruntime's; the caches stay with the session."""
+        if self._hgc is None:
+            return super().run_with_ort_values(output_names, input_dict_ort_values, run_options)
+        binding = Binding(self)
+        for name, value in input_dict_ort_values.items():
+            binding.bind_ortvalue_input(name, value)
+        self._run(binding, output_names, run_options)
+        return binding.get_outputs()
+
+    def io_binding(self) -> ort.IOBinding:
+        """As onnxruntime's."""
+        return super().io_binding() if self._hgc is None else Binding(self)
+
+    def run_with_iobinding(self, iobinding: ort.IOBinding, run_options: ort.RunOptions | None = None) -> None:
+        """As onnxruntime's, with a binding from `io_binding()` of this session."""
+        if self._hgc is None:
+            super().run_with_iobinding(iobinding, run_options)
+            return
+        if not isinstance(iobinding, Binding):
+            raise HgcError(f"{self._hgc.name}: make the binding with `io_binding()` of this session")
+        self._run(iobinding, list(iobinding.outputs) or None, run_options)
+
+    def _run(
+        self, binding: Binding, output_names: Sequence[str] | None, options: ort.RunOptions | None
+    ) -> None:
+        """Runs what is bound as the kind that is due; the results are left in the binding."""
+        names = list(output_names or [o.name for o in self.get_outputs()])
+        self._check(binding, names)
+        for name in names:
+            if name not in binding.outputs:
+                binding.bind_output(name)
+        call = Call.of(self._hgc, binding)
+        generations = self._current()
+        stream, kind = generations.admit(call)
+        if stream.step >= len(generations.kinds) and not generations.told_past_end:
+            generations.told_past_end = True
+            warnings.warn(
+                f"{self._hgc.name}: the schedule has {len(generations.kinds)} evaluations and this is one "
+                "more; everything is recomputed. `hgc schedule add` makes a longer one",
+                stacklevel=3,
+            )
+        try:
+            states = self._evaluate(kind, binding, names, stream, options)
+        except Exception:
+            generations.failed(stream)
+            raise
+        generations.done(stream, kind, call, states)
+
+    def _check(self, binding: Binding, names: Sequence[str]) -> None:
+        """What the runtime would refuse in words that nobody understands."""
+        inputs = [i.name for i in self.get_inputs()]
+        outputs = [o.name for o in self.get_outputs()]
+        strange = next((name for name in binding.inputs if name not in inputs), None)
+        if strange is not None:
+            raise HgcError(f"{self._hgc.name} has no input {strange!r}; it has {', '.join(inputs)}")
+        missing = next((name for name in inputs if name not in binding.inputs), None)
+        if missing is not None:
+            raise HgcError(f"{self._hgc.name}: the input {missing!r} has no value")
+        unknown = next((name for name in names if name not in outputs), None)
+        if unknown is not None:
+            raise HgcError(f"{self._hgc.name} has no output {unknown!r}; it has {', '.join(outputs)}")
+        latents = [n for n, what in self._hgc.inputs.items() if what == "latent"]
+        rows = binding.shape(latents[0])[0] if latents and binding.shape(latents[0]) else 0
+        if self._hgc.halves and rows % 2:
+            raise HgcError(
+                f"{self._hgc.name}: a batch of {rows} rows has no halves, and this model runs the prompted "
+                "half alone on some evaluations; compile it with --target any, or with --prompted none for "
+                "use without guidance"
+            )
+
+    def _evaluate(
+        self,
+        kind: str,
+        binding: Binding,
+        names: Sequence[str],
+        stream: Stream,
+        options: ort.RunOptions | None,
+    ) -> dict[str, Any]:
+        session = self._variants.get(kind, self)
+        declared = {info.name for info in ort.InferenceSession.get_inputs(session)}
+        inner = ort.InferenceSession.io_binding(session)
+        binding.replay(inner, declared)
+        for name in declared:
+            if name == _STEP:
+                inner.bind_cpu_input(name, np.array(-1 - self._hgc.position(kind), np.int64))
+            elif name.startswith(_PAST):
+                inner.bind_ortvalue_input(name, self._past(name, stream))
+        presents = [o.name for o in ort.InferenceSession.get_outputs(session) if o.name.startswith(_PRESENT)]
+        for name in presents:
+            inner.bind_output(name, self._device)
+        ort.InferenceSession.run_with_iobinding(session, inner, options)
+        # In the order in which they were bound: the caller's, then the caches.
+        values = dict(zip([*binding.outputs, *presents], inner.get_outputs(), strict=True))
+        binding.results = [values[name] for name in names]
+        return {name.removeprefix(_PRESENT): values[name] for name in presents}
+
+    def _past(self, name: str, stream: Stream) -> Any:
+        state = name.removeprefix(_PAST)
+        if state in stream.states:
+            return stream.states[state]
+        known = next(s for s in self._hgc.states if s.name == state)
+        shape = [size or 0 for size in known.shape]
+        return ort.OrtValue.ortvalue_from_numpy(np.zeros(shape, known.dtype))

@@ -1,0 +1,252 @@
+"""The session against a plain loop over the compiled model, and against the original."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+
+from hgc_onnx import HgcError, InferenceSession, Sidecar
+from hgc_onnx._sidecar import schedule_for
+
+ROOT = Path(__file__).parents[2]
+PIPELINE = ROOT / "models" / "shapes" / "pipeline"
+STEPS = 8
+
+
+def hgc(*words: str | Path) -> None:
+    """Runs the executable."""
+    program = os.environ.get("HGC", str(ROOT / "target" / "debug" / "hgc"))
+    subprocess.run([program, *map(str, words), "-q"], check=True, capture_output=True)
+
+
+@pytest.fixture(scope="session", params=["gated", "variants"])
+def compiled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A pipeline, compiled in each form."""
+    out = tmp_path_factory.mktemp(request.param) / "out"
+    form = ["--form", request.param, *(["--dynamic"] if request.param == "variants" else [])]
+    hgc("compile", PIPELINE, "--steps", str(STEPS), "--target", "cpu", *form, "-o", out)
+    return out
+
+
+def exact() -> ort.SessionOptions:
+    """Two sessions of one graph give the same bits."""
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.enable_mem_pattern = False
+    return options
+
+
+SIZES = {"height": 16, "width": 16, "sequence": 24}
+
+
+def feeds(model: ort.InferenceSession, seed: int, step: int, rows: int = 2) -> dict[str, np.ndarray]:
+    """Inputs of one evaluation: the prompt by seed, all else by seed and step."""
+    feed = {}
+    for number, info in enumerate(model.get_inputs()):
+        if info.name == "timestep":
+            feed[info.name] = np.full(info.shape, 999 - step * 100, np.int64)
+            continue
+
+        def size(dim: int | str) -> int:
+            if isinstance(dim, int):
+                return dim
+            name, _, share = dim.partition("_")
+            return rows if name == "batch" else SIZES[name] // int(share or 1)
+
+        constant = info.name == "encoder_hidden_states"
+        random = np.random.default_rng([seed, number, 0 if constant else step])
+        feed[info.name] = random.standard_normal([size(d) for d in info.shape]).astype(np.float32)
+    return feed
+
+
+class Plain:
+    """The loop that a caller writes without this package, over the gated model."""
+
+    def __init__(self, model: Path) -> None:
+        self.session = ort.InferenceSession(str(model), exact(), providers=["CPUExecutionProvider"])
+        self.pasts = [i for i in self.session.get_inputs() if i.name.startswith("hgc.past.")]
+        self.step = 0
+        self.past = {}
+        for info in self.pasts:
+            shape = [d if isinstance(d, int) else 0 for d in info.shape]
+            self.past[info.name] = np.zeros(shape, np.int64 if "int64" in info.type else np.float32)
+
+    def __call__(self, feed: dict[str, np.ndarray]) -> np.ndarray:
+        presents = [i.name.replace("past", "present", 1) for i in self.pasts]
+        step = np.array(self.step, np.int64)
+        results = self.session.run(["out_sample", *presents], {**feed, "hgc.step": step, **self.past})
+        self.past = dict(zip(self.past, results[1:], strict=True))
+        self.step += 1
+        return results[0]
+
+
+@pytest.fixture(scope="session")
+def gated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The UNet in the gated form, for plain loops."""
+    out = tmp_path_factory.mktemp("plain") / "out"
+    hgc("compile", PIPELINE, "--steps", str(STEPS), "--target", "cpu", "-o", out)
+    return out / "unet" / "model.onnx"
+
+
+@pytest.fixture
+def unet(compiled: Path) -> InferenceSession:
+    """A session that is as it was made."""
+    return InferenceSession(compiled / "unet" / "model.onnx", exact(), providers=["CPUExecutionProvider"])
+
+
+@pytest.fixture(scope="session")
+def original() -> ort.InferenceSession:
+    """The original."""
+    return InferenceSession(PIPELINE / "unet" / "model.onnx", exact(), providers=["CPUExecutionProvider"])
+
+
+def test_it_is_called_like_the_original(unet: InferenceSession, original: InferenceSession) -> None:
+    assert not original.is_compiled and unet.is_compiled
+    assert [i.name for i in unet.get_inputs()] == [i.name for i in original.get_inputs()]
+    assert [o.name for o in unet.get_outputs()] == [o.name for o in original.get_outputs()]
+
+
+def test_a_generation_equals_a_plain_loop(unet: InferenceSession, gated: Path) -> None:
+    for seed in (1, 2):
+        plain = Plain(gated)
+        for step in range(STEPS):
+            feed = feeds(unet, seed, step)
+            assert np.array_equal(unet.run(None, feed)[0], plain(feed)), (seed, step)
+    assert unet.stats.generations == 2
+    assert not unet.stats.forced
+
+
+def test_bindings_and_values_are_taken_as_well(unet: InferenceSession, gated: Path) -> None:
+    plain = Plain(gated)
+    binding = unet.io_binding()
+    for step in range(STEPS):
+        feed = feeds(unet, 1, step)
+        expected = plain(feed)
+        if step % 2:
+            values = {name: ort.OrtValue.ortvalue_from_numpy(value) for name, value in feed.items()}
+            found = unet.run_with_ort_values(["out_sample"], values)[0].numpy()
+        else:
+            for name, value in feed.items():
+                binding.bind_cpu_input(name, value)
+            binding.bind_input("sample", "cpu", 0, np.float32, (2, 4, 16, 16), feed["sample"].ctypes.data)
+            out = np.zeros(expected.shape, np.float32)
+            binding.bind_output("out_sample", "cpu", 0, np.float32, out.shape, out.ctypes.data)
+            unet.run_with_iobinding(binding)
+            found = out
+            assert np.array_equal(binding.get_outputs()[0].numpy(), out)
+        assert np.array_equal(found, expected), step
+    with pytest.raises(HgcError, match="io_binding"):
+        unet.run_with_iobinding(ort.IOBinding(unet))
+
+
+def test_two_passes_a_step_have_caches_of_their_own(unet: InferenceSession, gated: Path) -> None:
+    plain = [Plain(gated), Plain(gated)]
+    for step in range(STEPS):
+        for seed in (0, 1):
+            feed = feeds(unet, 5 + seed, step)
+            assert np.array_equal(unet.run(None, feed)[0], plain[seed](feed)), (seed, step)
+
+
+def test_another_prompt_on_the_way_is_recomputed(unet: InferenceSession, original: InferenceSession) -> None:
+    for step in range(3):
+        unet.run(None, feeds(unet, 1, step))
+    feed = feeds(unet, 2, 3)
+    assert np.array_equal(unet.run(None, feed)[0], original.run(None, feed)[0])
+    assert unet.stats.forced == {"a constant input changed": 1}
+
+
+@pytest.mark.parametrize("rows", [4, 6])
+def test_another_batch_begins_a_generation(
+    unet: InferenceSession, original: InferenceSession, rows: int
+) -> None:
+    for step in range(3):
+        unet.run(None, feeds(unet, 1, step))
+    feed = feeds(unet, 1, 3, rows)
+    assert np.array_equal(unet.run(None, feed)[0], original.run(None, feed)[0])
+    assert unet.stats.generations == 2
+
+
+def test_a_warm_up_does_no_harm(unet: InferenceSession, gated: Path) -> None:
+    unet.run(None, feeds(unet, 9, 0))
+    plain = Plain(gated)
+    for step in range(STEPS):
+        feed = feeds(unet, 1, step)
+        assert np.array_equal(unet.run(None, feed)[0], plain(feed)), step
+
+
+def test_the_schedule_can_be_another(unet: InferenceSession, original: InferenceSession) -> None:
+    unet.follow(5)
+    for step in range(5):
+        unet.run(None, feeds(unet, 1, step))
+    assert sum(unet.stats.evaluations.values()) == 5 and not unet.stats.forced
+    feed = feeds(unet, 1, 5)
+    with pytest.warns(UserWarning, match="5 evaluations"):
+        found = unet.run(None, feed)[0]
+    assert np.array_equal(found, original.run(None, feed)[0])
+    unet.follow(kinds=["full"] * 3)
+    for step in range(3):
+        feed = feeds(unet, 1, step)
+        assert np.array_equal(unet.run(None, feed)[0], original.run(None, feed)[0])
+    with pytest.raises(HgcError, match="there is no kind 'reuze'"):
+        unet.follow(kinds=["reuze"])
+
+
+def test_a_generation_can_be_told(unet: InferenceSession, gated: Path) -> None:
+    for _ in range(2):
+        plain = Plain(gated)
+        # Timesteps that never fall would begin a generation each.
+        with unet.generation():
+            for step in range(STEPS):
+                feed = feeds(unet, 1, step)
+                assert np.array_equal(unet.run(None, feed)[0], plain(feed)), step
+
+
+def test_two_threads_draw_two_pictures(unet: InferenceSession, gated: Path) -> None:
+    def draw(seed: int) -> list[np.ndarray]:
+        return [unet.run(None, feeds(unet, seed, step))[0] for step in range(STEPS)]
+
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(draw, (1, 2)))
+    for seed, pictures in zip((1, 2), found, strict=True):
+        plain = Plain(gated)
+        for step, picture in enumerate(pictures):
+            assert np.array_equal(picture, plain(feeds(unet, seed, step))), (seed, step)
+
+
+def test_mistakes_are_told_in_words(unet: InferenceSession) -> None:
+    with pytest.raises(HgcError, match="3 rows has no halves.*--target any"):
+        unet.run(None, feeds(unet, 1, 0, rows=3))
+    feed = feeds(unet, 1, 0)
+    with pytest.raises(HgcError, match="no input 'simple'"):
+        unet.run(None, {**feed, "simple": feed["sample"]})
+    with pytest.raises(HgcError, match="no output 'noise'"):
+        unet.run(["noise"], feed)
+
+
+def test_after_a_failure_everything_is_recomputed(unet: InferenceSession, original: InferenceSession) -> None:
+    for step in range(2):
+        unet.run(None, feeds(unet, 1, step))
+    wrong = feeds(unet, 1, 2)
+    wrong["mid_block_additional_residual"] = np.zeros((2, 64, 2, 3), np.float32)
+    wrong["sample"] = np.zeros((2, 5, 16, 16), np.float32)
+    with pytest.raises(Exception, match="sample"):
+        unet.run(None, wrong)
+    feed = feeds(unet, 1, 2)
+    assert np.array_equal(unet.run(None, feed)[0], original.run(None, feed)[0])
+
+
+def test_sidecars_that_do_not_fit_are_refused(compiled: Path, tmp_path: Path) -> None:
+    text = (compiled / "unet" / "hgc.json").read_text()
+    sidecar = Sidecar.parse(text, "here")
+    for evaluations in (1, 3, STEPS, 30):
+        assert len(schedule_for([sidecar], evaluations)) == evaluations
+    for damage in ({"schema": "hgc.model.v9"}, {"schedules": []}, {"kinds": []}, {"macs": [1]}):
+        with pytest.raises(HgcError, match="here"):
+            Sidecar.parse(json.dumps({**json.loads(text), **damage}), "here")

@@ -1,0 +1,45 @@
+"""The executable as functions."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import hgc_onnx
+from hgc_onnx import HgcError
+
+ROOT = Path(__file__).parents[2]
+PIPELINE = ROOT / "models" / "shapes" / "pipeline"
+
+
+@pytest.fixture(autouse=True)
+def program(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The executable of this tree."""
+    if (ROOT / "target" / "debug" / "hgc").exists():
+        monkeypatch.setenv("HGC", str(ROOT / "target" / "debug" / "hgc"))
+
+
+def test_from_export_to_proof(tmp_path: Path) -> None:
+    planned = hgc_onnx.plan(PIPELINE, steps=8, target="cpu")
+    report = hgc_onnx.compile(PIPELINE, tmp_path / "out", steps=8, target="cpu", max_kinds=4)
+    assert report["totals"]["reduction"] > 0.3
+    assert planned["totals"]["reduction"] >= report["totals"]["reduction"]
+    assert len(hgc_onnx.schedules(tmp_path / "out")["kinds"]) <= 4
+    verdicts = hgc_onnx.verify(PIPELINE, tmp_path / "out")
+    assert len(verdicts) == 2 and all(verdict["pass"] for verdict in verdicts)
+
+
+def test_what_hgc_refuses_is_an_error_in_its_words(tmp_path: Path) -> None:
+    with pytest.raises(HgcError, match="nowhere"):
+        hgc_onnx.plan(tmp_path / "nowhere", steps=8)
+    with pytest.raises(HgcError, match="did you mean cuda"):
+        hgc_onnx.plan(PIPELINE, steps=8, target="cudaa")
+
+
+def test_the_module_is_the_executable() -> None:
+    words = [sys.executable, "-m", "hgc_onnx", "--version"]
+    done = subprocess.run(words, capture_output=True, text=True, check=True, cwd=ROOT / "python")
+    assert done.stdout.startswith("hgc ")
