@@ -5,6 +5,7 @@ model, finds out where a generation begins, and keeps the caches where the provi
 `plan`, `verify` and others call the executable `hgc`.
 """
 
+from ._accelerate import accelerate, install, uninstall
 from ._errors import HgcError
 from ._session import InferenceSession
 from ._sidecar import Sidecar
@@ -14,11 +15,14 @@ __all__ = [
     "HgcError",
     "InferenceSession",
     "Sidecar",
+    "accelerate",
     "bench",
     "call",
     "compile",
     "inspect",
+    "install",
     "plan",
     "schedules",
+    "uninstall",
     "verify",
 ]

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from ._binding import Binding
-from ._sidecar import Sidecar, schedule_for
+from ._sidecar import Sidecar
 
 # Streams of one thread: prompted and unprompted pass as two calls, and a few more.
 _MOST_STREAMS = 4
@@ -82,10 +83,11 @@ def _equal(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> bool:
 class Generations:
     """The streams of one thread or of one explicit generation."""
 
-    def __init__(self, sidecar: Sidecar, stats: Stats, kinds: tuple[str, ...] | None = None) -> None:
+    def __init__(self, sidecar: Sidecar, stats: Stats, choose: Callable[[], tuple[str, ...]]) -> None:
         self.sidecar = sidecar
         self.stats = stats
-        self.kinds = kinds or schedule_for([sidecar])
+        self.choose = choose
+        self.kinds: tuple[str, ...] = ()
         self.streams: list[Stream] = []
         self.told_past_end = False
 
@@ -142,6 +144,8 @@ class Generations:
 
     def _begin(self, call: Call) -> Stream:
         stream = call.begin()
+        self.kinds = self.choose()
+        self.told_past_end = False
         self.streams.append(stream)
         del self.streams[:-_MOST_STREAMS]
         self.stats.generations += 1

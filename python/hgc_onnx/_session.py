@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,15 @@ from ._errors import HgcError
 from ._generation import Call, Generations, PerThread, Stats, Stream
 from ._sidecar import KEY, Sidecar, schedule_for
 
+# As it was before `install()`.
+_Base = ort.InferenceSession
 _PAST = "hgc.past."
 _PRESENT = "hgc.present."
 _STEP = "hgc.step"
 _OURS = ("hgc.",)
 
 
-class InferenceSession(ort.InferenceSession):
+class InferenceSession(_Base):
     """onnxruntime's session; of a compiled model, gated or variants, with the inputs and outputs of the
     original. Other models run as ever.
     """
@@ -49,29 +51,61 @@ class InferenceSession(ort.InferenceSession):
         if isinstance(model, Path):
             model = str(model)
         super().__init__(model, sess_options, providers, provider_options, **kwargs)
+
+        def load(file: str) -> _Base:
+            return _Base(file, sess_options, providers, provider_options, **kwargs)
+
+        self._attach(beside, str(model) if is_file else "the model", load)
+
+    @classmethod
+    def wrap(cls, session: _Base) -> InferenceSession:
+        """A session that is there already, its inner one shared; of variants, the kinds are loaded beside."""
+        if isinstance(session, cls):
+            return session
+        wrapped = cls.__new__(cls)
+        wrapped.__dict__.update(session.__dict__)
+        wrapped._hgc = None
+        path = getattr(session, "_model_path", None)
+        beside = Sidecar.beside(path) if path else None
+        options, providers = session.get_session_options(), session.get_providers()
+        if beside is not None and beside.form == "variants":
+            # What was loaded is the original that lies beside them.
+            return cls(path, options, providers)
+
+        def load(file: str) -> _Base:
+            return _Base(file, options, providers)
+
+        wrapped._attach(beside, str(path or "the model"), load)
+        return wrapped
+
+    def _attach(self, beside: Sidecar | None, model: str, load: Callable[[str], _Base]) -> None:
+        """Finds out what the model is, and loads the other kinds of variants."""
         described = self.get_modelmeta().custom_metadata_map.get(KEY)
-        inside = Sidecar.parse(described, str(model)) if described else None
+        inside = Sidecar.parse(described, model) if described else None
         if beside is None and inside is None:
             return
+        variants = beside is not None and beside.form == "variants"
         if not variants and (inside is None or (beside and beside.states != inside.states)):
             raise HgcError(f"the hgc.json beside {model} is of another model; compile the original again")
         self._hgc = beside or inside
         self.stats = Stats()
-        self._variants: dict[str, ort.InferenceSession] = {}
+        self._variants: dict[str, _Base] = {}
         if variants:
-            folder = Path(model).parent
             kinds = zip(self._hgc.kinds[1:], self._hgc.files[1:], strict=True)
             for kind, file in kinds:
                 if Path(file).name != file:
                     raise HgcError(f"hgc.json names the file {file!r}; compile the original again")
-                self._variants[kind.name] = ort.InferenceSession(
-                    str(folder / file), sess_options, providers, provider_options, **kwargs
-                )
+                self._variants[kind.name] = load(str(Path(model).with_name(file)))
         self._threads = PerThread()
         self._explicit: list[Generations] = []
-        self._kinds: tuple[str, ...] = schedule_for([self._hgc])
+        self._kinds: Callable[[], tuple[str, ...]] = lambda: schedule_for([self._hgc])
         device = self.get_providers()[0]
         self._device = "cuda" if device in ("CUDAExecutionProvider", "TensorrtExecutionProvider") else "cpu"
+
+    @property
+    def sidecar(self) -> Sidecar | None:
+        """What the model says of itself; None where hgc did not compile it."""
+        return self._hgc
 
     @property
     def is_compiled(self) -> bool:
@@ -97,10 +131,16 @@ class InferenceSession(ort.InferenceSession):
         """From the next generation on, follows the schedule for so many evaluations, or these kinds."""
         if self._hgc is None:
             return
-        self._kinds = tuple(kinds) if kinds else schedule_for([self._hgc], evaluations, sampler)
-        for kind in self._kinds:
+        chosen = tuple(kinds) if kinds else schedule_for([self._hgc], evaluations, sampler)
+        for kind in chosen:
             self._hgc.position(kind)
-        self._threads = PerThread()
+        self.follow_as(lambda: chosen)
+
+    def follow_as(self, kinds: Callable[[], tuple[str, ...]]) -> None:
+        """From the next generation on, asks at each beginning for the kinds of its evaluations."""
+        if self._hgc is not None:
+            self._kinds = kinds
+            self._threads = PerThread()
 
     @contextmanager
     def generation(self, evaluations: int | None = None, sampler: str | None = None) -> Iterator[None]:
@@ -108,8 +148,8 @@ class InferenceSession(ort.InferenceSession):
         if self._hgc is None:
             yield
             return
-        kinds = schedule_for([self._hgc], evaluations, sampler) if evaluations else self._kinds
-        self._explicit.append(Generations(self._hgc, self.stats, kinds))
+        told = schedule_for([self._hgc], evaluations, sampler) if evaluations else None
+        self._explicit.append(Generations(self._hgc, self.stats, (lambda: told) if told else self._kinds))
         try:
             yield
         finally:
@@ -223,18 +263,18 @@ class InferenceSession(ort.InferenceSession):
         options: ort.RunOptions | None,
     ) -> dict[str, Any]:
         session = self._variants.get(kind, self)
-        declared = {info.name for info in ort.InferenceSession.get_inputs(session)}
-        inner = ort.InferenceSession.io_binding(session)
+        declared = {info.name for info in _Base.get_inputs(session)}
+        inner = _Base.io_binding(session)
         binding.replay(inner, declared)
         for name in declared:
             if name == _STEP:
                 inner.bind_cpu_input(name, np.array(-1 - self._hgc.position(kind), np.int64))
             elif name.startswith(_PAST):
                 inner.bind_ortvalue_input(name, self._past(name, stream))
-        presents = [o.name for o in ort.InferenceSession.get_outputs(session) if o.name.startswith(_PRESENT)]
+        presents = [o.name for o in _Base.get_outputs(session) if o.name.startswith(_PRESENT)]
         for name in presents:
             inner.bind_output(name, self._device)
-        ort.InferenceSession.run_with_iobinding(session, inner, options)
+        _Base.run_with_iobinding(session, inner, options)
         # In the order in which they were bound: the caller's, then the caches.
         values = dict(zip([*binding.outputs, *presents], inner.get_outputs(), strict=True))
         binding.results = [values[name] for name in names]

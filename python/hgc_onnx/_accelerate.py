@@ -1,0 +1,94 @@
+"""Pipelines of others: their sessions are wrapped, and told how many evaluations a picture takes."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import onnxruntime as ort
+
+from . import _session
+from ._errors import HgcError
+from ._session import InferenceSession
+from ._sidecar import schedule_for
+
+_SAMPLERS = {
+    "DDIMScheduler": "ddim",
+    "EulerDiscreteScheduler": "euler",
+    "EulerAncestralDiscreteScheduler": "euler-ancestral",
+    "DPMSolverMultistepScheduler": "dpm++2m",
+    "UniPCMultistepScheduler": "unipc",
+    "PNDMScheduler": "pndm",
+    "HeunDiscreteScheduler": "heun",
+    "LCMScheduler": "lcm",
+}
+
+Pipeline = TypeVar("Pipeline")
+
+
+def accelerate(pipe: Pipeline) -> Pipeline:
+    """Lets a pipeline (optimum, or any whose parts have an onnxruntime `session`) run compiled models.
+
+    Every picture takes the schedule for its number of evaluations. Calling it twice is no harm. Raises
+    HgcError where nothing in the pipeline was compiled.
+    """
+    parts = [part for part in _parts(pipe) if isinstance(getattr(part, "session", None), _session._Base)]
+    sessions: list[InferenceSession] = []
+    for part in parts:
+        wrapped = InferenceSession.wrap(part.session)
+        if not wrapped.is_compiled:
+            continue
+        if wrapped is not part.session:
+            _give(part, wrapped)
+        sessions.append(wrapped)
+    if not sessions:
+        raise HgcError(
+            f"nothing in this {type(pipe).__name__} was compiled by hgc: load the folder that `hgc compile` wrote"
+        )
+    sidecars = [session.sidecar for session in sessions if session.sidecar is not None]
+
+    def kinds() -> tuple[str, ...]:
+        return schedule_for(sidecars, _evaluations(pipe), _SAMPLERS.get(type(_scheduler(pipe)).__name__))
+
+    for session in sessions:
+        session.follow_as(kinds)
+    return pipe
+
+
+def _parts(pipe: Any) -> list[Any]:
+    named = getattr(pipe, "components", None)
+    parts = list(named.values()) if isinstance(named, dict) else list(vars(pipe).values())
+    nets = [net for part in parts for net in (getattr(part, "nets", None) or [])]
+    return parts + nets
+
+
+def _give(part: Any, session: InferenceSession) -> None:
+    """Puts a session into a part, with all that the part knows of it."""
+    if hasattr(part, "initialize_ort_attributes"):
+        part.initialize_ort_attributes(session, use_io_binding=getattr(part, "use_io_binding", None))
+    else:
+        part.session = session
+    # diffusers calls this after each picture, and after an interruption.
+    part._reset_stateful_cache = lambda *_, **__: session.reset()
+
+
+def _scheduler(pipe: Any) -> Any:
+    return getattr(pipe, "scheduler", None)
+
+
+def _evaluations(pipe: Any) -> int | None:
+    """Evaluations of the picture that begins; None where the pipeline does not say."""
+    count = getattr(pipe, "_num_timesteps", None)
+    if count is None:
+        timesteps = getattr(_scheduler(pipe), "timesteps", None)
+        count = None if timesteps is None else len(timesteps)
+    return count or None
+
+
+def install() -> None:
+    """Puts the session into onnxruntime itself, for programs that one cannot edit. `uninstall` undoes it."""
+    ort.InferenceSession = InferenceSession
+
+
+def uninstall() -> None:
+    """Takes `install` back."""
+    ort.InferenceSession = _session._Base
