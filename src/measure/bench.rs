@@ -344,8 +344,7 @@ fn executed(
     if !engine.abilities().profiles || !settings.provider.profiles_nodes() {
         return Ok(());
     }
-    let unique = format!("hgc-bench-{}-{}", std::process::id(), subject.pair.name);
-    let profile = Some(std::env::temp_dir().join(unique));
+    let profile = Some(profile::prefix(&subject.pair.name));
     let traced = SessionOptions {
         profile,
         ..SessionOptions::on(settings.provider, &settings.provider_options).to_compare()

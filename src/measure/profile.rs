@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::Deserialize;
 
@@ -46,6 +47,17 @@ struct Args {
     input_type_shape: Vec<HashMap<String, Vec<i64>>>,
     #[serde(default)]
     output_type_shape: Vec<HashMap<String, Vec<i64>>>,
+}
+
+/// What the names of one session's profiles begin with: the runtime adds no more than the time, and two
+/// sessions may begin within a millisecond.
+pub fn prefix(model: &str) -> PathBuf {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    std::env::temp_dir().join(format!(
+        "hgc-profile-{}-{count}-{model}",
+        std::process::id()
+    ))
 }
 
 /// Executions by run, in order of the runs.

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use super::compare::Comparison;
 use super::pairs::{carrier, check_original, plan_in};
 pub use super::verdict::{Check, Verdict, VerifyOptions};
-use super::{MeasureError, check_batch};
+use super::{MeasureError, check_batch, profile};
 use crate::analysis::Analysis;
 use crate::emit;
 use crate::engine::{
@@ -183,10 +183,8 @@ impl Proof<'_, '_> {
     /// What needs the engine. The generation comes first: what its profile has first is its own.
     fn run_checks(&self, verdict: &mut Verdict) -> Result<(), MeasureError> {
         let (exact, barriers) = (self.is_exact(), self.needs_barriers());
-        let prefix = self.has_profile().then(|| {
-            let (process, name) = (std::process::id(), &self.model_plan.name);
-            std::env::temp_dir().join(format!("hgc-profile-{process}-{name}"))
-        });
+        let named = || profile::prefix(&self.model_plan.name);
+        let prefix = self.has_profile().then(named);
         let profiled = prefix.is_some();
         let mut cached = self.cached(prefix)?;
         let (generation, whole) = self.generation(&mut cached)?;
