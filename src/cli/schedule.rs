@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
-use hgc::unstable::compile::{Configured, Installed};
+use hgc::unstable::compile::{Configured, Installed, Project};
 use hgc::unstable::plan::parameter::Parameters;
 use hgc::unstable::plan::policy::{Point, Policy};
 use hgc::unstable::plan::{Kind, Schedule};
@@ -169,7 +169,8 @@ fn planned(
     if args.spread {
         return Ok(None);
     }
-    let sizes = Configured::of(&args.folder)?.sizes();
+    let inputs = installed.originals()?;
+    let project = Project::new(&inputs, Configured::of(&args.folder)?.sizes())?;
     let point = match &args.policy {
         Some(text) => args.told.point(text, base)?,
         None => {
@@ -180,14 +181,14 @@ fn planned(
                 ));
                 return Ok(None);
             };
-            let told = installed.told(policy, base.steps, sizes)?;
+            let told = installed.told(&project, policy, base.steps)?;
             Point::new(policy, args.told.over(told))
         }
     };
     Ok(Some(installed.by_policy(
+        &project,
         point.policy,
         &point.parameters,
-        sizes,
     )?))
 }
 

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 
 use super::output::PLAN_FILE;
 use super::{CompileError, InputError, Inputs, Planned, Project, Source, models_of};
-use crate::analysis::shapes::Sizes;
 use crate::emit::{self, StripError};
 use crate::limited;
 use crate::onnx::{Model, ReadError, Transaction, WriteError};
@@ -160,19 +159,17 @@ impl Installed {
         })
     }
 
-    /// The schedule that `policy` makes with `parameters`, over the kinds that are there: each
+    /// The schedule that `policy` makes with `parameters` for the [originals](Self::originals), over the kinds that are there: each
     /// evaluation does what is planned or more.
     ///
     /// # Errors
     /// [`InstalledError`] if the policy cannot plan so.
     pub fn by_policy(
         &self,
+        project: &Project<'_>,
         policy: &dyn Policy,
         parameters: &Parameters,
-        sizes: Sizes,
     ) -> Result<Schedule, InstalledError> {
-        let inputs = self.originals()?;
-        let project = Project::new(&inputs, sizes)?;
         let own = project.adopt(self.plan.clone())?;
         let other = project.plan(policy, parameters)?;
         let wanted: Vec<Kind> = (0..other.plan.steps)
@@ -190,12 +187,10 @@ impl Installed {
     /// [`InstalledError`] if the policy cannot plan for these models any more.
     pub fn told(
         &self,
+        project: &Project<'_>,
         policy: &dyn Policy,
         evaluations: usize,
-        sizes: Sizes,
     ) -> Result<Parameters, InstalledError> {
-        let inputs = self.originals()?;
-        let project = Project::new(&inputs, sizes)?;
         let usual = project.plan(policy, &Parameters::new(self.plan.steps))?;
         let mut parameters = Parameters::new(evaluations);
         for (name, text) in &self.plan.parameters {

@@ -22,7 +22,7 @@ use std::time::Instant;
 
 use crate::analysis::shapes::Sizes;
 use crate::analysis::{Analysis, Role};
-use crate::emit::{self, Form, Gated, Placement, VariantSet, Variants};
+use crate::emit::{self, Form, Gated, Placement, Variants};
 use crate::onnx::graph_hash;
 use crate::onnx::proto::ModelProto;
 use crate::plan::cost::{Cost, Regions};
@@ -385,13 +385,21 @@ impl<'m> Project<'m> {
         let start = Instant::now();
         let mut models = Vec::new();
         for (index, source) in self.inputs.sources.iter().enumerate() {
+            let (graph, variants) = match form {
+                OutputForm::Gated => (self.emit(planned, index, &Gated)?, None),
+                OutputForm::Variants { fixed } => {
+                    let (gated, set) = self.emit(planned, index, &Variants { fixed })?;
+                    (gated, Some(set))
+                }
+            };
+            let made = variants.iter().flat_map(|set| &set.variants);
+            for model in made.map(|v| &v.model).chain([&graph]) {
+                self.validate(model, index)?;
+            }
             models.push(CompiledModel {
                 name: self.model_plan(&planned.plan, index)?.name.clone(),
-                graph: self.rewrite(planned, index)?,
-                variants: match form {
-                    OutputForm::Gated => None,
-                    OutputForm::Variants { fixed } => Some(self.variants(planned, index, fixed)?),
-                },
+                graph,
+                variants,
                 original: source.model.proto.clone(),
                 path: source.model.path.clone(),
                 relative: source.relative.clone(),
@@ -410,25 +418,6 @@ impl<'m> Project<'m> {
                 .collect(),
             pipeline: self.inputs.pipeline.clone(),
         })
-    }
-
-    fn rewrite(&self, planned: &Planned, index: usize) -> Result<ModelProto, CompileError> {
-        let compiled = self.emit(planned, index, &Gated)?;
-        self.validate(&compiled, index)?;
-        Ok(compiled)
-    }
-
-    fn variants(
-        &self,
-        planned: &Planned,
-        index: usize,
-        fixed: bool,
-    ) -> Result<VariantSet, CompileError> {
-        let set = self.emit(planned, index, &Variants { fixed })?;
-        for variant in &set.variants {
-            self.validate(&variant.model, index)?;
-        }
-        Ok(set)
     }
 
     fn emit<F: Form>(

@@ -1,10 +1,10 @@
 //! The original behind always-true branches: what an fp16 rewrite is compared with.
 
 use super::MeasureError;
+use super::loadable::loadable;
 use super::verify::{Inputs, Outputs, Proof, borrowed};
 use crate::emit::{Form, Gated, Placement};
-use crate::engine::{CachedSession, ModelSource};
-use crate::onnx::{encode_model, folder_of};
+use crate::engine::CachedSession;
 use crate::plan::layout::Layout;
 use crate::plan::schedule::GateSchedule;
 use crate::plan::{Plan, Reuse, Rows};
@@ -48,17 +48,8 @@ impl Proof<'_, '_> {
                 file: file(),
                 source,
             })?;
-        let mut bytes = Vec::new();
-        encode_model(&barriers, &mut bytes).map_err(|source| MeasureError::File {
-            what: file(),
-            source,
-        })?;
-        let folder = Some(folder_of(&self.source.path));
-        let source = ModelSource::Memory {
-            name: file(),
-            bytes: bytes.into(),
-            folder,
-        };
+        let mut scratch = None;
+        let source = loadable(self.engine, barriers, &self.source.path, &mut scratch)?;
         let mut cached = CachedSession::open(self.engine, source, &self.options())?;
         let first = cached.run(&borrowed(&inputs[0]))?;
         cached.reset()?;

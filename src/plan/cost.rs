@@ -147,7 +147,7 @@ fn site_bytes(placed: &Placed, batch: u64, half: u64) -> u64 {
 }
 
 fn guidance_bytes(analysis: &Analysis<'_>, plan: &Plan, model: &ModelPlan, half: u64) -> u64 {
-    if !model.halves || model.role == crate::analysis::Role::Controlnet || !plan.holds_guidance() {
+    if !(model.halves && plan.keeps_difference(model.role)) {
         return 0;
     }
     let latent = analysis

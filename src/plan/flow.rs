@@ -6,7 +6,6 @@ use super::data::{ModelPlan, Plan, Reuse, Rows};
 use super::layout::{Layout, Placed};
 use super::schedule::{Gating, GuidanceStep};
 use super::{Kind, Schedule};
-use crate::analysis::Role;
 use crate::convention::{GUIDANCE, since, slope};
 
 /// Rows of the batch that a cached value has.
@@ -149,8 +148,7 @@ fn touched(model: &ModelPlan, layout: &Layout, index: usize, kind: &Kind) -> Tou
 
 /// The guidance difference.
 fn guidance(plan: &Plan, model: &ModelPlan) -> Vec<StateFlow> {
-    let keeps = model.halves && model.role != Role::Controlnet && plan.holds_guidance();
-    if !keeps {
+    if !(model.halves && plan.keeps_difference(model.role)) {
         return Vec::new();
     }
     let linear = plan.guidance.reuse == Reuse::Linear;

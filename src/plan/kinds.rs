@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::data::{Plan, Reuse};
 use super::schedule::{GateSchedule, Gating, GuidanceSchedule, GuidanceStep};
+use crate::analysis::Role;
 
 /// One setting of all gates and of guidance.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -225,6 +226,13 @@ impl Plan {
     pub fn holds_guidance(&self) -> bool {
         self.guidance.schedule.has(GuidanceStep::Held)
             || self.kinds.iter().any(|k| k.guidance == GuidanceStep::Held)
+    }
+
+    /// Whether a model of that role keeps the guidance difference where it runs halves: it is for a
+    /// prediction, not for residuals.
+    #[must_use]
+    pub fn keeps_difference(&self, role: Role) -> bool {
+        role != Role::Controlnet && self.holds_guidance()
     }
 
     /// Whether some evaluation runs half of the batch.

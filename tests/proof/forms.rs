@@ -234,7 +234,7 @@ fn schedules_change_without_the_models() {
             let longer = point.policy;
             let parameters = Parameters::new(9);
             installed
-                .add(installed.by_policy(longer, &parameters, SIZES).unwrap())
+                .add(installed.by_policy(&project, longer, &parameters).unwrap())
                 .unwrap();
             let spread = installed
                 .flows()

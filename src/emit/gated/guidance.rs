@@ -1,7 +1,6 @@
 //! Guidance in the graph: on a half-batch step inputs are sliced to the prompted rows
 //! and outputs get their full batch back.
 
-use crate::analysis::Role;
 use crate::onnx::proto::NodeProto;
 use crate::plan::schedule::GuidanceStep;
 use crate::plan::{Plan, Reuse};
@@ -24,12 +23,6 @@ pub struct Output<'a> {
     pub rank: usize,
     /// Axis of the batch.
     pub axis: usize,
-}
-
-/// Whether the guidance difference is kept: it is for a prediction, not for residuals.
-#[must_use]
-pub fn keeps_difference(plan: &Plan, role: Role) -> bool {
-    role != Role::Controlnet && plan.holds_guidance()
 }
 
 /// Caches of the guidance difference.

@@ -14,10 +14,10 @@ use crate::sidecar::FormName;
 
 use super::super::Placement;
 use super::super::describe::{Declared, describe};
+use super::RewriteError;
 use super::record::Record;
 use super::scribe::entry;
 use super::site::State;
-use super::{RewriteError, guidance};
 use crate::convention::{
     GUIDANCE, PAST_PREFIX, SINCE_PREFIX, SLOPE_SUFFIX, STEP, key, open_dim, past, present,
 };
@@ -38,12 +38,12 @@ impl<'a, 'm> std::ops::Deref for Interface<'_, 'a, 'm> {
 
 impl Interface<'_, '_, '_> {
     /// Appends `hgc.step`, pasts and presents to the graph's inputs and outputs.
-    pub fn declare(&self, graph: &mut GraphProto, states: &[State]) {
+    pub fn declare(&self, graph: &mut GraphProto, states: &[Declared]) {
         let scalar = TensorShapeProto::default();
         graph
             .input
             .push(declare(STEP, super::scribe::dtype::I64, scalar));
-        for state in self.declared(states) {
+        for state in states {
             for name in [past(&state.name), present(&state.name)] {
                 let info = declare(&name, state.elem_type, state.shape.clone());
                 if name.starts_with(PAST_PREFIX) {
@@ -124,16 +124,18 @@ impl Interface<'_, '_, '_> {
     pub fn metadata(
         &self,
         record: &Record,
-        states: &[State],
+        states: &[Declared],
     ) -> Result<Vec<StringStringEntryProto>, RewriteError> {
-        let sidecar = describe(self.placement, FormName::Gated, &self.declared(states));
+        let sidecar = describe(self.placement, FormName::Gated, states);
+        let in_place = states.iter().filter(|s| s.in_place);
+        let in_place: Vec<&str> = in_place.map(|s| s.name.as_str()).collect();
         Ok(vec![
             entry(key::VERSION, env!("CARGO_PKG_VERSION")),
             entry(key::POLICY, &self.plan.policy),
             entry(key::NAME, &self.model_plan.name),
             entry(key::ROLE, self.analysis.role.name()),
             entry(key::STEPS, &self.plan.steps.to_string()),
-            entry(key::IN_PLACE, &self.in_place().join("\n")),
+            entry(key::IN_PLACE, &in_place.join("\n")),
             entry(key::CONSTANT_INPUTS, &sidecar.constant_inputs.join("\n")),
             entry(key::PLAN, &toml::to_string(self.plan)?),
             entry(key::MODEL, &serde_json::to_string(&sidecar)?),
@@ -160,7 +162,7 @@ impl Interface<'_, '_, '_> {
                 }
             }
         }
-        let keeps = guidance::keeps_difference(self.plan, self.analysis.role);
+        let keeps = self.plan.keeps_difference(self.analysis.role);
         if keeps && self.model_plan.halves && self.plan.guidance.reuse == Reuse::Hold {
             names.push(GUIDANCE.to_owned());
         }

@@ -239,7 +239,7 @@ impl<'a, 'm> Assembly<'a, 'm> {
 
     /// The prediction whose guidance difference is kept: the deepest output.
     fn prediction(&self) -> Option<&'m str> {
-        let keeps = guidance::keeps_difference(self.plan, self.analysis.role);
+        let keeps = self.plan.keeps_difference(self.analysis.role);
         let deepest = self
             .analysis
             .deepest_output()
@@ -315,6 +315,7 @@ impl<'a, 'm> Assembly<'a, 'm> {
         let ports = interface::Interface {
             placement: &placement,
         };
+        let states = ports.declared(&states);
         ports.declare(&mut graph, &states);
         let mut record = emitter.record;
         record.metadata = model.metadata_props.len();

@@ -91,10 +91,14 @@ impl Folder<'_> {
                 Ok(())
             }
             ("If" | "Loop" | "Scan", _) => Err(RewriteError::ControlFlow { node: node.label() }),
-            ("Identity", _) if inserted => self.alias(node, first),
+            ("Identity", _) if inserted => {
+                self.alias(node, first);
+                Ok(())
+            }
             ("Where", Some(taken)) => {
                 let chosen = node.input.get(if taken { 1 } else { 2 });
-                self.alias(node, chosen.map_or("", String::as_str))
+                self.alias(node, chosen.map_or("", String::as_str));
+                Ok(())
             }
             // The flag as a number of rows to leave out.
             ("Cast", Some(value)) => {
@@ -114,12 +118,11 @@ impl Folder<'_> {
         }
     }
 
-    fn alias(&mut self, node: &NodeProto, meant: &str) -> Result<(), RewriteError> {
+    fn alias(&mut self, node: &NodeProto, meant: &str) {
         let meant = self.meant(meant);
         if let Some(output) = node.output.first() {
             self.same.insert(output.clone(), meant);
         }
-        Ok(())
     }
 
     /// Gives outputs their names, and finds those that are left: a cached value that stays as it

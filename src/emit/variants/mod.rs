@@ -45,13 +45,17 @@ pub struct VariantSet {
 }
 
 impl Form for Variants {
-    type Output = VariantSet;
+    /// The gated graph that they are folded from, and they.
+    type Output = (ModelProto, VariantSet);
 
     fn name(&self) -> &'static str {
         "variants"
     }
 
-    fn emit(&self, placement: &Placement<'_, '_>) -> Result<VariantSet, RewriteError> {
+    fn emit(
+        &self,
+        placement: &Placement<'_, '_>,
+    ) -> Result<(ModelProto, VariantSet), RewriteError> {
         let gated = Gated.emit(placement)?;
         let described = Sidecar::inside(&gated, "the gated form")
             .map_err(|e| RewriteError::Sidecar(Box::new(e)))?;
@@ -90,7 +94,7 @@ impl Form for Variants {
                 model,
             });
         }
-        Ok(VariantSet { variants, sidecar })
+        Ok((gated, VariantSet { variants, sidecar }))
     }
 }
 
