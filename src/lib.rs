@@ -98,6 +98,8 @@ pub mod unstable {
     pub mod plan;
     pub mod sampler;
     pub mod sidecar;
+    #[cfg(feature = "pipeline")]
+    pub mod tune;
 }
 
 #[cfg(feature = "engine")]

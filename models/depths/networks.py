@@ -24,7 +24,7 @@ class Depths(Kit):
     cell = 4
     channels = 4
     guidance = 4.0
-    steps: ClassVar = {"text": 600, "vae": 1500, "unet": 400, "controlnet": 4000}
+    steps: ClassVar = {"text": 600, "vae": 1500, "unet": 400, "controlnet": 2600}
 
     def tokenizers(self) -> list[Tokenizer]:
         """Two that pad differently."""

@@ -21,7 +21,7 @@ class Landscapes(Kit):
     channels = 8
     guidance = 3.0
     batch = 12
-    steps: ClassVar = {"text": 500, "vae": 1300, "unet": 400, "controlnet": 3500}
+    steps: ClassVar = {"text": 500, "vae": 1300, "unet": 400, "controlnet": 2400}
 
     def tokenizers(self) -> list[Tokenizer]:
         """One."""

@@ -14,11 +14,13 @@ mod plan;
 mod print;
 mod progress;
 mod run;
+mod scenes;
 mod schedule;
 mod signals;
 mod sizes;
 mod strip;
 mod terminal;
+mod tune;
 mod verify;
 mod version;
 
@@ -88,6 +90,8 @@ enum Command {
     Run(run::Args),
     /// Compare policies: compute saved, time, and what it costs in pictures
     Eval(eval::Args),
+    /// Find the plan that suits one pipeline by drawing with it
+    Tune(tune::Args),
     /// Show which ONNX Runtime is used and what it offers
     Doctor(doctor::Args),
     /// Print a completion script for a shell
@@ -109,6 +113,7 @@ impl Command {
             Self::Bench(args) => bench::run(&args),
             Self::Run(args) => run::run(&args),
             Self::Eval(args) => eval::run(&args),
+            Self::Tune(args) => tune::run(&args),
             Self::Doctor(args) => doctor::run(args),
             Self::Completions(args) => complete::completions(&args, &mut Cli::command()),
             Self::Man(args) => complete::man(&args, Cli::command()),
@@ -127,6 +132,7 @@ impl Command {
             Self::Bench(args) => args.format == Json,
             Self::Run(args) => args.format == Json,
             Self::Eval(args) => args.format == Json,
+            Self::Tune(args) => args.format == Json,
             Self::Doctor(args) => args.format == Json,
             Self::Print(_) | Self::Strip(_) | Self::Completions(_) | Self::Man(_) => false,
         }

@@ -56,7 +56,7 @@ struct Add {
     #[command(flatten)]
     evaluations: EvaluationArgs,
     /// Sampler that the schedule is for; any where not given
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = lower)]
     sampler: Option<String>,
     /// Policy to plan by, with or without parameters; that of the compiled plan where not given
     #[arg(long, value_name = "POLICY[:KEY=VALUE,...]")]
@@ -79,11 +79,17 @@ struct Remove {
     #[arg(long, value_name = "N")]
     steps: usize,
     /// Its sampler, if it has one
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = lower)]
     sampler: Option<String>,
     /// How to print what is left
     #[arg(long, value_enum, default_value_t)]
     format: Format,
+}
+
+/// Samplers are told apart in lower case.
+#[allow(clippy::unnecessary_wraps)]
+fn lower(text: &str) -> Result<String, std::convert::Infallible> {
+    Ok(text.to_lowercase())
 }
 
 #[derive(Serialize)]
@@ -154,7 +160,7 @@ fn add(args: &Add) -> anyhow::Result<()> {
             flows.spread(&installed.schedules()[0], evaluations)
         }
     };
-    schedule.sampler = args.sampler.as_ref().map(|s| s.to_lowercase());
+    schedule.sampler = args.sampler.clone();
     installed.add(schedule)?;
     installed.write()?;
     show(&installed, &args.folder, args.format)
@@ -169,18 +175,20 @@ fn planned(
     if args.spread {
         return Ok(None);
     }
+    let policy = installed.plan.policy.parse::<&'static dyn Policy>();
+    if args.policy.is_none() && policy.is_err() {
+        note(format_args!(
+            "the plan was not made by a policy with a formula ({}); its schedule is spread",
+            installed.plan.policy
+        ));
+        return Ok(None);
+    }
     let inputs = installed.originals()?;
     let project = Project::new(&inputs, Configured::of(&args.folder)?.sizes())?;
     let point = match &args.policy {
         Some(text) => args.told.point(text, base)?,
         None => {
-            let Ok(policy) = installed.plan.policy.parse::<&'static dyn Policy>() else {
-                note(format_args!(
-                    "the plan was not made by a policy with a formula ({}); its schedule is spread",
-                    installed.plan.policy
-                ));
-                return Ok(None);
-            };
+            let policy = policy?;
             let told = installed.told(&project, policy, base.steps)?;
             Point::new(policy, args.told.over(told))
         }

@@ -9,8 +9,8 @@ use super::device::{DeviceTensor, Feed};
 use super::error::{EngineError, Result, Source};
 use super::info::EngineInfo;
 use super::model::{ModelSource, ValueInfo};
+use super::ports::Ports;
 use super::session::SessionOptions;
-use super::state::Ports;
 use super::tensor::Tensor;
 
 /// What an engine can do besides running models.

@@ -8,8 +8,9 @@ use super::device::{DeviceTensor, Feed, feeds, to_host};
 use super::error::{EngineError, Result, Source};
 use super::kinds::KindSessions;
 use super::model::ModelSource;
+use super::ports::Ports;
 use super::session::{Session, SessionOptions};
-use super::state::{Generation, Ports};
+use super::state::Generation;
 use super::tensor::Tensor;
 use crate::onnx::folder_of;
 use crate::plan::Schedule;
@@ -56,21 +57,18 @@ impl CachedSession {
             ..options.clone()
         };
         let source = source.into();
-        let file = match &source {
-            ModelSource::File(path) => Some(path.clone()),
-            ModelSource::Memory { .. } => None,
-        };
-        if let Some(path) = &file
-            && let Some(sidecar) = Sidecar::beside(path).map_err(|e| EngineError::Convention {
+        let mut beside = None;
+        if let ModelSource::File(path) = &source {
+            beside = Sidecar::beside(path).map_err(|e| EngineError::Convention {
                 file: path.display().to_string(),
                 problem: e.to_string(),
-            })?
-            && sidecar.form == FormName::Variants
-        {
-            return Self::open_variants(engine, path, sidecar, &options);
+            })?;
+            if let Some(sidecar) = beside.take_if(|s| s.form == FormName::Variants) {
+                return Self::open_variants(engine, path, sidecar, &options);
+            }
         }
         let mut session = Session::load(engine, source, &options)?;
-        let ports = Ports::of(&session, file.as_deref())?;
+        let ports = Ports::of(&session, beside)?;
         let interrupt = session
             .model
             .keep_caches()

@@ -33,6 +33,7 @@ mod info;
 mod kinds;
 mod model;
 mod onnx_runtime;
+mod ports;
 mod provider;
 mod session;
 mod state;

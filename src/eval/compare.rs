@@ -84,7 +84,7 @@ fn one(ours: &[&Measured], other: &Measured) -> Comparison {
         holds(x).cmp(&holds(y)).then(psnr)
     });
     let mut result = Comparison {
-        other: other.point.label.clone(),
+        other: other.subject.label.clone(),
         reduction: other.reduction(),
         ours: None,
         our_reduction: None,
@@ -97,7 +97,7 @@ fn one(ours: &[&Measured], other: &Measured) -> Comparison {
         return result;
     };
     let psnr = mean(&differences(&best.quality.psnr, &other.quality.psnr));
-    result.ours = Some(best.point.label.clone());
+    result.ours = Some(best.subject.label.clone());
     result.our_reduction = Some(best.reduction());
     result.miou = miou.map(|(mean, _)| mean);
     result.miou_interval = miou.map(|(_, bounds)| bounds);
@@ -116,13 +116,14 @@ mod tests {
     use crate::analysis::macs::Macs;
     use crate::plan::parameter::Parameters;
     use crate::plan::policy::Point;
+    use crate::unstable::eval::Subject;
 
     /// A point that leaves `weights` of 100 MACs, with these scores on two scenes.
     fn point(label: &str, weights: u64, psnr: f64, miou: [f64; 2]) -> Option<Measured> {
         let point = Point::one(label, &Parameters::new(20)).ok()?;
         let macs = |weights| Macs { weights, all: 0 };
         Some(Measured {
-            point,
+            subject: Subject::of_policy(point),
             cache_bytes: 0,
             before: macs(100),
             after: macs(weights),

@@ -3,17 +3,17 @@
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
-use super::set::Scene;
+use super::batches::batches;
 use super::statistics::mean;
-use super::{EvalError, Set, score};
+use super::{EvalError, Set, Subject, Way, score};
 use crate::analysis::macs::Macs;
 use crate::compile::{Planned, Project};
 use crate::engine::{Engine, SessionOptions};
-use crate::pipeline::{
-    self, Batch, Drawing, Folder, Loop, PipelineError, Version, decode, picture,
-};
-use crate::plan::policy::Point;
-use crate::sampler::Config;
+use crate::pipeline::{Batch, Drawing, Folder, Loop, PipelineError, Version, decode, picture};
+use crate::plan::cost::Cost;
+use crate::plan::parameter::Parameters;
+use crate::plan::policy::Nothing;
+use crate::sampler::{Config, Method};
 
 /// How to draw.
 #[derive(Clone, Debug)]
@@ -61,11 +61,11 @@ impl Quality {
 /// Smaller graphs also save what does not multiply; more than this is noise of the machine.
 const MOST_OVER_MACS: f64 = 1.25;
 
-/// A point that was drawn.
+/// A subject that was drawn.
 #[derive(Clone, Debug)]
 pub struct Measured {
-    /// The point.
-    pub point: Point,
+    /// What was drawn.
+    pub subject: Subject,
     /// Bytes of all caches for one picture.
     pub cache_bytes: u64,
     /// MACs of a picture with the original.
@@ -143,53 +143,9 @@ impl<'e> Evaluation<'e> {
         settings: EvalOptions,
         warn: &mut dyn FnMut(&str),
     ) -> Result<Self, EvalError> {
-        let (width, height) = settings.run.size;
-        for (scene, found) in set.scenes.iter().enumerate() {
-            let truth = found.truth.as_ref().filter(|t| t.size != (width, height));
-            if let Some(truth) = truth {
-                return Err(EvalError::Size {
-                    scene,
-                    width: truth.size.0,
-                    height: truth.size.1,
-                    found: (width, height),
-                });
-            }
-        }
-        let mut texts: Vec<String> = set.scenes.iter().map(|s| s.prompt.clone()).collect();
-        let mut negatives = Vec::new();
-        for scene in &set.scenes {
-            let known = texts[set.scenes.len()..]
-                .iter()
-                .position(|t| *t == scene.negative_prompt);
-            let index = known.map_or(texts.len(), |k| set.scenes.len() + k);
-            if index == texts.len() {
-                texts.push(scene.negative_prompt.clone());
-            }
-            negatives.push(index);
-        }
-        let encoded = pipeline::encode(engine, folder, options, &texts, set.scenes.len())?;
-        encoded.warnings.iter().for_each(|w| warn(w));
-        let other = |s: &&Scene| s.controls.iter().any(|c| c.dimensions() != (width, height));
-        match set.scenes.iter().filter(other).count() {
-            0 => {}
-            n => warn(&format!(
-                "control images of {n} scenes are not {width}x{height}, the size that all pictures \
-                 have; resized"
-            )),
-        }
-        let rows = set.scenes.iter().enumerate().map(|(i, scene)| {
-            let images = scene.controls.iter();
-            let images = images.map(|c| picture::resized(c, width, height)).collect();
-            encoded.row(i, negatives[i], images, scene.seed)
-        });
-        let rows: Vec<_> = rows.collect();
-        let text_shape = [encoded.tokens, encoded.width];
-        let batches = rows.chunks(settings.batch.max(1)).map(|rows| Batch {
-            rows: rows.to_vec(),
-            text_shape,
-        });
+        let batches = batches(engine, folder, options, set, &settings, warn)?;
         Ok(Self {
-            batches: batches.collect(),
+            batches,
             engine,
             folder,
             options,
@@ -243,36 +199,75 @@ impl<'e> Evaluation<'e> {
         }
     }
 
-    /// Plans a point.
+    /// Plans a subject; of fewer steps, that nothing is cached on them.
     ///
     /// # Errors
     /// [`EvalError`] if its parameters do not fit the models.
-    pub fn plan(&self, point: &Point) -> Result<Planned, EvalError> {
-        Ok(self.project.plan(point.policy, &point.parameters)?)
+    pub fn plan(&self, subject: &Subject) -> Result<Planned, EvalError> {
+        Ok(match &subject.way {
+            Way::Policy(point) => self.project.plan(point.policy, &point.parameters)?,
+            Way::Plan(plan) => self.project.adopt(plan.as_ref().clone())?,
+            Way::Fewer { steps, .. } => self.project.plan(&Nothing, &Parameters::new(*steps))?,
+        })
     }
 
-    /// Draws the set with one point, planned, and compares the pictures with the original's.
+    /// Draws the set with one subject, planned, and compares the pictures with the original's.
     ///
     /// # Errors
     /// [`EvalError`] if the plan cannot be applied or the engine refuses.
     pub fn point(
         &mut self,
-        (point, planned): (&Point, &Planned),
+        (subject, planned): (&Subject, &Planned),
         originals: &[RgbImage],
         progress: Progress<'_>,
     ) -> Result<Measured, EvalError> {
-        let (pictures, seconds) = self.pictures(planned, progress)?;
+        let (pictures, seconds) = match subject.way {
+            Way::Fewer { steps, sampler } => (self.fewer(steps, sampler, progress)?, Vec::new()),
+            _ => self.pictures(planned, progress)?,
+        };
         let pictures_quality = self.quality(&pictures, originals);
-        let total = |of: fn(&crate::plan::cost::Cost) -> Macs| planned.costs.iter().map(of).sum();
+        let total = |of: fn(&Cost) -> Macs| -> Macs { planned.costs.iter().map(of).sum() };
+        let (one, steps) = (total(|c| c.original), self.settings.run.steps as u64);
         Ok(Measured {
-            point: point.clone(),
+            subject: subject.clone(),
             cache_bytes: planned.costs.iter().map(|c| c.cache_bytes).sum(),
-            before: total(crate::plan::cost::Cost::before),
-            after: total(crate::plan::cost::Cost::after),
+            before: Macs {
+                all: one.all * steps,
+                weights: one.weights * steps,
+            },
+            after: total(Cost::after),
             seconds,
             quality: pictures_quality,
             pictures,
         })
+    }
+
+    /// Draws the set with the original in so many steps.
+    ///
+    /// # Errors
+    /// [`EvalError`] if the sampler does not fit the models or the engine refuses.
+    pub fn fewer(
+        &self,
+        steps: usize,
+        sampler: Option<Method>,
+        progress: Progress<'_>,
+    ) -> Result<Vec<RgbImage>, EvalError> {
+        let sampler = match sampler {
+            Some(method) => self.folder.sampler(Some(method))?,
+            None => self.sampler.clone(),
+        };
+        let (engine, folder, options) = (self.engine, self.folder, self.options);
+        let mut networks = Loop::open(engine, folder, sampler, Version::Original, options)?;
+        let run = Drawing {
+            steps,
+            ..self.settings.run.clone()
+        };
+        let mut latents = Vec::new();
+        for batch in &self.batches {
+            latents.push(networks.run(batch, &run, &mut |_, _| {})?.latents);
+            progress();
+        }
+        Ok(decode(engine, folder, options, &latents)?)
     }
 
     /// Draws the set as planned; gives seconds of original and cached where timed.

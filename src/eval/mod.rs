@@ -2,18 +2,22 @@
 //! scenes.
 //!
 //! [`Set`] is what is drawn and, where that is known, what the pictures must show.
-//! A [`Point`](crate::plan::policy::Point) is a policy with parameters. [`Evaluation`] draws the set with the original
-//! once and with every point, and [`compare`] says which policy is ahead at equal compute.
+//! A [`Subject`] is a policy with parameters, a plan, or the original in fewer steps. [`Evaluation`] draws
+//! the set with the original once and with every subject, and [`compare`] says which policy is ahead at equal compute.
 
+mod batches;
 pub mod compare;
 mod draw;
 pub mod score;
 pub mod sensitivity;
 mod set;
 pub mod statistics;
+mod subject;
 
+pub use batches::batches;
 pub use draw::{EvalOptions, Evaluation, Measured, Quality};
 pub use set::{Scene, Set, SetError};
+pub use subject::{FEWER, PLAN, Subject, Way};
 
 use crate::compile::CompileError;
 use crate::pipeline::PipelineError;

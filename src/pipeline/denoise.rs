@@ -13,7 +13,7 @@ use super::{Drawing, Folder, Network, PipelineError, Version, check_finite, pict
 use crate::analysis::inputs::InputKind;
 use crate::compile;
 use crate::engine::{DeviceTensor, Dim, Engine, SessionOptions, Tensor};
-use crate::plan::{Plan, Prompted};
+use crate::plan::{Plan, Prompted, Schedule};
 use crate::sampler::{Config, Sampler};
 use crate::sidecar;
 
@@ -59,6 +59,8 @@ pub struct Loop {
     sampler: Config,
     down_sampling: u32,
     plan: Option<Plan>,
+    /// Followed in place of the one that the networks have for so many steps.
+    schedule: Option<Schedule>,
 }
 
 impl Loop {
@@ -85,6 +87,7 @@ impl Loop {
             sampler,
             down_sampling: folder.pixels(),
             plan,
+            schedule: None,
         }
         .checked()
     }
@@ -119,6 +122,7 @@ impl Loop {
             sampler,
             down_sampling: folder.pixels(),
             plan: Some(compiled.plan.clone()),
+            schedule: None,
         }
         .checked()
     }
@@ -187,6 +191,12 @@ impl Loop {
     #[must_use]
     pub fn plan(&self) -> Option<&Plan> {
         self.plan.as_ref()
+    }
+
+    /// From now on follows this schedule, for as many steps as it has evaluations; with none, what
+    /// the networks have for the steps that are asked for.
+    pub fn set_schedule(&mut self, schedule: Option<Schedule>) {
+        self.schedule = schedule;
     }
 
     /// Whether guidance takes two halves: a model distilled with guidance takes its scale.
@@ -350,6 +360,9 @@ impl Loop {
         let Some(planned) = self.unet.counts() else {
             return Ok(());
         };
+        if let Some(schedule) = self.schedule.clone() {
+            return self.follow_as(&schedule);
+        }
         let all = || std::iter::once(&self.unet).chain(self.controlnets.iter().map(|(n, _)| n));
         let sidecars: Vec<_> = all().filter_map(Network::sidecar).collect();
         let sampler = self.sampler.method.name();
@@ -358,12 +371,7 @@ impl Loop {
             false => None,
         };
         match found {
-            Some(schedule) => {
-                self.unet.follow(&schedule)?;
-                self.controlnets
-                    .iter_mut()
-                    .try_for_each(|(n, _)| n.follow(&schedule))
-            }
+            Some(schedule) => self.follow_as(&schedule),
             // Compiled before models had kinds: they run what they count.
             None if planned == steps => Ok(()),
             None => Err(PipelineError::Steps {
@@ -371,6 +379,12 @@ impl Loop {
                 asked: steps,
             }),
         }
+    }
+
+    fn follow_as(&mut self, schedule: &Schedule) -> Result<(), PipelineError> {
+        self.unet.follow(schedule)?;
+        let mut controlnets = self.controlnets.iter_mut();
+        controlnets.try_for_each(|(n, _)| n.follow(schedule))
     }
 
     fn latent_channels(&self) -> usize {

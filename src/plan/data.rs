@@ -169,6 +169,8 @@ pub struct Plan {
     pub steps: usize,
     /// Parameters of the policy, for the reader.
     pub parameters: BTreeMap<String, String>,
+    /// What the plan was fitted on by `hgc tune`: `sampler`, `guidance`, ...; empty for a formula.
+    pub fitted: BTreeMap<String, String>,
     /// Guidance.
     pub guidance: Guidance,
     /// Kinds of evaluations, the start first.

@@ -5,6 +5,7 @@
 
 pub mod cost;
 pub mod data;
+mod fitted;
 pub mod flow;
 pub mod kinds;
 pub mod layout;
@@ -17,4 +18,5 @@ mod text;
 mod written;
 
 pub use data::{Gate, Guidance, ModelPlan, Plan, Prompted, Refusal, Reuse, Rows, Site};
+pub use fitted::Fitted;
 pub use kinds::{Kind, KindError, Schedule};

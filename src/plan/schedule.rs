@@ -193,7 +193,7 @@ impl TryFrom<String> for GateSchedule {
 }
 
 /// What the guidance does on one step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum GuidanceStep {
     /// Both halves of the batch run.

@@ -26,6 +26,8 @@ pub struct Written {
     steps: Option<usize>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     parameters: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    fitted: BTreeMap<String, String>,
     #[serde(default, skip_serializing_if = "is_usual")]
     guidance: WrittenGuidance,
     #[serde(default, rename = "schedule", skip_serializing_if = "Vec::is_empty")]
@@ -89,6 +91,7 @@ impl From<Plan> for Written {
             policy: plan.policy,
             steps: None,
             parameters: plan.parameters,
+            fitted: plan.fitted,
             guidance: WrittenGuidance {
                 schedule: None,
                 reuse: plan.guidance.reuse,
@@ -118,6 +121,7 @@ impl TryFrom<Written> for Plan {
             policy: written.policy,
             steps: steps.unwrap_or_default(),
             parameters: written.parameters,
+            fitted: written.fitted,
             guidance: Guidance {
                 schedule: columns.clone().unwrap_or_default(),
                 reuse: written.guidance.reuse,

@@ -50,6 +50,12 @@ impl Method {
         matches!(self, Self::DpmSolver | Self::UniPc)
     }
 
+    /// Whether a step adds new noise.
+    #[must_use]
+    pub fn adds_noise(self) -> bool {
+        self == Self::EulerAncestral
+    }
+
     /// What draws for a class that is not implemented: DDIM solves the same equation, of
     /// models trained in the same way, with the timesteps of the same settings.
     fn instead_of(class: &str) -> Option<Self> {

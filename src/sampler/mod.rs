@@ -176,7 +176,7 @@ impl Sampler {
                     Spacing::Leading => (highest * highest + 1.0).sqrt(),
                     Spacing::Linspace | Spacing::Trailing => highest,
                 };
-                let ancestral = config.method == Method::EulerAncestral;
+                let ancestral = config.method.adds_noise();
                 (initial, Box::new(euler::Euler::new(levels, ancestral)))
             }
             Method::UniPc => (1.0, Box::new(unipc::UniPc::new(levels, config, steps))),

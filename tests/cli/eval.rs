@@ -7,14 +7,14 @@ use serde_json::Value;
 
 use crate::{BAD, hgc, to};
 
-fn shapes(name: &str) -> PathBuf {
+pub fn shapes(name: &str) -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/models/shapes")).join(name)
 }
 
 /// Few steps and one scene; scores mean nothing then.
-const QUICK: &str = "--scenes 1 --steps 4 --guidance 5 --timed 0";
+const QUICK: &str = "--scenes 1 --steps 4 --guidance 5 --timed 0 --fewer none";
 
-fn row<'r>(report: &'r Value, label: &str) -> &'r Value {
+pub fn row<'r>(report: &'r Value, label: &str) -> &'r Value {
     let rows = report["points"].as_array().unwrap();
     let found = rows.iter().find(|r| r["label"] == label);
     found.unwrap_or_else(|| panic!("no {label} in {report:#}"))

@@ -15,6 +15,7 @@ mod plan;
 mod run;
 mod schedule;
 mod strip;
+mod tune;
 #[path = "../common/wrap.rs"]
 mod wrap;
 

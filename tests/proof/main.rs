@@ -13,4 +13,5 @@ mod own_policy;
 mod policies;
 mod residuals;
 mod support;
+mod tuned;
 mod unusual;

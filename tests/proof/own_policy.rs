@@ -2,7 +2,7 @@
 
 use hgc::unstable::compile::{Inputs, Project};
 use hgc::unstable::engine::SessionOptions;
-use hgc::unstable::eval::{EvalOptions, Evaluation, Scene, Set};
+use hgc::unstable::eval::{EvalOptions, Evaluation, Scene, Set, Subject};
 use hgc::unstable::pipeline::{self, Folder, picture};
 use hgc::unstable::plan::Reuse;
 use hgc::unstable::plan::parameter::{INTERVAL, Parameters, Value};
@@ -103,13 +103,14 @@ fn is_evaluated() {
     )
     .unwrap();
     let originals = evaluation.original(&mut || {}).unwrap();
-    let planned = evaluation.plan(&point).unwrap();
+    let subject = Subject::of_policy(point);
+    let planned = evaluation.plan(&subject).unwrap();
     let measured = evaluation
-        .point((&point, &planned), &originals, &mut || {})
+        .point((&subject, &planned), &originals, &mut || {})
         .unwrap();
     assert!(measured.reduction() > 0.3, "{}", measured.reduction());
     // Of four steps two are reused: other pictures than the original's, of the same scene.
     let psnr = measured.quality.psnr[0];
     assert!((8.0..60.0).contains(&psnr), "{psnr}");
-    assert_eq!(measured.point.label, "outermost");
+    assert_eq!(measured.subject.label, "outermost");
 }

@@ -6,11 +6,10 @@ use std::time::UNIX_EPOCH;
 
 use anyhow::{Context, bail};
 use hgc::unstable::analysis::macs::Macs;
-use hgc::unstable::eval::{EvalOptions, Measured, Quality, Set};
+use hgc::unstable::eval::{EvalOptions, Measured, Quality, Set, Subject};
 use hgc::unstable::onnx::{Transaction, hexadecimal};
 use hgc::unstable::pipeline::Folder;
 use hgc::unstable::plan::Plan;
-use hgc::unstable::plan::policy::Point;
 use hgc::unstable::sampler::Config;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -84,19 +83,24 @@ impl KeptPoints {
         Ok(Self { file, saved })
     }
 
+    /// Whether a point was drawn before.
+    pub fn has(&self, label: &str) -> bool {
+        self.saved.points.contains_key(label)
+    }
+
     /// Labels of the points that were drawn before.
     pub fn labels(&self) -> impl Iterator<Item = &str> {
         self.saved.points.keys().map(String::as_str)
     }
 
     /// A point that was drawn before, by the same plan, of as many scenes.
-    pub fn take(&self, point: &Point, plan: &Plan, scenes: usize) -> Option<(Measured, Strip)> {
-        let kept = self.saved.points.get(&point.label)?;
+    pub fn take(&self, subject: &Subject, plan: &Plan, scenes: usize) -> Option<(Measured, Strip)> {
+        let kept = self.saved.points.get(&subject.label)?;
         if kept.plan != digest_of(plan).ok()? || !kept.is_whole(scenes) {
             return None;
         }
         let measured = Measured {
-            point: point.clone(),
+            subject: subject.clone(),
             cache_bytes: kept.cache_bytes,
             before: kept.before,
             after: kept.after,
@@ -121,7 +125,7 @@ impl KeptPoints {
             quality: measured.quality.clone(),
             strip: strip.clone(),
         };
-        let label = measured.point.label.clone();
+        let label = measured.subject.label.clone();
         self.saved.points.insert(label, kept);
         let mut transaction = Transaction::new(true);
         transaction.add_bytes(file, &serde_json::to_vec(&self.saved)?)?;

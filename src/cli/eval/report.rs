@@ -6,9 +6,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hgc::unstable::eval::compare::{self, Comparison, drop_of, is_faithful};
 use hgc::unstable::eval::statistics::mean;
-use hgc::unstable::eval::{EvalError, Measured, Quality};
+use hgc::unstable::eval::{EvalError, FEWER, Measured, PLAN, Quality, Subject};
 use hgc::unstable::pipeline::picture::resized;
-use hgc::unstable::plan::policy::{self, Point, Policy};
+use hgc::unstable::plan::policy;
 use image::{ImageFormat, RgbImage};
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +24,9 @@ pub struct About {
     pub scenes: usize,
     pub steps: usize,
     pub guidance: f64,
+    pub sampler: String,
+    /// What PSNR and SSIM are measured to: `original` or `converged`.
+    pub reference: String,
     pub engine: String,
 }
 
@@ -53,9 +56,9 @@ pub struct Failed {
 
 impl Failed {
     /// With all that an error says.
-    pub fn new(point: &Point, error: EvalError) -> Self {
+    pub fn new(subject: &Subject, error: EvalError) -> Self {
         Self {
-            label: point.label.clone(),
+            label: subject.label.clone(),
             reason: format!("{:#}", anyhow::Error::new(error)),
         }
     }
@@ -119,23 +122,18 @@ impl Report {
         measured: &[Measured],
         failed: Vec<Failed>,
     ) -> Self {
-        let of =
-            |policy: &'static dyn Policy| measured.iter().filter(move |m| m.point.policy == policy);
-        let policies = policy::ALL
-            .iter()
-            .copied()
-            .filter(|p| of(*p).next().is_some());
-        let ours: Vec<&Measured> = of(policy::DEFAULT).collect();
-        let others: Vec<&Measured> = measured
-            .iter()
-            .filter(|m| m.point.policy != policy::DEFAULT)
-            .collect();
+        let of = |name: &'static str| measured.iter().filter(move |m| m.subject.policy == name);
+        let names = policy::ALL.iter().map(|p| p.name()).chain([PLAN, FEWER]);
+        let families = names.filter(|name| of(name).next().is_some());
+        let is_ours =
+            |m: &&Measured| m.subject.policy == policy::DEFAULT.name() || m.subject.policy == PLAN;
+        let (ours, others): (Vec<&Measured>, Vec<&Measured>) = measured.iter().partition(is_ours);
         let scored = baseline.mean_iou().is_some();
-        let furthest = policies.filter(|_| scored).map(|policy| {
-            let found = compare::furthest(baseline, of(policy));
+        let furthest = families.filter(|_| scored).map(|name| {
+            let found = compare::furthest(baseline, of(name));
             Furthest {
-                policy: policy.to_string(),
-                label: found.map(|m| m.point.label.clone()),
+                policy: name.to_owned(),
+                label: found.map(|m| m.subject.label.clone()),
                 reduction: found.map(Measured::reduction),
             }
         });
@@ -165,8 +163,8 @@ impl Row {
         let quality = &measured.quality;
         let (before, after) = (measured.before, measured.after);
         Self {
-            policy: measured.point.policy.to_string(),
-            label: measured.point.label.clone(),
+            policy: measured.subject.policy.clone(),
+            label: measured.subject.label.clone(),
             macs_before: before.all,
             macs_after: after.all,
             macs_weights_before: before.weights,
@@ -211,9 +209,13 @@ fn recommend(points: &[Row]) -> String {
         ),
         _ => String::new(),
     };
+    let how = match best.policy.as_str() {
+        PLAN => format!("--plan {}", best.label),
+        FEWER => format!("the original with {}", best.label),
+        _ => format!("--policy {}", best.label),
+    };
     format!(
-        "Use --policy {}: {:.1} % fewer MACs{}, {:.1} dB to the original's pictures{scores}.",
-        best.label,
+        "Use {how}: {:.1} % fewer MACs{}, {:.1} dB to the original's pictures{scores}.",
         100.0 * best.reduction_all,
         faster.unwrap_or_default(),
         best.psnr

@@ -8,9 +8,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use hgc::unstable::engine::SessionOptions;
-use hgc::unstable::pipeline::{Denoised, Folder, Loop, Row, Version, encode, picture, shortened};
+use hgc::unstable::pipeline::{
+    Denoised, Drawing, Folder, Loop, Row, Version, encode, picture, shortened,
+};
 use hgc::unstable::plan::Plan;
-use hgc::unstable::sampler::Method;
+use hgc::unstable::sampler::{Config, Method};
 use image::RgbImage;
 use serde::Serialize;
 
@@ -74,6 +76,14 @@ pub struct Args {
     /// [default: hgc]
     #[arg(long, value_name = "POLICY[:KEY=VALUE,...]", requires = "compare")]
     policy: Option<String>,
+    /// Plan that --compare compiles an original with (see `hgc tune`)
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "compare",
+        conflicts_with = "policy"
+    )]
+    plan: Option<PathBuf>,
     #[command(flatten)]
     told: Told,
     #[command(flatten)]
@@ -110,6 +120,16 @@ struct Report {
     speed_up: Option<f64>,
 }
 
+/// Says so where a plan was fitted on other generations.
+fn warn_beyond_fit(plan: &Plan, sampler: &Config, drawing: &Drawing) {
+    let sampler = sampler.method.name();
+    if let Some(what) = plan.beyond_fit(sampler, drawing.steps, drawing.guidance) {
+        warn(format_args!(
+            "the plan was fitted on {what}; pictures may be further from the original's than it says"
+        ));
+    }
+}
+
 /// Runs `hgc run`.
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let folder = Folder::read(&args.pipeline)?;
@@ -139,8 +159,9 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
              --lambda-intra 1 --lambda-guidance 1, less so",
         );
     }
-    if folder.plan.is_some() {
+    if let Some(plan) = &folder.plan {
         args.engine.warn_of(&folder.path);
+        warn_beyond_fit(plan, &sampler, &settings);
     }
     // Encoders, networks and decoder are not in memory together, but where prompts follow.
     let mut texts = prompts.clone();

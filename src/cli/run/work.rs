@@ -1,5 +1,6 @@
 //! Running the versions of a pipeline that `hgc run` compares.
 
+use anyhow::Context;
 use hgc::unstable::compile::{Inputs, Project};
 use hgc::unstable::engine::{Engine, SessionOptions};
 use hgc::unstable::pipeline::{Batch, Denoised, Drawing, Folder, Loop, Version, decode};
@@ -8,6 +9,7 @@ use hgc::unstable::plan::policy;
 use hgc::unstable::sampler::Config;
 use image::RgbImage;
 
+use super::super::args::read_plan;
 use super::super::progress::Progress;
 use super::Args;
 
@@ -78,12 +80,17 @@ impl Work<'_> {
         let tokens = batch.text_shape[0];
         let sizes = self.folder.sizes(self.settings.size, rows, tokens);
         let project = Project::new(&inputs, sizes)?;
-        let named = args.policy.as_deref().unwrap_or(policy::DEFAULT.name());
-        let point = args.told.point(
-            named,
-            args.engine.target().parameters(self.settings.parameters()),
-        )?;
-        let planned = project.plan(point.policy, &point.parameters)?;
+        let planned = if let Some(file) = &args.plan {
+            let plan = read_plan(file)?;
+            super::warn_beyond_fit(&plan, &sampler, self.settings);
+            let adopted = project.adopt(plan);
+            adopted.with_context(|| format!("plan {}", file.display()))?
+        } else {
+            let named = args.policy.as_deref().unwrap_or(policy::DEFAULT.name());
+            let base = args.engine.target().parameters(self.settings.parameters());
+            let point = args.told.point(named, base)?;
+            project.plan(point.policy, &point.parameters)?
+        };
         let compiled = project.compile(&planned)?;
         let networks = Loop::compiled(self.engine, self.folder, sampler, &compiled, self.options)?;
         self.run(networks, "cached")

@@ -23,8 +23,8 @@ use crate::engine::backend::{self, Interrupt, Signature};
 use crate::engine::device::{DeviceTensor, Feed};
 use crate::engine::error::{EngineError, Result, Source};
 use crate::engine::model::{Dim, ModelSource, ValueInfo};
+use crate::engine::ports::Ports;
 use crate::engine::session::Optimization;
-use crate::engine::state::Ports;
 use crate::engine::tensor::{DType, Tensor};
 use crate::onnx::is_standard_domain;
 

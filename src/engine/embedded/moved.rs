@@ -9,7 +9,7 @@ use super::program::Program;
 use crate::convention::STEP;
 use crate::engine::device::{DeviceTensor, Feed};
 use crate::engine::model::ValueInfo;
-use crate::engine::state::Ports;
+use crate::engine::ports::Ports;
 use crate::engine::tensor::Tensor;
 
 /// The cached values of a session, one a site, empty before the first evaluation.

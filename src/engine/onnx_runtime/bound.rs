@@ -8,9 +8,9 @@ use super::model::{Left, left, take};
 use super::{convert, provider};
 use crate::convention::STEP;
 use crate::engine::device::{DeviceTensor, Feed};
+use crate::engine::ports::{CachePort, Ports};
 use crate::engine::provider::Provider;
 use crate::engine::session::SessionOptions;
-use crate::engine::state::{CachePort, Ports};
 use crate::engine::tensor::Tensor;
 
 /// The cached values of a session and what they are bound with.

@@ -19,8 +19,8 @@ use crate::engine::device::{DeviceTensor, Feed};
 use crate::engine::error::{EngineError, Result, Source};
 use crate::engine::info::EngineInfo;
 use crate::engine::model::{Dim, ModelSource, ValueInfo};
+use crate::engine::ports::Ports;
 use crate::engine::session::{Optimization, SessionOptions};
-use crate::engine::state::Ports;
 use crate::engine::tensor::Tensor;
 
 /// A session of ONNX Runtime, and its caches.

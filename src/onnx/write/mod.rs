@@ -1,5 +1,6 @@
 //! Writing: all files of a run appear together or not at all, and inputs stay as they are.
 
+mod appear;
 mod copy;
 mod error;
 mod guard;

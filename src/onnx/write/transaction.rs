@@ -1,7 +1,7 @@
 //! A set of files that appears as a whole.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::{self, File, OpenOptions};
+use std::fs;
 use std::io::{self, BufWriter, Write};
 use std::mem;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use prost::Message;
 use tempfile::TempPath;
 
-use super::copy::{Meter, Metered, copy, join, make_temp, new_file};
+use super::appear::{Staged, appear};
+use super::copy::{Meter, Metered, copy, join, new_file};
 use super::error::WriteError;
 use super::guard::{Guard, resolve};
 use super::open;
@@ -40,19 +41,6 @@ pub struct Transaction {
     folders: Vec<PathBuf>,
     /// Data files copied so far, by source and destination folder.
     copies: HashMap<(PathBuf, PathBuf), Place>,
-}
-
-/// A complete file under a temporary name.
-#[derive(Debug)]
-struct Staged {
-    temp: TempPath,
-    dest: PathBuf,
-}
-
-/// A file under its final name, and the one it replaced.
-struct Renamed {
-    dest: PathBuf,
-    backup: Option<TempPath>,
 }
 
 impl Transaction {
@@ -240,56 +228,13 @@ impl Transaction {
     /// If a destination appeared meanwhile or the disk fails. Files that were replaced before
     /// the failure are put back.
     pub fn commit(mut self) -> Result<Vec<PathBuf>, WriteError> {
-        for file in &self.staged {
-            sync(&file.temp).map_err(|e| WriteError::write(&file.dest, e))?;
-        }
-        let whole = open::lock();
-        let mut placed = Vec::new();
-        for file in mem::take(&mut self.staged) {
-            if let Err(error) = self.place(file, &mut placed) {
-                placed.into_iter().rev().for_each(undo);
-                return Err(error);
-            }
-        }
-        // Nobody may end the process while old files lie beside the new ones.
-        let placed: Vec<PathBuf> = placed.into_iter().map(|p| p.dest).collect();
-        drop(whole);
-        let mut folders: Vec<_> = placed.iter().map(|dest| folder_of(dest)).collect();
-        folders.extend(self.folders.drain(..).map(|f| folder_of(&f)));
-        folders.sort();
-        folders.dedup();
-        // The files are whole and in place; a folder that cannot be synced changes nothing.
-        folders.iter().for_each(|f| drop(sync(f)));
-        Ok(placed)
-    }
-
-    /// Renames one file, keeping what it replaces.
-    fn place(&self, file: Staged, placed: &mut Vec<Renamed>) -> Result<(), WriteError> {
-        let Staged { temp, dest } = file;
-        self.guard.check(&dest, self.force)?;
-        let failed = |source| WriteError::write(&dest, source);
-        let backup = if fs::symlink_metadata(&dest).is_ok() {
-            Some(back_up(&dest).map_err(failed)?)
-        } else {
-            None
-        };
-        let renamed = if self.force {
-            temp.persist(&dest)
-        } else {
-            temp.persist_noclobber(&dest)
-        };
-        if let Err(error) = renamed {
-            // A backup made by linking left the original where it was.
-            if let Some(backup) = backup.filter(|_| fs::symlink_metadata(&dest).is_err()) {
-                restore(backup, &dest);
-            }
-            return Err(match error.error.kind() {
-                io::ErrorKind::AlreadyExists => WriteError::Exists { file: dest },
-                _ => WriteError::write(&dest, error.error),
-            });
-        }
-        placed.push(Renamed { dest, backup });
-        Ok(())
+        let folders = self.folders.drain(..).map(|f| folder_of(&f)).collect();
+        appear(
+            mem::take(&mut self.staged),
+            &self.guard,
+            self.force,
+            folders,
+        )
     }
 
     /// Copies the data files next to `dest`, save those that stay, and returns their new places.
@@ -442,35 +387,4 @@ impl Drop for Transaction {
             let _ = fs::remove_dir(folder);
         }
     }
-}
-
-/// Keeps the file `dest` under a temporary name, in place as well where links allow it.
-fn back_up(dest: &Path) -> io::Result<TempPath> {
-    let link = make_temp(dest, "old", |path| fs::hard_link(dest, path));
-    let kept = link.or_else(|_| make_temp(dest, "old", |path| fs::rename(dest, path)))?;
-    Ok(kept.into_temp_path())
-}
-
-fn restore(backup: TempPath, dest: &Path) {
-    if let Err(error) = backup.persist(dest) {
-        // Better a file under a strange name than none.
-        let _ = error.path.keep();
-    }
-}
-
-fn undo(placed: Renamed) {
-    match placed.backup {
-        Some(backup) => restore(backup, &placed.dest),
-        None => drop(fs::remove_file(&placed.dest)),
-    }
-}
-
-/// Brings a file or folder to the disk.
-fn sync(path: &Path) -> io::Result<()> {
-    let file = if cfg!(windows) {
-        OpenOptions::new().write(true).open(path)?
-    } else {
-        File::open(path)?
-    };
-    file.sync_all()
 }

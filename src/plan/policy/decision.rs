@@ -51,6 +51,13 @@ pub enum Fine {
         /// The share.
         lambda: f64,
     },
+    /// On these steps, where it is reached.
+    At {
+        /// The steps.
+        schedule: GateSchedule,
+        /// How it is reused.
+        reuse: Reuse,
+    },
 }
 
 /// What a decision follows from.
@@ -221,7 +228,7 @@ impl<'a> Given<'a> {
 }
 
 /// The cut at which a twentieth of the MACs of all files runs on a reuse step.
-pub(super) fn cut_by_macs(given: &Given<'_>) -> Value {
+pub fn cut_by_macs(given: &Given<'_>) -> Value {
     Value::Count(given.usual_cut)
 }
 

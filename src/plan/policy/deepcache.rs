@@ -1,6 +1,6 @@
 //! `deepcache`: cut at one skip connection, refresh at a fixed interval (arXiv 2312.00858).
 
-use super::decision::cut_by_macs;
+use super::cut_by_macs;
 use super::{Decision, Given, Policy, Use, by};
 use crate::plan::data::Reuse;
 use crate::plan::parameter::{

@@ -1,7 +1,7 @@
 //! `hgc`: coarse and fine caches as they measure best: refreshes dense at the start and the
 //! end, held guidance difference, fused guidance at the very end.
 
-use super::decision::cut_by_macs;
+use super::cut_by_macs;
 use super::{Decision, Fine, Given, Policy, Use, by, gates, scaled, shares};
 use crate::plan::data::Reuse;
 use crate::plan::parameter::{

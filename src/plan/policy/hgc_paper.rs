@@ -1,6 +1,7 @@
 //! `hgc-paper`: coarse and fine caches with held values and fused guidance (arXiv 2511.11031).
 
-use super::decision::{cut_by_macs, middle};
+use super::cut_by_macs;
+use super::decision::middle;
 use super::{Decision, Fine, Given, Policy, Use, by, gates, shares};
 use crate::plan::data::Reuse;
 use crate::plan::parameter::{

@@ -1,5 +1,7 @@
 //! From a policy's decision to a plan.
 
+use std::collections::BTreeMap;
+
 use super::builder::Builder;
 use super::propose::propose;
 use super::{Given, Policy, candidates, shares};
@@ -36,6 +38,7 @@ pub fn make(policy: &dyn Policy, targets: &[Analysed<'_, '_>], parameters: &Para
         policy: policy.name().to_owned(),
         steps: parameters.steps,
         parameters: given.told(),
+        fitted: BTreeMap::new(),
         guidance: Guidance {
             schedule: decision.guidance.clone(),
             reuse: decision.guidance_reuse,

@@ -23,7 +23,7 @@ mod uses;
 use std::fmt;
 use std::str::FromStr;
 
-pub use decision::{Coarse, Decision, Fine, Given};
+pub use decision::{Coarse, Decision, Fine, Given, cut_by_macs};
 pub use deepcache::DeepCache;
 pub use faster_diffusion::FasterDiffusion;
 pub use help::{help, markdown, policies_markdown};

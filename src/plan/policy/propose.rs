@@ -125,6 +125,7 @@ fn propose_fine(
                 }
                 (before, Reuse::Hold, true)
             }
+            Fine::At { schedule, reuse } => (schedule.refresh_steps(), *reuse, false),
         };
         builder.add(Proposal {
             name: format!("cross.{block}"),

@@ -1,0 +1,106 @@
+//! One compiled pipeline that runs every kind of evaluation, and so any schedule.
+
+use std::collections::BTreeMap;
+
+use super::{Columns, Setting};
+use crate::compile::{CompileError, Planned, Project};
+use crate::plan::cost::Regions;
+use crate::plan::flow::{Flow, Flows};
+use crate::plan::parameter::{CONTROL_END, CONTROL_START, Parameters};
+use crate::plan::{Kind, Schedule};
+
+/// A plan with all kinds, and what they cost.
+pub struct Lab {
+    /// The plan, to be compiled.
+    pub planned: Planned,
+    flows: Flows,
+    /// The kind of each setting; several do the same where a model lacks a part.
+    kinds: BTreeMap<Setting, Kind>,
+    /// The first setting of each kind.
+    settings: BTreeMap<String, Setting>,
+    /// MACs of weight operators of each kind, all models.
+    work: BTreeMap<String, u64>,
+}
+
+impl Lab {
+    /// Plans every setting that the models have; `base` are the parameters of the plans to find.
+    ///
+    /// # Errors
+    /// [`CompileError`] where the models cannot be planned.
+    pub fn new(project: &Project<'_>, base: &Parameters) -> Result<Self, CompileError> {
+        let halves = base.prompted().is_some() && !base.whole_batch();
+        // Before each setting everything is refreshed, so that it finds what it reads.
+        let settings = Setting::all(halves);
+        let columns = settings.iter().flat_map(|s| [Setting::FULL, *s]);
+        let columns = Columns(columns.collect());
+        let mut parameters = columns.parameters(base);
+        // Where control switches is a matter of schedules.
+        parameters.unset(&CONTROL_START);
+        parameters.unset(&CONTROL_END);
+        let planned = project.plan(&columns, &parameters)?;
+        let names = planned.plan.schedules.first().map_or(&[][..], |s| &s.kinds);
+        let named = |name: &String| planned.plan.kinds.iter().find(|k| k.name == *name);
+        let (mut kinds, mut first) = (BTreeMap::new(), BTreeMap::new());
+        for (setting, name) in settings.iter().zip(names.iter().skip(1).step_by(2)) {
+            if let Some(kind) = named(name) {
+                kinds.insert(*setting, kind.clone());
+                first.entry(name.clone()).or_insert(*setting);
+            }
+        }
+        let (mut flows, mut regions) = (Vec::new(), Vec::new());
+        for (index, analysis) in project.analyses().iter().enumerate() {
+            let model = project.model_plan(&planned.plan, index)?;
+            let layout = &planned.layouts[index];
+            flows.push(Flow::new(&planned.plan, model, layout));
+            regions.push((Regions::new(analysis, layout), model, layout));
+        }
+        let macs = |kind: &Kind| -> u64 {
+            let all = regions.iter().map(|(r, m, l)| r.of(kind, m, l).weights);
+            all.fold(0, u64::saturating_add)
+        };
+        let work: Vec<u64> = planned.plan.kinds.iter().map(macs).collect();
+        let names = planned.plan.kinds.iter().map(|k| k.name.clone());
+        Ok(Self {
+            work: names.zip(work.iter().copied()).collect(),
+            flows: Flows::new(planned.plan.kinds.clone(), flows, work),
+            kinds,
+            settings: first,
+            planned,
+        })
+    }
+
+    /// The schedule that does what is asked for or more, where a kind would read what is not there.
+    #[must_use]
+    pub fn schedule(&self, settings: &[Setting]) -> Schedule {
+        let start = &self.planned.plan.kinds[0];
+        let kind = |s: &Setting| self.kinds.get(s).unwrap_or(start);
+        let wanted: Vec<&Kind> = settings.iter().map(kind).collect();
+        self.flows.fit(&wanted)
+    }
+
+    /// What a schedule does.
+    #[must_use]
+    pub fn settings(&self, schedule: &Schedule) -> Vec<Setting> {
+        let setting = |name: &String| self.settings.get(name).copied();
+        let all = schedule.kinds.iter().map(setting);
+        all.map(|s| s.unwrap_or(Setting::FULL)).collect()
+    }
+
+    /// The settings that do different things, the one that does everything first.
+    #[must_use]
+    pub fn choices(&self) -> Vec<Setting> {
+        let mut all: Vec<Setting> = self.settings.values().copied().collect();
+        all.sort_by_key(|s| (*s != Setting::FULL, std::cmp::Reverse(*s)));
+        all
+    }
+
+    /// MACs of a schedule as a share of those of the original.
+    #[must_use]
+    #[allow(clippy::cast_precision_loss)]
+    pub fn cost(&self, schedule: &Schedule) -> f64 {
+        let whole: u64 = self.planned.costs.iter().map(|c| c.original.weights).sum();
+        let macs = schedule.kinds.iter().filter_map(|k| self.work.get(k));
+        let macs: u64 = macs.fold(0, |sum, n| sum.saturating_add(*n));
+        macs as f64 / (whole as f64 * schedule.kinds.len().max(1) as f64).max(1.0)
+    }
+}

@@ -1,0 +1,18 @@
+//! A plan for one pipeline, one sampler and one number of evaluations, found by runs.
+//!
+//! A formula does not know which evaluation of which model may read a cache: on one pipeline forecasts
+//! win, on another they ruin the picture, and early errors are fed back where late ones are not. So
+//! schedules are tried: a [`Lab`] is one compiled pipeline that has every kind of evaluation, and runs
+//! any schedule over them without being compiled or loaded again; a [`search`](search::search) looks
+//! among schedules under a budget of MACs for the one whose final latents are nearest to those of the
+//! original.
+
+mod columns;
+mod lab;
+pub mod search;
+mod starts;
+mod tuner;
+
+pub use columns::{Columns, Setting};
+pub use lab::Lab;
+pub use tuner::{Goal, TuneError, Tuned, Tuner, TunerOptions};

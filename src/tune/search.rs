@@ -1,0 +1,237 @@
+//! Simulated annealing over schedules under a budget.
+//!
+//! The objective is a whole generation: what one evaluation reads changes what all later ones see, so
+//! no sum over evaluations stands for it. Moves keep to the budget: what one makes dearer is taken
+//! back elsewhere.
+
+use std::collections::HashMap;
+
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::starts::starts;
+use super::{Lab, Setting};
+use crate::plan::Schedule;
+use crate::plan::schedule::GuidanceStep;
+
+/// How far and how long to look.
+#[derive(Clone, Copy, Debug)]
+pub struct SearchOptions {
+    /// Evaluations of a generation.
+    pub steps: usize,
+    /// The most MACs, as a share of the original's.
+    pub budget: f64,
+    /// What all runs may cost, in generations of the original.
+    pub effort: f64,
+    /// Seed of the moves.
+    pub seed: u64,
+}
+
+/// A schedule and what it is worth.
+#[derive(Clone, Debug)]
+pub struct Scored {
+    /// What it does.
+    pub settings: Vec<Setting>,
+    /// The same as kinds.
+    pub schedule: Schedule,
+    /// Its score; higher is better.
+    pub score: f64,
+}
+
+/// What a search found.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// The best formula.
+    pub start: Scored,
+    /// The best schedule.
+    pub best: Scored,
+    /// Schedules that were run.
+    pub runs: usize,
+}
+
+/// In decibels: worse moves than this are rare at the start and at the end of a search.
+const WARM: f64 = 0.4;
+const COLD: f64 = 0.02;
+/// Attempts to bring a schedule under the budget, or near to it.
+const ATTEMPTS: usize = 400;
+
+/// Looks for the schedule with the highest score; `score` runs one, `None` where no schedule is within
+/// the budget. `told` hears the effort spent and the best score after each run.
+///
+/// # Errors
+/// The first error of `score`.
+pub fn search<E>(
+    lab: &Lab,
+    options: SearchOptions,
+    score: &mut dyn FnMut(&Schedule) -> Result<f64, E>,
+    told: &mut dyn FnMut(f64, f64),
+) -> Result<Option<Found>, E> {
+    let mut search = Search {
+        lab,
+        options,
+        choices: lab.choices(),
+        random: ChaCha8Rng::seed_from_u64(options.seed),
+        known: HashMap::new(),
+        spent: 0.0,
+        runs: 0,
+    };
+    let mut best: Option<Scored> = None;
+    for settings in starts(lab, options.steps, options.budget) {
+        let found = search.scored(&settings, score)?;
+        if best.as_ref().is_none_or(|b| found.score > b.score) {
+            best = Some(found);
+        }
+        told(search.spent, best.as_ref().map_or(0.0, |b| b.score));
+    }
+    let Some(start) = best else {
+        return Ok(None);
+    };
+    let (mut best, mut here) = (start.clone(), start.clone());
+    let mut idle = 0;
+    // A small space is exhausted before the effort is.
+    while search.spent < options.effort && idle < ATTEMPTS {
+        let Some(settings) = search.moved(&here.settings) else {
+            idle += 1;
+            continue;
+        };
+        let before = search.runs;
+        let found = search.scored(&settings, score)?;
+        idle = if search.runs == before { idle + 1 } else { 0 };
+        let way = (search.spent / options.effort).min(1.0);
+        let heat = WARM * (COLD / WARM).powf(way);
+        let gain = found.score - here.score;
+        if gain >= 0.0 || search.random.random::<f64>() < (gain / heat).exp() {
+            here = found;
+        }
+        if here.score > best.score {
+            best = here.clone();
+        }
+        told(search.spent, best.score);
+    }
+    Ok(Some(Found {
+        start,
+        best,
+        runs: search.runs,
+    }))
+}
+
+struct Search<'l> {
+    lab: &'l Lab,
+    options: SearchOptions,
+    choices: Vec<Setting>,
+    random: ChaCha8Rng,
+    known: HashMap<Vec<String>, f64>,
+    spent: f64,
+    runs: usize,
+}
+
+impl Search<'_> {
+    /// Runs a schedule, or remembers it.
+    fn scored<E>(
+        &mut self,
+        settings: &[Setting],
+        score: &mut dyn FnMut(&Schedule) -> Result<f64, E>,
+    ) -> Result<Scored, E> {
+        let schedule = self.lab.schedule(settings);
+        let score = match self.known.get(&schedule.kinds) {
+            Some(known) => *known,
+            None => {
+                let found = score(&schedule)?;
+                self.spent += self.lab.cost(&schedule);
+                self.runs += 1;
+                self.known.insert(schedule.kinds.clone(), found);
+                found
+            }
+        };
+        Ok(Scored {
+            settings: self.lab.settings(&schedule),
+            schedule,
+            score,
+        })
+    }
+
+    /// A neighbour within the budget; none where chance found none.
+    fn moved(&mut self, settings: &[Setting]) -> Option<Vec<Setting>> {
+        let mut new = settings.to_vec();
+        if new.len() < 2 || self.choices.len() < 2 {
+            return None;
+        }
+        let i = self.random.random_range(1..new.len());
+        match self.random.random_range(0..4) {
+            0 => {
+                let next = if i + 1 < new.len() { i + 1 } else { i - 1 };
+                new.swap(i, next.max(1));
+            }
+            1 => {
+                let j = self.random.random_range(1..new.len());
+                new.swap(i, j);
+            }
+            2 => new[i] = self.random_choice(),
+            _ => new[i] = self.changed(new[i]),
+        }
+        self.within(new).filter(|new| *new != settings)
+    }
+
+    fn random_choice(&mut self) -> Setting {
+        self.choices[self.random.random_range(0..self.choices.len())]
+    }
+
+    /// One thing of a setting changed.
+    fn changed(&mut self, mut setting: Setting) -> Setting {
+        match self.random.random_range(0..4) {
+            0 => {
+                setting.deep = !setting.deep;
+                setting.control = setting.deep;
+            }
+            1 => setting.control = !setting.control && setting.deep,
+            2 => setting.cross = !setting.cross,
+            _ => {
+                setting.guidance = match setting.guidance {
+                    GuidanceStep::Held => GuidanceStep::Full,
+                    _ => GuidanceStep::Held,
+                }
+            }
+        }
+        // What this pipeline cannot do is left.
+        match self.choices.contains(&setting) {
+            true => setting,
+            false => self.random_choice(),
+        }
+    }
+
+    /// The settings, changed at random until they fit the budget and use it.
+    fn within(&mut self, mut settings: Vec<Setting>) -> Option<Vec<Setting>> {
+        let budget = self.options.budget;
+        let mut schedule = self.lab.schedule(&settings);
+        for _ in 0..ATTEMPTS {
+            if self.lab.cost(&schedule) <= budget {
+                break;
+            }
+            settings = self.lab.settings(&schedule);
+            let i = self.random.random_range(1..settings.len());
+            let before = settings[i];
+            settings[i] = self.changed(before);
+            let other = self.lab.schedule(&settings);
+            match self.lab.cost(&other) < self.lab.cost(&schedule) {
+                true => schedule = other,
+                false => settings[i] = before,
+            }
+        }
+        let cost = self.lab.cost(&schedule);
+        if cost > budget {
+            return None;
+        }
+        // What is left over buys something, if it is enough for anything.
+        for _ in 0..8 {
+            let mut more = self.lab.settings(&schedule);
+            let i = self.random.random_range(1..more.len());
+            more[i] = self.changed(more[i]);
+            let other = self.lab.schedule(&more);
+            let new = self.lab.cost(&other);
+            if new > self.lab.cost(&schedule) && new <= budget {
+                schedule = other;
+            }
+        }
+        Some(self.lab.settings(&schedule))
+    }
+}

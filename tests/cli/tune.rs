@@ -1,0 +1,91 @@
+//! `hgc tune` with the trained pipeline, and what is done with the plan.
+
+use std::fs;
+
+use crate::eval::{row, shapes};
+use crate::{BAD, hgc, to};
+
+/// Few steps and one scene; scores mean nothing then.
+const QUICK: &str = "--scenes 1 --steps 5 --guidance 5 --effort 3 --save 0.5";
+
+#[test]
+fn a_plan_is_fitted_compiled_scored_and_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let plan = folder.path().join("plan.toml");
+    let set = shapes("choice/scenes.json");
+    let mut words = vec![shapes("pipeline").into_os_string(), "--set".into()];
+    words.push(set.clone().into_os_string());
+    words.extend(to(&plan).map(ToOwned::to_owned));
+
+    let found = hgc("tune", &words, &format!("{QUICK} --format json")).json();
+    assert!(found["saved"].as_f64().unwrap() >= 0.5, "{found:#}");
+    assert!(found["runs"].as_u64().unwrap() >= 4, "{found:#}");
+    assert!(
+        found["signal"].as_f64() >= found["formula"].as_f64(),
+        "{found:#}"
+    );
+    let text = fs::read_to_string(&plan).unwrap();
+    assert!(
+        text.contains("[fitted]") && text.contains("sampler = \"ddim\""),
+        "{text}"
+    );
+    hgc("tune", &words, QUICK).fails(BAD, &["plan.toml", "--force"]);
+
+    // The same seed finds the same plan.
+    hgc("tune", &words, &format!("{QUICK} --force")).ok();
+    assert_eq!(text, fs::read_to_string(&plan).unwrap());
+
+    let (pipeline, plan) = (shapes("pipeline"), plan.display().to_string());
+    let set = set.display();
+    let options = format!(
+        "--set {set} --scenes 1 --steps 5 --guidance 5 --timed 0 --format json --plan {plan}"
+    );
+    let report = hgc("eval", &[&pipeline], &options).json();
+    assert!(row(&report, &plan)["reduction"].as_f64().unwrap() >= 0.5);
+    // Beside it the rival that computes no less: the original in fewer steps.
+    let fewer = row(&report, "steps=3");
+    assert_eq!(fewer["policy"], "fewer steps");
+    assert!(fewer["reduction"].as_f64() <= row(&report, &plan)["reduction"].as_f64());
+    hgc(
+        "eval",
+        &[&pipeline],
+        &options.replace("--steps 5", "--steps 6"),
+    )
+    .fails(BAD, &["is for 5 steps; give --steps 5"]);
+
+    let compiled = folder.path().join("compiled");
+    let mut words = vec![pipeline.clone().into_os_string()];
+    words.extend(to(&compiled).map(ToOwned::to_owned));
+    hgc("compile", &words, &format!("--plan {plan}")).ok();
+    let picture = folder.path().join("a.png");
+    let mut words = vec![compiled.into_os_string()];
+    words.extend(to(&picture).map(ToOwned::to_owned));
+    let control = shapes("choice/256.png");
+    let drawn = format!("--prompt circle --control {}", control.display());
+    let run = hgc(
+        "run",
+        &words,
+        &format!("{drawn} --guidance 15 --sampler euler"),
+    );
+    assert_eq!(run.code, 0, "{}", run.err);
+    assert!(
+        run.err.contains("ddim, not euler; guidance 5, not 15"),
+        "{}",
+        run.err
+    );
+}
+
+#[test]
+fn what_cannot_be_tuned_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let plan = folder.path().join("plan.toml");
+    let mut words = vec![shapes("pipeline").into_os_string()];
+    words.extend(to(&plan).map(ToOwned::to_owned));
+    let control = shapes("choice/256.png");
+    let drawn = format!("--prompt circle --control {} --effort 1", control.display());
+    // One evaluation of four computes everything.
+    hgc("tune", &words, &format!("{drawn} --steps 4 --save 0.9"))
+        .fails(BAD, &["10.0 % of the MACs"]);
+    hgc("tune", &words, "--prompt circle --steps 4").fails(BAD, &["control"]);
+    assert!(!plan.exists());
+}

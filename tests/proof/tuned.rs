@@ -1,0 +1,127 @@
+//! What a tuner runs and what it writes: every kind of evaluation of a lab is proved, and a search
+//! keeps to its budget, finds what is hidden, and finds it again.
+
+use hgc::unstable::compile::{Inputs, Project};
+use hgc::unstable::plan::parameter::Parameters;
+use hgc::unstable::plan::schedule::GuidanceStep;
+use hgc::unstable::plan::{Plan, Schedule};
+use hgc::unstable::tune::search::{Found, SearchOptions, search};
+use hgc::unstable::tune::{Columns, Lab, Setting};
+
+use crate::fixtures::fixture;
+use crate::support::{SIZES, prove};
+
+/// A step on which everything is read that can be.
+const READ: Setting = Setting {
+    deep: false,
+    control: false,
+    cross: false,
+    guidance: GuidanceStep::Held,
+};
+
+fn with_lab(name: &str, check: impl Fn(&Project<'_>, &Inputs, &Lab)) {
+    let inputs = Inputs::read(&fixture(name), &[]).unwrap();
+    let project = Project::new(&inputs, SIZES).unwrap();
+    let lab = Lab::new(&project, &Parameters::new(1)).unwrap();
+    check(&project, &inputs, &lab);
+}
+
+/// Every kind runs after a step that refreshed everything, and gives what its plan says.
+#[test]
+fn every_kind_of_a_lab_is_proved() {
+    for name in ["sd15-ts17", "sd15-merged"] {
+        with_lab(name, |project, inputs, lab| {
+            assert!(lab.planned.plan.kinds.len() >= 12, "{name}");
+            let compiled = project.compile(&lab.planned).unwrap();
+            let folder = tempfile::tempdir().unwrap();
+            compiled
+                .write(folder.path(), false, &mut |_, _| {})
+                .unwrap();
+            for (source, model) in inputs.sources.iter().zip(&compiled.models) {
+                let written = folder.path().join(model.destination());
+                let verdict = prove(&source.model.path, &written);
+                assert!(verdict.pass, "{name}: {verdict:#?}");
+            }
+        });
+    }
+}
+
+/// A score that rewards what no formula gives: refreshes on odd steps.
+fn hidden(lab: &Lab, schedule: &Schedule) -> f64 {
+    let settings = lab.settings(schedule);
+    let odd = |(step, s): &(usize, &Setting)| step % 2 == 1 && s.deep;
+    #[allow(clippy::cast_precision_loss)]
+    let score = settings.iter().enumerate().filter(odd).count() as f64;
+    score
+}
+
+fn found(lab: &Lab, budget: f64, seed: u64) -> Option<Found> {
+    let options = SearchOptions {
+        steps: 10,
+        budget,
+        effort: 60.0,
+        seed,
+    };
+    let mut score = |s: &Schedule| Ok::<f64, ()>(hidden(lab, s));
+    search(lab, options, &mut score, &mut |_, _| {}).unwrap()
+}
+
+#[test]
+fn a_search_finds_what_is_hidden_within_the_budget() {
+    with_lab("sd15-ts17", |_, _, lab| {
+        let first = found(lab, 0.5, 1).unwrap();
+        assert!(lab.cost(&first.best.schedule) <= 0.5);
+        assert!(
+            first.best.score >= 3.0 && first.best.score > first.start.score,
+            "{first:?}"
+        );
+        let again = found(lab, 0.5, 1).unwrap();
+        assert_eq!(first.best.schedule, again.best.schedule);
+        // The first evaluation alone costs a tenth.
+        assert!(found(lab, 0.05, 1).is_none());
+    });
+}
+
+/// A kind that would read what no evaluation left gives way to one that refreshes it.
+#[test]
+fn a_lab_repairs_what_cannot_follow() {
+    with_lab("sd15-ts17", |_, _, lab| {
+        let half = Setting {
+            guidance: GuidanceStep::Held,
+            ..Setting::FULL
+        };
+        let whole = Setting {
+            guidance: GuidanceStep::Full,
+            ..READ
+        };
+        // What ran half of the batch left half; a whole step cannot read it.
+        let schedule = lab.schedule(&[Setting::FULL, half, whole, READ]);
+        let settings = lab.settings(&schedule);
+        assert_eq!(settings[..2], [Setting::FULL, half]);
+        assert!(settings[2].deep, "{settings:?}");
+        assert_eq!(settings[3], READ);
+    });
+}
+
+/// What was found becomes a plan like any other, which can be written and read.
+#[test]
+fn what_is_found_is_a_plan() {
+    with_lab("sd15-ts17", |project, _, lab| {
+        let best = found(lab, 0.4, 2).unwrap().best;
+        let columns = Columns(best.settings.clone());
+        let parameters = columns.parameters(&Parameters::new(1));
+        let planned = project.plan(&columns, &parameters).unwrap();
+        let text = toml::to_string(&planned.plan).unwrap();
+        let read: Plan = toml::from_str(&text).unwrap();
+        assert_eq!(read, planned.plan);
+        assert_eq!(read.steps, 10);
+        let costs = planned.costs.iter();
+        let (after, before) = costs.fold((0, 0), |(a, b), c| {
+            (a + c.after().weights, b + c.before().weights)
+        });
+        // Sites that would save nothing are left out, and rows fitted: never dearer than the lab says.
+        #[allow(clippy::cast_precision_loss)]
+        let share = after as f64 / before as f64;
+        assert!(share <= 0.4 + 1e-9, "{share}");
+    });
+}
