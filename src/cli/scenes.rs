@@ -41,8 +41,8 @@ pub struct SceneArgs {
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..=256))]
     batch: u64,
     /// ddim, euler, euler-ancestral, dpm++2m or unipc [default: as the scheduler's file says]
-    #[arg(long)]
-    sampler: Option<Method>,
+    #[arg(long, value_delimiter = ',', value_name = "SAMPLER")]
+    sampler: Vec<Method>,
 }
 
 impl SceneArgs {
@@ -113,10 +113,28 @@ impl SceneArgs {
 
     /// The sampler; says so where it stands for another.
     pub fn sampler(&self, folder: &Folder) -> anyhow::Result<Config> {
-        let sampler = folder.sampler(self.sampler)?;
-        if let Some(class) = &sampler.stands_for {
-            warn(super::args::stands_for(class, sampler.method));
+        let mut all = self.samplers(folder)?;
+        match (all.pop(), all.is_empty()) {
+            (Some(sampler), true) => Ok(sampler),
+            _ => bail!("one --sampler at a time is taken here"),
         }
-        Ok(sampler)
+    }
+
+    /// All samplers that were named.
+    pub fn samplers(&self, folder: &Folder) -> anyhow::Result<Vec<Config>> {
+        let named = self.sampler.iter().map(|s| Some(*s));
+        let named: Vec<Option<Method>> = match self.sampler.is_empty() {
+            true => vec![None],
+            false => named.collect(),
+        };
+        let mut found = Vec::new();
+        for method in named {
+            let sampler = folder.sampler(method)?;
+            if let Some(class) = &sampler.stands_for {
+                warn(super::args::stands_for(class, sampler.method));
+            }
+            found.push(sampler);
+        }
+        Ok(found)
     }
 }

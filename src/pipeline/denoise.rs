@@ -199,6 +199,11 @@ impl Loop {
         self.schedule = schedule;
     }
 
+    /// From now on draws with this sampler.
+    pub fn set_sampler(&mut self, sampler: Config) {
+        self.sampler = sampler;
+    }
+
     /// Whether guidance takes two halves: a model distilled with guidance takes its scale.
     fn has_halves(&self, settings: &Drawing) -> bool {
         let distilled = self.unet.of_kind(InputKind::GuidanceEmbedding).next();

@@ -1,7 +1,7 @@
 //! A schedule in terms of what a tuner chooses, and the policy that makes a plan of it.
 
 use crate::plan::data::Reuse;
-use crate::plan::parameter::{CONTROL_END, CONTROL_START, CUT, PROMPTED, Parameters, WHOLE_BATCH};
+use crate::plan::parameter::{CUT, PROMPTED, Parameters, WHOLE_BATCH};
 use crate::plan::policy::{Coarse, Decision, Fine, Given, Policy, Use, cut_by_macs};
 use crate::plan::schedule::{GateSchedule, GuidanceStep};
 
@@ -59,10 +59,8 @@ impl Setting {
 #[derive(Clone, Debug)]
 pub struct Columns(pub Vec<Setting>);
 
-static USES: [Use; 5] = [
+static USES: [Use; 3] = [
     Use::derived(&CUT, cut_by_macs, "as many as make 5 % of the MACs"),
-    Use::neutral(&CONTROL_START, "0"),
-    Use::neutral(&CONTROL_END, "1"),
     Use::neutral(&PROMPTED, "last"),
     Use::neutral(&WHOLE_BATCH, "false"),
 ];
@@ -91,15 +89,9 @@ impl Policy for Columns {
 
     fn decide(&self, given: &Given<'_>) -> Decision {
         let at = |step: usize| self.0.get(step).copied().unwrap_or(Setting::FULL);
-        let on = |what: fn(&Setting) -> bool| {
-            GateSchedule::new(given.steps(), |s| what(&at(s))).restarting(&given.switches)
-        };
-        let guidance = given.guidance(|s| match given.switches.contains(&s) {
-            true => GuidanceStep::Full,
-            false => at(s).guidance,
-        });
+        let on = |what: fn(&Setting) -> bool| GateSchedule::new(given.steps(), |s| what(&at(s)));
         Decision {
-            guidance,
+            guidance: given.guidance(|s| at(s).guidance),
             coarse: Some((
                 Coarse::Deep {
                     run: given.count(&CUT),

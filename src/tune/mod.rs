@@ -7,12 +7,14 @@
 //! among schedules under a budget of MACs for the one whose final latents are nearest to those of the
 //! original.
 
+mod case;
 mod columns;
 mod lab;
 pub mod search;
 mod starts;
 mod tuner;
 
+pub use case::Case;
 pub use columns::{Columns, Setting};
 pub use lab::Lab;
-pub use tuner::{Goal, TuneError, Tuned, Tuner, TunerOptions};
+pub use tuner::{Fit, Runs, Subject, TuneError, Tuned, Tuner, TunerOptions};

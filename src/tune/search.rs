@@ -15,10 +15,12 @@ use crate::plan::Schedule;
 use crate::plan::schedule::GuidanceStep;
 
 /// How far and how long to look.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct SearchOptions {
     /// Evaluations of a generation.
     pub steps: usize,
+    /// Those that compute everything, whatever else is chosen: control switches there.
+    pub full: Vec<usize>,
     /// The most MACs, as a share of the original's.
     pub budget: f64,
     /// What all runs may cost, in generations of the original.
@@ -66,17 +68,21 @@ pub fn search<E>(
     score: &mut dyn FnMut(&Schedule) -> Result<f64, E>,
     told: &mut dyn FnMut(f64, f64),
 ) -> Result<Option<Found>, E> {
+    let effort = options.effort;
     let mut search = Search {
         lab,
-        options,
         choices: lab.choices(),
         random: ChaCha8Rng::seed_from_u64(options.seed),
         known: HashMap::new(),
         spent: 0.0,
         runs: 0,
+        options,
     };
     let mut best: Option<Scored> = None;
-    for settings in starts(lab, options.steps, options.budget) {
+    for settings in starts(lab, search.options.steps, search.options.budget) {
+        let Some(settings) = search.within(settings) else {
+            continue;
+        };
         let found = search.scored(&settings, score)?;
         if best.as_ref().is_none_or(|b| found.score > b.score) {
             best = Some(found);
@@ -89,7 +95,7 @@ pub fn search<E>(
     let (mut best, mut here) = (start.clone(), start.clone());
     let mut idle = 0;
     // A small space is exhausted before the effort is.
-    while search.spent < options.effort && idle < ATTEMPTS {
+    while search.spent < effort && idle < ATTEMPTS {
         let Some(settings) = search.moved(&here.settings) else {
             idle += 1;
             continue;
@@ -97,7 +103,7 @@ pub fn search<E>(
         let before = search.runs;
         let found = search.scored(&settings, score)?;
         idle = if search.runs == before { idle + 1 } else { 0 };
-        let way = (search.spent / options.effort).min(1.0);
+        let way = (search.spent / effort).min(1.0);
         let heat = WARM * (COLD / WARM).powf(way);
         let gain = found.score - here.score;
         if gain >= 0.0 || search.random.random::<f64>() < (gain / heat).exp() {
@@ -126,13 +132,24 @@ struct Search<'l> {
 }
 
 impl Search<'_> {
+    /// What is asked for, with all that must run.
+    fn schedule(&self, settings: &[Setting]) -> Schedule {
+        let mut settings = settings.to_vec();
+        for step in &self.options.full {
+            if let Some(setting) = settings.get_mut(*step) {
+                *setting = Setting::FULL;
+            }
+        }
+        self.lab.schedule(&settings)
+    }
+
     /// Runs a schedule, or remembers it.
     fn scored<E>(
         &mut self,
         settings: &[Setting],
         score: &mut dyn FnMut(&Schedule) -> Result<f64, E>,
     ) -> Result<Scored, E> {
-        let schedule = self.lab.schedule(settings);
+        let schedule = self.schedule(settings);
         let score = match self.known.get(&schedule.kinds) {
             Some(known) => *known,
             None => {
@@ -202,16 +219,16 @@ impl Search<'_> {
     /// The settings, changed at random until they fit the budget and use it.
     fn within(&mut self, mut settings: Vec<Setting>) -> Option<Vec<Setting>> {
         let budget = self.options.budget;
-        let mut schedule = self.lab.schedule(&settings);
+        let mut schedule = self.schedule(&settings);
         for _ in 0..ATTEMPTS {
-            if self.lab.cost(&schedule) <= budget {
+            if self.lab.cost(&schedule) <= budget || settings.len() < 2 {
                 break;
             }
             settings = self.lab.settings(&schedule);
             let i = self.random.random_range(1..settings.len());
             let before = settings[i];
             settings[i] = self.changed(before);
-            let other = self.lab.schedule(&settings);
+            let other = self.schedule(&settings);
             match self.lab.cost(&other) < self.lab.cost(&schedule) {
                 true => schedule = other,
                 false => settings[i] = before,
@@ -222,11 +239,11 @@ impl Search<'_> {
             return None;
         }
         // What is left over buys something, if it is enough for anything.
-        for _ in 0..8 {
+        for _ in 0..if settings.len() < 2 { 0 } else { 8 } {
             let mut more = self.lab.settings(&schedule);
             let i = self.random.random_range(1..more.len());
             more[i] = self.changed(more[i]);
-            let other = self.lab.schedule(&more);
+            let other = self.schedule(&more);
             let new = self.lab.cost(&other);
             if new > self.lab.cost(&schedule) && new <= budget {
                 schedule = other;

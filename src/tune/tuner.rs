@@ -1,15 +1,15 @@
-//! Runs the search on a pipeline.
+//! Runs searches on a pipeline and makes a plan of what they find.
 
+use super::case::{Case, Drawn};
 use super::search::{Found, SearchOptions, search};
-use super::{Columns, Lab};
+use super::{Columns, Lab, Setting};
 use crate::analysis::macs::Macs;
 use crate::compile::{CompileError, Planned, Project};
-use crate::engine::{Engine, SessionOptions, Tensor};
+use crate::engine::{Engine, SessionOptions};
 use crate::pipeline::{Batch, Drawing, Folder, Loop, PipelineError, Version};
 use crate::plan::cost::{Cost, saved};
-use crate::plan::parameter::Parameters;
-use crate::plan::{Fitted, Schedule};
-use crate::sampler::Config;
+use crate::plan::parameter::{CONTROL_END, CONTROL_START, Parameters};
+use crate::plan::{Fitted, KindError, Schedule};
 
 /// Why a pipeline could not be tuned.
 #[derive(Debug, thiserror::Error)]
@@ -20,6 +20,10 @@ pub enum TuneError {
     Compile(#[from] CompileError),
     #[error(transparent)]
     Pipeline(#[from] PipelineError),
+    #[error(transparent)]
+    Kind(#[from] KindError),
+    #[error("the runs could not be kept")]
+    Keep(#[source] std::io::Error),
     #[error(
         "no schedule of {steps} evaluations computes as little as {budget:.1} % of the MACs; the first \
          evaluation computes everything: ask for less, or for more evaluations"
@@ -27,36 +31,50 @@ pub enum TuneError {
     Budget { steps: usize, budget: f64 },
 }
 
-/// What to tune.
-#[derive(Clone, Debug)]
+/// How to look.
+#[derive(Clone, Copy, Debug)]
 pub struct TunerOptions {
-    /// Steps, guidance, size.
-    pub run: Drawing,
-    /// What all runs of one search may cost, in generations of the original.
+    /// What the runs of one search may cost, in generations of the original.
     pub effort: f64,
     /// Seed of the search.
     pub seed: u64,
 }
 
-/// What to reach.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Goal {
-    /// So large a share of the MACs of weight operators saved.
-    Save(f64),
-}
-
-/// A plan that was fitted.
-pub struct Tuned {
-    /// The plan.
-    pub planned: Planned,
-    /// Share of the MACs of weight operators that it saves.
+/// What was found for one sampler and number of steps.
+#[derive(Clone, Debug)]
+pub struct Fit {
+    /// The case, by its position.
+    pub case: usize,
+    /// Share of the MACs of weight operators that is saved.
     pub saved: f64,
     /// Signal-to-noise ratio of the final latents to the original's, in dB: mean over pictures.
     pub signal: f64,
     /// The same of the best formula.
-    pub start: f64,
+    pub formula: f64,
     /// Schedules that were run.
     pub runs: usize,
+    /// What the schedule does.
+    pub settings: Vec<Setting>,
+}
+
+/// A plan that was fitted, with a schedule a case.
+pub struct Tuned {
+    /// The plan.
+    pub planned: Planned,
+    /// What is known of each schedule, in the order of the plan's.
+    pub fits: Vec<Fit>,
+}
+
+/// Scores of schedules that were run before: by case, by names of kinds.
+pub trait Runs {
+    /// The score, if it is known.
+    fn known(&self, case: &str, schedule: &Schedule) -> Option<f64>;
+
+    /// Keeps a score.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    fn keep(&mut self, case: &str, schedule: &Schedule, score: f64) -> std::io::Result<()>;
 }
 
 /// A pipeline, its lab and what the original makes of the batches.
@@ -64,190 +82,204 @@ pub struct Tuner<'t> {
     engine: &'static Engine,
     folder: &'t Folder,
     project: &'t Project<'t>,
-    sampler: Config,
     session: &'t SessionOptions,
     base: Parameters,
+    run: Drawing,
     batches: &'t [Batch],
     options: TunerOptions,
     lab: Lab,
     networks: Loop,
-    wanted: Vec<Tensor>,
+    cases: Vec<Drawn>,
+}
+
+/// A pipeline as it is tuned.
+#[derive(Clone, Copy)]
+pub struct Subject<'t> {
+    /// Where it runs.
+    pub engine: &'static Engine,
+    /// Its folder.
+    pub folder: &'t Folder,
+    /// Its models.
+    pub project: &'t Project<'t>,
+    /// How its sessions are made.
+    pub session: &'t SessionOptions,
 }
 
 impl<'t> Tuner<'t> {
-    /// Draws the batches with the original, and compiles the pipeline with every kind of evaluation;
-    /// `base` are the parameters of the plan to find.
+    /// Draws the batches with the original in every case, and compiles the pipeline with every kind of
+    /// evaluation. `base` are the parameters of the plan to find; of `run`, steps are those of a case.
     ///
     /// # Errors
     /// [`TuneError`] where models cannot be planned or the engine refuses.
-    #[allow(clippy::too_many_arguments)]
     pub fn new(
-        engine: &'static Engine,
-        folder: &'t Folder,
-        project: &'t Project<'t>,
-        sampler: Config,
-        session: &'t SessionOptions,
+        subject: Subject<'t>,
         base: Parameters,
-        batches: &'t [Batch],
+        (run, batches): (Drawing, &'t [Batch]),
+        cases: &[Case],
         options: TunerOptions,
         told: &mut dyn FnMut(),
     ) -> Result<Self, TuneError> {
+        let Subject {
+            engine,
+            folder,
+            project,
+            session,
+        } = subject;
+        let sampler = || cases.first().map(|c| c.sampler.clone());
+        let sampler = match sampler() {
+            Some(first) => first,
+            None => folder.sampler(None)?,
+        };
         let version = Version::Original;
         let mut original = Loop::open(engine, folder, sampler.clone(), version, session)?;
-        let mut wanted = Vec::new();
-        for batch in batches {
-            let done = original.run(batch, &options.run, &mut |_, _| {})?;
-            wanted.push(done.latents);
-            told();
-        }
+        let drawn = cases
+            .iter()
+            .map(|case| Drawn::new(case, &mut original, &run, batches, told));
+        let cases = drawn.collect::<Result<_, _>>()?;
         drop(original);
         let lab = Lab::new(project, &base)?;
         let compiled = project.compile(&lab.planned)?;
-        let networks = Loop::compiled(engine, folder, sampler.clone(), &compiled, session)?;
+        let networks = Loop::compiled(engine, folder, sampler, &compiled, session)?;
         Ok(Self {
             engine,
             folder,
             project,
-            sampler,
             session,
             base,
+            run,
             batches,
             options,
             lab,
             networks,
-            wanted,
+            cases,
         })
     }
 
-    /// Looks for the best plan that reaches the goal; `told` hears the share of the effort that is
-    /// spent and the best ratio so far.
+    /// The best schedule of each case that saves a share of the MACs, and the plan that has them all;
+    /// `told` hears which case it is, the share of its effort that is spent and the best ratio so far.
     ///
     /// # Errors
-    /// [`TuneError`] where no plan reaches it or the engine refuses.
-    pub fn tune(&mut self, goal: Goal, told: &mut dyn FnMut(f64, f64)) -> Result<Tuned, TuneError> {
-        let Goal::Save(saved) = goal;
-        let (steps, effort) = (self.options.run.steps, self.options.effort);
-        let search_options = SearchOptions {
-            steps,
-            budget: 1.0 - saved,
-            effort,
-            seed: self.options.seed,
-        };
+    /// [`TuneError`] where no schedule saves so much or the engine refuses.
+    pub fn tune(
+        &mut self,
+        save: f64,
+        runs: &mut dyn Runs,
+        told: &mut dyn FnMut(&str, f64, f64),
+    ) -> Result<Tuned, TuneError> {
+        let mut found = Vec::new();
+        for case in 0..self.cases.len() {
+            found.push(self.look(case, save, runs, told)?);
+        }
+        self.plan(&found)
+    }
+
+    fn look(
+        &mut self,
+        case: usize,
+        save: f64,
+        runs: &mut dyn Runs,
+        told: &mut dyn FnMut(&str, f64, f64),
+    ) -> Result<Found, TuneError> {
         let Self {
             lab,
             networks,
             batches,
+            run,
+            cases,
             options,
-            wanted,
+            base,
             ..
         } = self;
-        let mut score = |schedule: &Schedule| -> Result<f64, TuneError> {
-            networks.set_schedule(Some(schedule.clone()));
-            ratio_of(networks, batches, wanted, &options.run)
-        };
-        let mut said = |spent: f64, best: f64| told((spent / effort).min(1.0), best);
-        let found = search(lab, search_options, &mut score, &mut said)?;
-        let found = found.ok_or(TuneError::Budget {
+        let (drawn, effort) = (&cases[case], options.effort);
+        let steps = drawn.case.steps;
+        let search_options = SearchOptions {
             steps,
-            budget: 100.0 * (1.0 - saved),
-        })?;
-        self.plan(&found)
-    }
-
-    /// The plan of what was found, run once as it will be compiled.
-    fn plan(&self, found: &Found) -> Result<Tuned, TuneError> {
-        let columns = Columns(found.best.settings.clone());
-        let mut planned = self
-            .project
-            .plan(&columns, &columns.parameters(&self.base))?;
-        let compiled = self.project.compile(&planned)?;
-        let sampler = self.sampler.clone();
-        let mut networks =
-            Loop::compiled(self.engine, self.folder, sampler, &compiled, self.session)?;
-        let run = &self.options.run;
-        let signal = ratio_of(&mut networks, self.batches, &self.wanted, run)?;
-        let pictures: usize = self.batches.iter().map(|b| b.rows.len()).sum();
-        let sampler = self.sampler.method.name();
-        planned.plan.fitted = Fitted {
-            sampler,
-            guidance: run.guidance,
-            pictures,
-            signal,
-        }
-        .told();
-        if let Some(first) = planned.plan.schedules.first_mut() {
-            first.sampler = Some(sampler.to_owned());
-        }
-        let total = |of: fn(&Cost) -> Macs| planned.costs.iter().map(|c| of(c).weights).sum();
-        let saved = saved(total(Cost::before), total(Cost::after));
-        Ok(Tuned {
-            planned,
-            saved,
-            signal,
-            start: found.start.score,
-            runs: found.runs,
+            full: base.switches_of(steps),
+            budget: 1.0 - save,
+            effort,
+            seed: options.seed,
+        };
+        let name = drawn.case.name();
+        let mut score = |schedule: &Schedule| -> Result<f64, TuneError> {
+            if let Some(known) = runs.known(&name, schedule) {
+                return Ok(known);
+            }
+            networks.set_schedule(Some(schedule.clone()));
+            let found = drawn.ratio(networks, run, batches)?;
+            let kept = runs.keep(&name, schedule, found);
+            kept.map_err(TuneError::Keep)?;
+            Ok(found)
+        };
+        let mut said = |spent: f64, best: f64| told(&name, (spent / effort).min(1.0), best);
+        let found = search(lab, search_options, &mut score, &mut said)?;
+        found.ok_or(TuneError::Budget {
+            steps,
+            budget: 100.0 * (1.0 - save),
         })
     }
-}
 
-/// Draws all batches; how near the final latents are to those wanted.
-fn ratio_of(
-    networks: &mut Loop,
-    batches: &[Batch],
-    wanted: &[Tensor],
-    run: &Drawing,
-) -> Result<f64, TuneError> {
-    let mut ratios = Vec::new();
-    for (batch, wanted) in batches.iter().zip(wanted) {
-        let found = networks.run(batch, run, &mut |_, _| {})?.latents;
-        ratios.extend(ratios_by_row(
-            &wanted.to_f32(),
-            &found.to_f32(),
-            batch.rows.len(),
-        ));
-    }
-    #[allow(clippy::cast_precision_loss)]
-    Ok(ratios.iter().sum::<f64>() / ratios.len().max(1) as f64)
-}
-
-/// The most that a ratio counts, as for PSNR of pictures that are equal.
-const MOST: f64 = 100.0;
-
-/// Signal-to-noise ratio in dB of each of `rows` rows: variance of what is wanted over the mean square
-/// of the difference.
-fn ratios_by_row(wanted: &[f32], found: &[f32], rows: usize) -> Vec<f64> {
-    let size = (wanted.len() / rows.max(1)).max(1);
-    let row = |(wanted, found): (&[f32], &[f32])| {
-        #[allow(clippy::cast_precision_loss)]
-        let count = wanted.len() as f64;
-        let mean = wanted.iter().map(|v| f64::from(*v)).sum::<f64>() / count;
-        let square = |v: f64| v * v;
-        let signal: f64 = wanted.iter().map(|v| square(f64::from(*v) - mean)).sum();
-        let pairs = wanted.iter().zip(found);
-        let noise: f64 = pairs
-            .map(|(w, f)| square(f64::from(*w) - f64::from(*f)))
-            .sum();
-        match noise > 0.0 {
-            true => (10.0 * (signal / noise).log10()).min(MOST),
-            false => MOST,
+    /// A plan with the schedules that were found, each run once as it will be compiled.
+    fn plan(&self, found: &[Found]) -> Result<Tuned, TuneError> {
+        let mut planned = self.joined(found)?;
+        let compiled = self.project.compile(&planned)?;
+        let sampler = self.cases[0].case.sampler.clone();
+        let (engine, folder) = (self.engine, self.folder);
+        let mut networks = Loop::compiled(engine, folder, sampler, &compiled, self.session)?;
+        let mut fits = Vec::new();
+        for (case, (drawn, found)) in self.cases.iter().zip(found).enumerate() {
+            let adopted = self.project.adopt(planned.plan.under(case)?)?;
+            let total = |of: fn(&Cost) -> Macs| adopted.costs.iter().map(|c| of(c).weights).sum();
+            networks.set_schedule(planned.plan.schedules.get(case).cloned());
+            fits.push(Fit {
+                case,
+                saved: saved(total(Cost::before), total(Cost::after)),
+                signal: drawn.ratio(&mut networks, &self.run, self.batches)?,
+                formula: found.start.score,
+                runs: found.runs,
+                settings: found.best.settings.clone(),
+            });
         }
-    };
-    wanted
-        .chunks(size)
-        .zip(found.chunks(size))
-        .map(row)
-        .collect()
-}
+        let worst = fits.iter().map(|f| f.signal).fold(f64::MAX, f64::min);
+        planned.plan.fitted = Fitted {
+            guidance: self.run.guidance,
+            pictures: self.batches.iter().map(|b| b.rows.len()).sum(),
+            signal: worst,
+        }
+        .told();
+        Ok(Tuned { planned, fits })
+    }
 
-#[cfg(test)]
-mod tests {
-    use super::ratios_by_row;
-
-    #[test]
-    fn ratios_are_by_row() {
-        let wanted = [1.0, -1.0, 2.0, -2.0];
-        let found = ratios_by_row(&wanted, &[1.1, -1.1, 2.0, -2.0], 2);
-        assert!((found[0] - 20.0).abs() < 1e-4, "{found:?}");
-        assert!((found[1] - 100.0).abs() < 1e-9, "{found:?}");
+    /// One plan for all cases: they are planned as one after the other, each of which begins anew, and
+    /// then taken apart.
+    fn joined(&self, found: &[Found]) -> Result<Planned, TuneError> {
+        let all = found.iter().flat_map(|f| f.best.settings.iter().copied());
+        let columns = Columns(all.collect());
+        let mut parameters = columns.parameters(&self.base);
+        // The search has seen to it that everything runs where control switches.
+        parameters.unset(&CONTROL_START);
+        parameters.unset(&CONTROL_END);
+        let mut plan = self.project.plan(&columns, &parameters)?.plan;
+        let Some(whole) = plan.schedules.first().cloned() else {
+            return Err(KindError::NoSchedule.into());
+        };
+        let mut kinds = whole.kinds.into_iter();
+        plan.schedules = self
+            .cases
+            .iter()
+            .map(|drawn| Schedule {
+                sampler: Some(drawn.case.sampler.method.name().to_owned()),
+                kinds: kinds.by_ref().take(drawn.case.steps).collect(),
+            })
+            .collect();
+        // The first evaluation of each is the first kind, which reads nothing.
+        if let Some(start) = plan.kinds.first().map(|k| k.name.clone()) {
+            for schedule in &mut plan.schedules {
+                if let Some(first) = schedule.kinds.first_mut() {
+                    first.clone_from(&start);
+                }
+            }
+        }
+        plan.expand()?;
+        Ok(self.project.adopt(plan)?)
     }
 }

@@ -18,12 +18,10 @@ fn a_plan_is_fitted_compiled_scored_and_shown() {
     words.extend(to(&plan).map(ToOwned::to_owned));
 
     let found = hgc("tune", &words, &format!("{QUICK} --format json")).json();
-    assert!(found["saved"].as_f64().unwrap() >= 0.5, "{found:#}");
-    assert!(found["runs"].as_u64().unwrap() >= 4, "{found:#}");
-    assert!(
-        found["signal"].as_f64() >= found["formula"].as_f64(),
-        "{found:#}"
-    );
+    let fit = &found["fits"][0];
+    assert!(fit["saved"].as_f64().unwrap() >= 0.5, "{fit:#}");
+    assert!(fit["runs"].as_u64().unwrap() >= 4, "{fit:#}");
+    assert!(fit["signal"].as_f64() >= fit["formula"].as_f64(), "{fit:#}");
     let text = fs::read_to_string(&plan).unwrap();
     assert!(
         text.contains("[fitted]") && text.contains("sampler = \"ddim\""),
@@ -31,9 +29,18 @@ fn a_plan_is_fitted_compiled_scored_and_shown() {
     );
     hgc("tune", &words, QUICK).fails(BAD, &["plan.toml", "--force"]);
 
-    // The same seed finds the same plan.
+    // The same seed finds the same plan, and so does a search that goes on.
     hgc("tune", &words, &format!("{QUICK} --force")).ok();
     assert_eq!(text, fs::read_to_string(&plan).unwrap());
+    let kept = plan.with_extension("runs.jsonl");
+    let lines = fs::read_to_string(&kept).unwrap();
+    let half: String = lines.lines().take(3).map(|l| format!("{l}\n")).collect();
+    fs::write(&kept, half + "{\"case\":").unwrap();
+    hgc("tune", &words, &format!("{QUICK} --resume")).ok();
+    assert_eq!(text, fs::read_to_string(&plan).unwrap());
+    assert_eq!(lines, fs::read_to_string(&kept).unwrap());
+    let other = QUICK.replace("guidance 5", "guidance 3");
+    hgc("tune", &words, &format!("{other} --resume")).fails(BAD, &["runs.jsonl", "--resume"]);
 
     let (pipeline, plan) = (shapes("pipeline"), plan.display().to_string());
     let set = set.display();
@@ -69,7 +76,8 @@ fn a_plan_is_fitted_compiled_scored_and_shown() {
     );
     assert_eq!(run.code, 0, "{}", run.err);
     assert!(
-        run.err.contains("ddim, not euler; guidance 5, not 15"),
+        run.err
+            .contains("5 steps of ddim, not 5 of euler; guidance 5, not 15"),
         "{}",
         run.err
     );

@@ -58,6 +58,7 @@ fn hidden(lab: &Lab, schedule: &Schedule) -> f64 {
 fn found(lab: &Lab, budget: f64, seed: u64) -> Option<Found> {
     let options = SearchOptions {
         steps: 10,
+        full: Vec::new(),
         budget,
         effort: 60.0,
         seed,

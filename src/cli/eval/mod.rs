@@ -24,6 +24,7 @@ use super::progress::Progress;
 use super::scenes::SceneArgs;
 use super::terminal::{json, print, print_json, warn};
 use kept::KeptPoints;
+pub use kept::key;
 use report::{Failed, Report, Strip};
 use subjects::{Reference, SubjectArgs};
 
@@ -98,7 +99,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let sampler_name = sampler.method.name();
     let (name, ep) = (engine.info().name(), &args.engine);
     let name = format!("{name} {:?} {:?} {:?}", ep.ep, ep.ep_option, args.reference);
-    let key = kept::key(&folder, &set, &settings, &sampler, &name)?;
+    let key = key(&folder, &set, &settings, &sampler, &name)?;
     let kept = args.output.as_ref().map(|o| o.join("points.json"));
     let mut progress = KeptPoints::open(kept, key, args.resume)?;
     let mut evaluation = Evaluation::new(

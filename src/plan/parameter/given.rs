@@ -102,8 +102,14 @@ impl Parameters {
     /// Steps on which control switches on or off, without step 0.
     #[must_use]
     pub fn switches(&self) -> Vec<usize> {
-        let on = |i: usize| control_is_on(i, self.steps, self.control_window());
-        (1..self.steps).filter(|i| on(*i) != on(i - 1)).collect()
+        self.switches_of(self.steps)
+    }
+
+    /// The same for another number of steps.
+    #[must_use]
+    pub fn switches_of(&self, steps: usize) -> Vec<usize> {
+        let on = |i: usize| control_is_on(i, steps, self.control_window());
+        (1..steps).filter(|i| on(*i) != on(i - 1)).collect()
     }
 
     /// Checks ranges.

@@ -1,0 +1,225 @@
+//! `hgc tune`: the plan that suits one pipeline, found by drawing with it.
+
+mod report;
+mod runs;
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::bail;
+use hgc::unstable::compile::{Inputs, Project};
+use hgc::unstable::engine::SessionOptions;
+use hgc::unstable::eval::{EvalOptions, batches};
+use hgc::unstable::onnx::Transaction;
+use hgc::unstable::pipeline::Folder;
+use hgc::unstable::tune::{Case, Subject, Tuner, TunerOptions};
+
+use super::Outcome;
+use super::args::{Format, share};
+use super::engine::EngineArgs;
+use super::eval::key;
+use super::plan::Told;
+use super::progress::Progress;
+use super::scenes::SceneArgs;
+use super::terminal::{note, print, print_json, warn};
+use report::{Report, render};
+use runs::KeptRuns;
+
+const EXAMPLES: &str = "\
+Examples:
+  hgc tune sd15-onnx --prompt \"a red house\" --control map.png --steps 20 -o plan.toml
+  hgc tune sd15-onnx --set scenes.json --steps 20,30 --sampler ddim,dpm++2m -o plan.toml
+  hgc tune sd15-onnx --set scenes.json --steps 20 --frontier -o plans
+  hgc compile sd15-onnx --plan plan.toml -o sd15-cached";
+
+/// Shares of the MACs that a frontier saves.
+const FRONTIER: [f64; 7] = [0.4, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75];
+
+/// Options of `hgc tune`.
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// Pipeline folder, not compiled
+    pipeline: PathBuf,
+    #[command(flatten)]
+    scenes: SceneArgs,
+    /// Denoising steps; several, joined by commas, or several samplers make a plan with a schedule for
+    /// each
+    #[arg(long, value_name = "N,...", value_delimiter = ',', required = true, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    steps: Vec<u64>,
+    /// Share of the MACs of weight operators to save
+    #[arg(long, value_name = "SHARE", default_value_t = 0.65, value_parser = share, conflicts_with_all = ["faster", "frontier"])]
+    save: f64,
+    /// How many times fewer MACs: 2.5 saves 60 %
+    #[arg(long, value_name = "TIMES", value_parser = times, conflicts_with = "frontier")]
+    faster: Option<f64>,
+    /// A plan for each of several savings, 40 to 75 %; -o names their folder
+    #[arg(long)]
+    frontier: bool,
+    /// What one search may cost, in generations of the original
+    #[arg(long, value_name = "GENERATIONS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    effort: u64,
+    /// Scenes to draw, from the first
+    #[arg(long = "scenes", value_name = "N", default_value_t = 8)]
+    count: usize,
+    /// Seed of the search
+    #[arg(long, default_value_t = 0)]
+    search_seed: u64,
+    #[command(flatten)]
+    told: Told,
+    #[command(flatten)]
+    engine: EngineArgs,
+    /// File for the plan (TOML), for `hgc compile --plan`
+    #[arg(long, short, value_name = "FILE")]
+    output: PathBuf,
+    /// Replace an existing file
+    #[arg(long)]
+    force: bool,
+    /// Go on where a search for the same file was interrupted
+    #[arg(long)]
+    resume: bool,
+    /// How to print the result
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+}
+
+/// A number from 1.
+fn times(text: &str) -> Result<f64, String> {
+    let found: Option<f64> = text.parse().ok();
+    let found = found.filter(|t| (1.0..=1000.0).contains(t));
+    found.ok_or_else(|| format!("{text:?} is no number from 1 to 1000"))
+}
+
+/// Runs `hgc tune`.
+pub fn run(args: &Args) -> anyhow::Result<Outcome> {
+    let start = Instant::now();
+    let scenes = &args.scenes;
+    let folder = scenes.folder(&args.pipeline, "tune compiles it itself")?;
+    let plans = args.plans()?;
+    let set = scenes.read_set(Some(args.count))?;
+    let cases = args.cases(&folder)?;
+    let drawing = scenes.drawing(cases[0].steps, &folder, &set, &args.told);
+    let base = args.engine.target().parameters(drawing.parameters());
+    let base = args.told.over(base);
+    base.check()?;
+    let inputs = Inputs::read(&folder.path, &[])?;
+    let sizes = folder.sizes(drawing.size, drawing.rows(), folder.tokens()?);
+    let project = Project::new(&inputs, sizes)?;
+    let engine = args.engine.start()?;
+    let session = SessionOptions::on(args.engine.ep, &args.engine.ep_option);
+    let settings = EvalOptions {
+        run: drawing.clone(),
+        batch: scenes.batch()?,
+        timed: 0,
+    };
+    let (name, ep) = (engine.info().name(), &args.engine);
+    let parameters: Vec<String> = base.given().map(|(k, v)| format!("{k}={v}")).collect();
+    let name = format!("{name} {:?} {:?} {parameters:?}", ep.ep, ep.ep_option);
+    let key = key(&folder, &set, &settings, &cases[0].sampler, &name)?;
+    let mut runs = KeptRuns::open(&runs::path_of(&args.output), &key, args.resume)?;
+    let mut told = |text: &str| warn(text);
+    let batches = batches(engine, &folder, &session, &set, &settings, &mut told)?;
+    let pictures = set.scenes.len();
+    let searches = cases.len() * plans.len();
+    let each = match searches {
+        1 => String::new(),
+        n => format!(" for each of {n} searches"),
+    };
+    note(format_args!(
+        "{pictures} pictures; it takes as long as {} times drawing them with the original{each}",
+        args.effort
+    ));
+    let bar = Progress::new("original", "{bar:30} {pos}/{len} {msg} {eta}");
+    bar.set_length((batches.len() * cases.len()) as u64);
+    #[allow(clippy::cast_precision_loss)]
+    let options = TunerOptions {
+        effort: args.effort as f64,
+        seed: args.search_seed,
+    };
+    let subject = Subject {
+        engine,
+        folder: &folder,
+        project: &project,
+        session: &session,
+    };
+    let mut tuner = Tuner::new(
+        subject,
+        base,
+        (drawing, &batches),
+        &cases,
+        options,
+        &mut || {
+            bar.inc(1);
+        },
+    )?;
+    let mut transaction = Transaction::new(args.force || args.resume);
+    for file in inputs.sources.iter().flat_map(|s| s.model.files()) {
+        transaction.protect(&file);
+    }
+    let mut reports = Vec::new();
+    bar.set_length(1000);
+    for (save, file) in &plans {
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let found = tuner.tune(*save, &mut runs, &mut |case, spent, best| {
+            bar.set_position((1000.0 * spent) as u64);
+            bar.set_message(format!("{case}, {:.0} %: {best:.2} dB", 100.0 * save));
+        })?;
+        let text = toml::to_string(&found.planned.plan)?;
+        transaction.add_bytes(file, text.as_bytes())?;
+        reports.push(Report::new(file.clone(), &found, &cases, pictures));
+    }
+    bar.finish();
+    transaction.commit()?;
+    for report in &mut reports {
+        report.seconds = start.elapsed().as_secs_f64();
+    }
+    match args.format {
+        Format::Json => print_json("hgc.tune.v1", &reports)?,
+        Format::Table => print(&render(&reports))?,
+    }
+    Ok(Outcome::Done)
+}
+
+impl Args {
+    /// What to save, and the file of each plan, which does not exist without `--force`.
+    fn plans(&self) -> anyhow::Result<Vec<(f64, PathBuf)>> {
+        let plans: Vec<(f64, PathBuf)> = if self.frontier {
+            let file = |save: &f64| {
+                let name = format!("save-{:.0}.toml", 100.0 * save);
+                (*save, self.output.join(name))
+            };
+            FRONTIER.iter().map(file).collect()
+        } else {
+            let save = self.faster.map_or(self.save, |times| 1.0 - 1.0 / times);
+            vec![(save, self.output.clone())]
+        };
+        let mut files = plans.iter().map(|(_, file)| file);
+        if let Some(file) = files.find(|f| f.exists() && !self.force && !self.resume) {
+            bail!("{} exists; use --force to replace it", file.display())
+        }
+        let folder = |file: &Path| file.parent().map(Path::to_owned).unwrap_or_default();
+        let missing = |f: &PathBuf| !f.as_os_str().is_empty() && !f.is_dir();
+        // Told before an hour of work.
+        if let Some(none) = Some(folder(&self.output)).filter(missing) {
+            bail!("there is no folder {}", none.display())
+        }
+        Ok(plans)
+    }
+
+    /// Every number of steps with every sampler.
+    fn cases(&self, folder: &Folder) -> anyhow::Result<Vec<Case>> {
+        let mut cases: Vec<Case> = Vec::new();
+        for sampler in self.scenes.samplers(folder)? {
+            for steps in &self.steps {
+                let case = Case {
+                    sampler: sampler.clone(),
+                    steps: usize::try_from(*steps)?,
+                };
+                if cases.iter().all(|c| c.name() != case.name()) {
+                    cases.push(case);
+                }
+            }
+        }
+        Ok(cases)
+    }
+}

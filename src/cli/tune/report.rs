@@ -1,0 +1,126 @@
+//! What `hgc tune` found, as data and as text.
+
+use std::path::PathBuf;
+
+use hgc::unstable::plan::schedule::{GateSchedule, GuidanceSchedule};
+use hgc::unstable::tune::{Case, Setting, Tuned};
+use serde::Serialize;
+
+use crate::cli::args::table;
+
+/// A plan that was written.
+#[derive(Serialize)]
+pub struct Report {
+    pub plan: PathBuf,
+    pub pictures: usize,
+    pub fits: Vec<FitReport>,
+    pub seconds: f64,
+}
+
+/// One schedule of it.
+#[derive(Serialize)]
+pub struct FitReport {
+    pub sampler: String,
+    pub steps: usize,
+    /// Share of the MACs of weight operators that is saved.
+    pub saved: f64,
+    /// Signal-to-noise ratio of the final latents to those of the original, dB.
+    pub signal: f64,
+    /// That of the best formula at the same budget.
+    pub formula: f64,
+    /// Schedules that were drawn.
+    pub runs: usize,
+    /// What happens on each evaluation.
+    #[serde(flatten)]
+    strips: Strips,
+}
+
+/// A sign an evaluation.
+#[derive(Serialize)]
+struct Strips {
+    guidance: String,
+    deep: String,
+    control: String,
+    cross: String,
+}
+
+impl Strips {
+    fn of(settings: &[Setting]) -> Self {
+        let steps = settings.len();
+        let on = |what: fn(&Setting) -> bool| {
+            GateSchedule::new(steps, |s| what(&settings[s])).to_string()
+        };
+        Self {
+            guidance: GuidanceSchedule::new(steps, |s| settings[s].guidance).into(),
+            deep: on(|s| s.deep),
+            control: on(|s| s.control),
+            cross: on(|s| s.cross),
+        }
+    }
+}
+
+impl Report {
+    pub fn new(plan: PathBuf, tuned: &Tuned, cases: &[Case], pictures: usize) -> Self {
+        let fits = tuned.fits.iter().map(|fit| {
+            let case = &cases[fit.case];
+            FitReport {
+                sampler: case.sampler.method.to_string(),
+                steps: case.steps,
+                saved: fit.saved,
+                signal: fit.signal,
+                formula: fit.formula,
+                runs: fit.runs,
+                strips: Strips::of(&fit.settings),
+            }
+        });
+        Self {
+            plan,
+            pictures,
+            fits: fits.collect(),
+            seconds: 0.0,
+        }
+    }
+}
+
+/// The schedules one under the other, then what they save and keep.
+pub fn render(reports: &[Report]) -> String {
+    let mut text = String::new();
+    for report in reports {
+        for fit in &report.fits {
+            let Strips {
+                guidance,
+                deep,
+                control,
+                cross,
+            } = &fit.strips;
+            text += &format!(
+                "{} {}, {:.1} % saved\n  guidance         {guidance}\n  deep blocks      {deep}\n  \
+                 ControlNets      {control}\n  cross-attention  {cross}\n\n",
+                fit.sampler,
+                fit.steps,
+                100.0 * fit.saved
+            );
+        }
+    }
+    let header = [
+        "plan", "sampler", "steps", "saved", "signal", "formula", "drawn",
+    ];
+    let mut rows = table(&header, &[2, 3, 4, 5, 6]);
+    for report in reports {
+        for fit in &report.fits {
+            rows.add_row([
+                report.plan.display().to_string(),
+                fit.sampler.clone(),
+                fit.steps.to_string(),
+                format!("{:.1} %", 100.0 * fit.saved),
+                format!("{:.2} dB", fit.signal),
+                format!("{:.2} dB", fit.formula),
+                fit.runs.to_string(),
+            ]);
+        }
+    }
+    text + &format!(
+        "{rows}\n\nsignal: final latents against the original's; formula: the best of some \
+         formulas at the same MACs\n"
+    )
+}

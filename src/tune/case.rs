@@ -1,0 +1,121 @@
+//! A sampler and a number of steps, and what the original draws with them.
+
+use crate::engine::Tensor;
+use crate::pipeline::{Batch, Drawing, Loop, PipelineError};
+use crate::sampler::Config;
+
+/// What one schedule is for.
+#[derive(Clone, Debug)]
+pub struct Case {
+    /// The sampler.
+    pub sampler: Config,
+    /// Its steps.
+    pub steps: usize,
+}
+
+impl Case {
+    /// What tells it from others.
+    #[must_use]
+    pub fn name(&self) -> String {
+        format!("{} {}", self.sampler.method, self.steps)
+    }
+}
+
+/// A case with the latents that the original ends with.
+pub(super) struct Drawn {
+    pub case: Case,
+    wanted: Vec<Tensor>,
+}
+
+impl Drawn {
+    /// Draws all batches; `told` hears of each.
+    pub fn new(
+        case: &Case,
+        original: &mut Loop,
+        run: &Drawing,
+        batches: &[Batch],
+        told: &mut dyn FnMut(),
+    ) -> Result<Self, PipelineError> {
+        let mut drawn = Self {
+            case: case.clone(),
+            wanted: Vec::new(),
+        };
+        original.set_sampler(case.sampler.clone());
+        let run = drawn.drawing(run);
+        for batch in batches {
+            let done = original.run(batch, &run, &mut |_, _| {})?;
+            drawn.wanted.push(done.latents);
+            told();
+        }
+        Ok(drawn)
+    }
+
+    fn drawing(&self, run: &Drawing) -> Drawing {
+        Drawing {
+            steps: self.case.steps,
+            ..run.clone()
+        }
+    }
+
+    /// Draws all batches with `networks`; how near the final latents are to those of the original, in
+    /// dB: mean over pictures.
+    pub fn ratio(
+        &self,
+        networks: &mut Loop,
+        run: &Drawing,
+        batches: &[Batch],
+    ) -> Result<f64, PipelineError> {
+        networks.set_sampler(self.case.sampler.clone());
+        let run = self.drawing(run);
+        let mut ratios = Vec::new();
+        for (batch, wanted) in batches.iter().zip(&self.wanted) {
+            let found = networks.run(batch, &run, &mut |_, _| {})?.latents;
+            let rows = batch.rows.len();
+            ratios.extend(ratios_by_row(&wanted.to_f32(), &found.to_f32(), rows));
+        }
+        #[allow(clippy::cast_precision_loss)]
+        Ok(ratios.iter().sum::<f64>() / ratios.len().max(1) as f64)
+    }
+}
+
+/// The most that a ratio counts, as for PSNR of pictures that are equal.
+const MOST: f64 = 100.0;
+
+/// Signal-to-noise ratio in dB of each of `rows` rows: variance of what is wanted over the mean square
+/// of the difference.
+fn ratios_by_row(wanted: &[f32], found: &[f32], rows: usize) -> Vec<f64> {
+    let size = (wanted.len() / rows.max(1)).max(1);
+    let row = |(wanted, found): (&[f32], &[f32])| {
+        #[allow(clippy::cast_precision_loss)]
+        let count = wanted.len() as f64;
+        let mean = wanted.iter().map(|v| f64::from(*v)).sum::<f64>() / count;
+        let square = |v: f64| v * v;
+        let signal: f64 = wanted.iter().map(|v| square(f64::from(*v) - mean)).sum();
+        let pairs = wanted.iter().zip(found);
+        let noise: f64 = pairs
+            .map(|(w, f)| square(f64::from(*w) - f64::from(*f)))
+            .sum();
+        match noise > 0.0 {
+            true => (10.0 * (signal / noise).log10()).min(MOST),
+            false => MOST,
+        }
+    };
+    wanted
+        .chunks(size)
+        .zip(found.chunks(size))
+        .map(row)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ratios_by_row;
+
+    #[test]
+    fn ratios_are_by_row() {
+        let wanted = [1.0, -1.0, 2.0, -2.0];
+        let found = ratios_by_row(&wanted, &[1.1, -1.1, 2.0, -2.0], 2);
+        assert!((found[0] - 20.0).abs() < 1e-4, "{found:?}");
+        assert!((found[1] - 100.0).abs() < 1e-9, "{found:?}");
+    }
+}
