@@ -7,8 +7,9 @@ use crate::compile::{
     CompileError, Compiled, Configured, InputError, Inputs, Project, SizesError, Target,
 };
 use crate::plan::Plan;
-use crate::plan::parameter::Parameters;
+use crate::plan::parameter::{Parameters, SOLVER, Value};
 use crate::plan::policy::{DEFAULT, Policy};
+use crate::sampler::solver::solver_in;
 
 /// Why nothing was compiled.
 #[derive(Debug, thiserror::Error)]
@@ -139,7 +140,8 @@ impl<'p> Compiler<'p> {
             None => {
                 let base = self
                     .target
-                    .parameters(Parameters::new(self.parameters.steps));
+                    .parameters(Parameters::new(self.parameters.steps))
+                    .with(&SOLVER, Value::Solver(solver_in(unet)));
                 project.plan(self.policy, &self.parameters.over(base))?
             }
         };

@@ -9,7 +9,7 @@ from ._accelerate import accelerate, install, uninstall
 from ._errors import HgcError
 from ._session import InferenceSession
 from ._sidecar import Sidecar
-from ._tool import bench, call, compile, inspect, plan, schedules, verify
+from ._tool import bench, call, compile, inspect, plan, schedules, tune, verify
 
 __all__ = [
     "HgcError",
@@ -23,6 +23,7 @@ __all__ = [
     "install",
     "plan",
     "schedules",
+    "tune",
     "uninstall",
     "verify",
 ]

@@ -99,6 +99,15 @@ def bench(
     return call("bench", original, compiled, **options)[0]
 
 
+def tune(
+    pipeline: str | os.PathLike[str], output: str | os.PathLike[str], **options: Argument
+) -> list[dict[str, Any]]:
+    """Finds the plan that suits a pipeline by drawing with it: `tune("sd15", "plan.toml", set="scenes.json",
+    steps=20, save=0.65)`; then `compile("sd15", "sd15-cached", plan="plan.toml")`. One entry a plan.
+    """
+    return call("tune", pipeline, output=output, **options)
+
+
 def schedules(folder: str | os.PathLike[str]) -> dict[str, Any]:
     """Kinds and schedules of a compiled folder."""
     words: Sequence[str] = ("list", os.fspath(folder))

@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use hgc::unstable::compile::{Configured, Installed, Project};
-use hgc::unstable::plan::parameter::Parameters;
+use hgc::unstable::plan::parameter::{Parameters, SOLVER, Value};
 use hgc::unstable::plan::policy::{Point, Policy};
 use hgc::unstable::plan::{Kind, Schedule};
+use hgc::unstable::sampler::solver::{solver_in, solver_of};
 use serde::Serialize;
 
 use super::Outcome;
@@ -153,6 +154,11 @@ fn add(args: &Add) -> anyhow::Result<()> {
     // The range of steps is that of all plans.
     let base = Parameters::new(evaluations);
     base.check()?;
+    let solver = match &args.sampler {
+        Some(name) => solver_of(name),
+        None => solver_in(&args.folder),
+    };
+    let base = base.with(&SOLVER, Value::Solver(solver));
     let mut schedule = match planned(args, &installed, base)? {
         Some(schedule) => schedule,
         None => {
@@ -190,6 +196,7 @@ fn planned(
         None => {
             let policy = policy?;
             let told = installed.told(&project, policy, base.steps)?;
+            let told = told.with(&SOLVER, Value::Solver(base.solver()));
             Point::new(policy, args.told.over(told))
         }
     };

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use serde::Deserialize;
 
 use super::SamplerError;
+use crate::plan::parameter::Solver;
 
 /// A sampling method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +49,15 @@ impl Method {
     #[must_use]
     pub fn is_multistep(self) -> bool {
         matches!(self, Self::DpmSolver | Self::UniPc)
+    }
+
+    /// How it uses predictions.
+    #[must_use]
+    pub fn solver(self) -> Solver {
+        match self.is_multistep() {
+            true => Solver::Multistep,
+            false => Solver::FirstOrder,
+        }
     }
 
     /// Whether a step adds new noise.

@@ -9,6 +9,7 @@ mod dpm;
 mod euler;
 pub mod evaluations;
 mod noise;
+pub mod solver;
 mod unipc;
 
 pub use config::{BetaSchedule, Config, FinalSigma, Method, Prediction, Spacing};

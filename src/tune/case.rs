@@ -57,6 +57,21 @@ impl Drawn {
         }
     }
 
+    /// The same for networks that compute everything, in fewer steps.
+    pub fn fewer(
+        &self,
+        networks: &mut Loop,
+        steps: usize,
+        run: &Drawing,
+        batches: &[Batch],
+    ) -> Result<f64, PipelineError> {
+        let run = Drawing {
+            steps,
+            ..run.clone()
+        };
+        self.ratio_in(networks, &run, batches)
+    }
+
     /// Draws all batches with `networks`; how near the final latents are to those of the original, in
     /// dB: mean over pictures.
     pub fn ratio(
@@ -65,11 +80,19 @@ impl Drawn {
         run: &Drawing,
         batches: &[Batch],
     ) -> Result<f64, PipelineError> {
+        self.ratio_in(networks, &self.drawing(run), batches)
+    }
+
+    fn ratio_in(
+        &self,
+        networks: &mut Loop,
+        run: &Drawing,
+        batches: &[Batch],
+    ) -> Result<f64, PipelineError> {
         networks.set_sampler(self.case.sampler.clone());
-        let run = self.drawing(run);
         let mut ratios = Vec::new();
         for (batch, wanted) in batches.iter().zip(&self.wanted) {
-            let found = networks.run(batch, &run, &mut |_, _| {})?.latents;
+            let found = networks.run(batch, run, &mut |_, _| {})?.latents;
             let rows = batch.rows.len();
             ratios.extend(ratios_by_row(&wanted.to_f32(), &found.to_f32(), rows));
         }

@@ -1,18 +1,19 @@
 //! Schedules by formulas, from which a search begins.
 
 use super::{Lab, Setting};
+use crate::plan::parameter::Solver;
 use crate::plan::policy::shares;
 use crate::plan::schedule::GuidanceStep;
 
 /// Where refreshes lie.
 type Spacing = fn(steps: usize, count: usize) -> Vec<usize>;
 
-/// The schedules that formulas make of a budget (a share of the original's MACs): refreshes evenly or
-/// dense at both ends, the whole batch always or on refreshes, cross-attention on all of these or on
+/// The schedules that formulas make of a budget (a share of the original's MACs): refreshes evenly,
+/// or dense at both ends, the whole batch always or on refreshes, cross-attention on all of these or on
 /// every second; each with as many refreshes as fit.
 #[must_use]
 pub fn starts(lab: &Lab, steps: usize, budget: f64) -> Vec<Vec<Setting>> {
-    let spacings: [Spacing; 2] = [even, dense_ends];
+    let spacings: [Spacing; 3] = [even, dense_ends, to_the_end];
     let held = lab
         .choices()
         .iter()
@@ -59,5 +60,14 @@ fn even(steps: usize, count: usize) -> Vec<usize> {
 
 #[allow(clippy::cast_precision_loss)]
 fn dense_ends(steps: usize, count: usize) -> Vec<usize> {
-    shares::inter(steps, count as f64 / steps.max(1) as f64)
+    shares::inter(
+        steps,
+        count as f64 / steps.max(1) as f64,
+        Solver::FirstOrder,
+    )
+}
+
+#[allow(clippy::cast_precision_loss)]
+fn to_the_end(steps: usize, count: usize) -> Vec<usize> {
+    shares::inter(steps, count as f64 / steps.max(1) as f64, Solver::Multistep)
 }

@@ -51,6 +51,8 @@ pub struct Fit {
     pub signal: f64,
     /// The same of the best formula.
     pub formula: f64,
+    /// The original in fewer steps that compute no less: how many, and their ratio.
+    pub fewer: (usize, f64),
     /// Schedules that were run.
     pub runs: usize,
     /// What the schedule does.
@@ -218,8 +220,24 @@ impl<'t> Tuner<'t> {
         })
     }
 
+    /// The plainest rival: the original in as few steps as compute no less.
+    #[allow(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss
+    )]
+    fn fewer(&mut self, case: usize, saved: f64) -> Result<(usize, f64), TuneError> {
+        let drawn = &self.cases[case];
+        let steps = (drawn.case.steps as f64 * (1.0 - saved) - 1e-6).ceil();
+        let steps = (steps as usize).max(1);
+        let whole = self.lab.schedule(&vec![Setting::FULL; steps]);
+        self.networks.set_schedule(Some(whole));
+        let ratio = drawn.fewer(&mut self.networks, steps, &self.run, self.batches)?;
+        Ok((steps, ratio))
+    }
+
     /// A plan with the schedules that were found, each run once as it will be compiled.
-    fn plan(&self, found: &[Found]) -> Result<Tuned, TuneError> {
+    fn plan(&mut self, found: &[Found]) -> Result<Tuned, TuneError> {
         let mut planned = self.joined(found)?;
         let compiled = self.project.compile(&planned)?;
         let sampler = self.cases[0].case.sampler.clone();
@@ -230,14 +248,19 @@ impl<'t> Tuner<'t> {
             let adopted = self.project.adopt(planned.plan.under(case)?)?;
             let total = |of: fn(&Cost) -> Macs| adopted.costs.iter().map(|c| of(c).weights).sum();
             networks.set_schedule(planned.plan.schedules.get(case).cloned());
+            let saved = saved(total(Cost::before), total(Cost::after));
             fits.push(Fit {
                 case,
-                saved: saved(total(Cost::before), total(Cost::after)),
+                saved,
+                fewer: (0, 0.0),
                 signal: drawn.ratio(&mut networks, &self.run, self.batches)?,
                 formula: found.start.score,
                 runs: found.runs,
                 settings: found.best.settings.clone(),
             });
+        }
+        for fit in &mut fits {
+            fit.fewer = self.fewer(fit.case, fit.saved)?;
         }
         let worst = fits.iter().map(|f| f.signal).fold(f64::MAX, f64::min);
         planned.plan.fitted = Fitted {

@@ -38,7 +38,8 @@ fn verify_broken(policy: &dyn Policy, break_it: impl Fn(&mut ModelProto)) -> Ver
     let folder = tempfile::tempdir().unwrap();
     let source = fixture("sd15-unet-only");
     // The cut is where a level begins, so that the region begins with a convolution.
-    let told = "hgc:lambda-inter=0.5,reuse=linear,cut=3";
+    let told =
+        "hgc:lambda-inter=0.5,lambda-intra=0.5,lambda-guidance=0.9,gate-step=5,reuse=linear,cut=3";
     let options = Point::one(told, &Parameters::new(6)).unwrap().parameters;
     let files = compile(&source, policy, &options, folder.path());
     let (original, rewritten) = &files[0];

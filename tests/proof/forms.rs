@@ -14,9 +14,11 @@ use hgc::unstable::plan::policy::{self, DeepCache, Hgc, Point};
 use hgc::unstable::sidecar::{self, FormName, Sidecar};
 
 use crate::fixtures::fixture;
-use crate::support::{SIZES, engine, prove};
+use crate::support::{SIZES, busy, engine, prove};
 
 const STEPS: usize = 6;
+/// Every kind of cache and of guidance, as [`busy`] tells it.
+const BUSY: &str = "hgc:lambda-inter=0.4,lambda-intra=0.5,lambda-guidance=0.9,gate-step=5";
 
 fn told(text: &str) -> Point {
     Point::one(text, &Parameters::new(STEPS)).unwrap()
@@ -113,7 +115,7 @@ macro_rules! forms {
 
         $(#[test]
         fn $test() {
-            check($fixture, &[("hgc", true)]);
+            check($fixture, &[(BUSY, true)]);
         })*
     };
 }
@@ -166,8 +168,8 @@ fn variants_of_every_policy() {
 #[test]
 fn variants_of_fused_graphs() {
     if engine().kind() == EngineKind::OnnxRuntime {
-        check("sd15-ort-extended", &[("hgc", true)]);
-        check("sd15-ort-mha", &[("hgc", true)]);
+        check("sd15-ort-extended", &[(BUSY, true)]);
+        check("sd15-ort-mha", &[(BUSY, true)]);
     }
 }
 
@@ -259,7 +261,12 @@ fn kinds_can_be_few() {
     let source = fixture("sd15-unet-only");
     let inputs = Inputs::read(&source, &[]).unwrap();
     let project = Project::new(&inputs, SIZES).unwrap();
-    for text in ["hgc", "hgc:reuse=linear", "hgc-paper"] {
+    for text in [
+        "hgc",
+        BUSY,
+        "hgc:reuse=linear,lambda-intra=0.5",
+        "hgc-paper",
+    ] {
         let point = Point::one(text, &Parameters::new(12)).unwrap();
         let planned = project.plan(point.policy, &point.parameters).unwrap();
         for most in [4, 2] {
@@ -292,7 +299,7 @@ fn kinds_can_be_named() {
     let source = fixture("sd15-unet-only");
     let inputs = Inputs::read(&source, &[]).unwrap();
     let project = Project::new(&inputs, SIZES).unwrap();
-    let planned = project.plan(&Hgc, &Parameters::new(STEPS)).unwrap();
+    let planned = project.plan(&Hgc, &busy(STEPS)).unwrap();
     for form in [OutputForm::Gated, OutputForm::Variants { fixed: false }] {
         let folder = tempfile::tempdir().unwrap();
         let (_, model) = write(&project, (&inputs, &planned), form, folder.path()).remove(0);

@@ -7,10 +7,9 @@ use hgc::unstable::compile::{Inputs, Project};
 use hgc::unstable::onnx::proto::tensor_shape_proto::{Dimension, dimension};
 use hgc::unstable::onnx::proto::{GraphProto, NodeProto, ValueInfoProto, type_proto};
 use hgc::unstable::onnx::{attr_int, attr_ints, make_node, tensor_f32};
-use hgc::unstable::plan::parameter::Parameters;
 use hgc::unstable::plan::policy::{FasterDiffusion, Hgc, Lossless, Policy};
 
-use crate::support::{SIZES, compile, prove};
+use crate::support::{SIZES, busy, compile, prove};
 use crate::unusual::varied;
 
 fn dims(info: &mut ValueInfoProto) -> &mut Vec<Dimension> {
@@ -122,7 +121,7 @@ fn check(change: fn(&mut GraphProto), expected: &[(InputKind, usize)]) {
 }
 
 fn prove_all(pipeline: &Path, policy: &dyn Policy, out: &Path) {
-    for (original, rewritten) in compile(pipeline, policy, &Parameters::new(4), out) {
+    for (original, rewritten) in compile(pipeline, policy, &busy(4), out) {
         let verdict = prove(&original, &rewritten);
         assert!(verdict.pass, "{policy}: {verdict:#?}");
     }

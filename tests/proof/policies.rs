@@ -7,12 +7,12 @@ use hgc::unstable::engine::{Dim, EngineKind, Session as RawSession, SessionOptio
 use hgc::unstable::measure::Feeds;
 use hgc::unstable::measure::verify::borrowed;
 use hgc::unstable::onnx::Model;
-use hgc::unstable::plan::parameter::Parameters;
+use hgc::unstable::plan::parameter::{LAMBDA_INTER, Parameters};
 use hgc::unstable::plan::policy::{self, DeepCache, Hgc, Point, Policy, TGate, unhalved};
 use hgc::unstable::plan::{Reuse, Rows};
 
 use crate::fixtures::fixture;
-use crate::support::{SIZES, compile, compile_with, engine, prove, try_prove};
+use crate::support::{SIZES, busy, compile, compile_with, engine, prove, try_prove};
 
 fn options() -> Parameters {
     Parameters::new(6)
@@ -22,22 +22,15 @@ fn options() -> Parameters {
 const NEED_ONNX_RUNTIME: [&str; 2] = ["sd15-ort-extended", "sd15-ort-mha"];
 
 /// fp32 results are bit-identical where values are held and guidance is full.
-fn check(name: &str, half_precision: bool, policies: &[&dyn Policy]) {
+fn check(name: &str, half_precision: bool, policies: &[&dyn Policy], options: &Parameters) {
     let source = fixture(name);
     let inputs = Inputs::read(&source, &[]).unwrap();
     let project = Project::new(&inputs, SIZES).unwrap();
-    let whole_batch = unhalved(&project.analyses()[0], &options()).is_some();
+    let whole_batch = unhalved(&project.analyses()[0], options).is_some();
     let refused = engine().kind() == EngineKind::Embedded && NEED_ONNX_RUNTIME.contains(&name);
     for &policy in policies {
         let folder = tempfile::tempdir().unwrap();
-        let files = compile_with(
-            &source,
-            &inputs,
-            &project,
-            policy,
-            &options(),
-            folder.path(),
-        );
+        let files = compile_with(&source, &inputs, &project, policy, options, folder.path());
         for (original, rewritten) in files {
             if refused {
                 let error = try_prove(&original, &rewritten).unwrap_err().to_string();
@@ -68,13 +61,13 @@ macro_rules! proofs {
 
             #[test]
             fn by_default() {
-                check($fixture, $half, &[&Hgc]);
+                check($fixture, $half, &[&Hgc], &busy(6));
             }
 
             #[test]
             fn otherwise() {
                 let others = policy::ALL.iter().copied().filter(|p| p.name() != Hgc.name());
-                check($fixture, $half, &others.collect::<Vec<_>>());
+                check($fixture, $half, &others.collect::<Vec<_>>(), &options());
             }
         })*
     };
@@ -100,6 +93,12 @@ proofs! {
     sdxl: "sdxl-ts17", false;
     inpaint: "inpaint-ts17", false;
     distilled: "distilled-ts17", false;
+}
+
+/// The defaults, on enough steps for some to be reused.
+#[test]
+fn hgc_at_its_defaults() {
+    check("sd15-ts17", false, &[&Hgc], &Parameters::new(10));
 }
 
 /// The operators of this fixture run on a GPU only; what does not need running is
@@ -131,7 +130,11 @@ fn gpu_operators_compile_and_strip() {
 
 /// Parameters of `hgc`, spelled as users do.
 fn told_to_hgc(text: &str, steps: usize) -> Parameters {
-    let point = Point::one(&format!("hgc:{text}"), &Parameters::new(steps));
+    let mut base = busy(steps);
+    if text.contains("key-steps") {
+        base.unset(&LAMBDA_INTER);
+    }
+    let point = Point::one(&format!("hgc:{text}"), &base);
     point.unwrap().parameters
 }
 

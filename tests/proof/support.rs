@@ -8,7 +8,7 @@ use hgc::unstable::engine::{Engine, EngineRequest, Provider};
 use hgc::unstable::measure::MeasureError;
 use hgc::unstable::measure::verify::{Verdict, VerifyOptions, verify};
 use hgc::unstable::plan::parameter::Parameters;
-use hgc::unstable::plan::policy::Policy;
+use hgc::unstable::plan::policy::{Point, Policy};
 
 /// Latents of the reduced-width fixtures.
 pub const SIZES: Sizes = Sizes {
@@ -58,6 +58,17 @@ pub fn compile_with(
 }
 
 #[track_caller]
+/// Parameters with which `hgc` uses every kind of cache and of guidance in few steps; at its defaults
+/// it does little then.
+pub fn busy(steps: usize) -> Parameters {
+    let gate = 1.max(9 * steps / 10);
+    let text =
+        format!("hgc:lambda-inter=0.4,lambda-intra=0.5,lambda-guidance=0.9,gate-step={gate}");
+    Point::one(&text, &Parameters::new(steps))
+        .unwrap()
+        .parameters
+}
+
 pub fn prove(original: &Path, rewritten: &Path) -> Verdict {
     try_prove(original, rewritten).unwrap()
 }

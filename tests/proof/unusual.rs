@@ -16,7 +16,7 @@ use hgc::unstable::plan::policy::{DeepCache, FasterDiffusion, Hgc, Lossless, Pol
 use hgc::unstable::plan::{Prompted, Reuse};
 
 use crate::fixtures::fixture;
-use crate::support::{SIZES, compile, engine, prove, try_prove};
+use crate::support::{SIZES, busy, compile, engine, prove, try_prove};
 
 /// A pipeline folder with the fixture's UNet, changed.
 pub fn varied(source: &str, folder: &Path, change: impl Fn(&mut GraphProto)) -> PathBuf {
@@ -84,7 +84,7 @@ fn one_timestep_does_for_all_rows() {
     for prompted in [Prompted::Last, Prompted::First] {
         let folder = tempfile::tempdir().unwrap();
         let source = fixture("sd15-ts14");
-        let options = Parameters::new(5).with(&PROMPTED, Value::Half(Some(prompted)));
+        let options = busy(5).with(&PROMPTED, Value::Half(Some(prompted)));
         let files = compile(&source, &Hgc, &options, folder.path());
         let inputs = Inputs::read(&source, &[]).unwrap();
         let project = Project::new(&inputs, SIZES).unwrap();
@@ -144,7 +144,7 @@ fn a_baked_in_batch_is_found_whatever_is_declared() {
     let pipeline = varied("sd15-static", folder.path(), open);
     let inputs = Inputs::read(&pipeline, &[]).unwrap();
     let project = Project::new(&inputs, SIZES).unwrap();
-    let planned = project.plan(&Hgc, &Parameters::new(4)).unwrap();
+    let planned = project.plan(&Hgc, &busy(4)).unwrap();
     let model = &planned.plan.models[0];
     assert!(!model.halves && !planned.plan.guidance.schedule.has_half());
     let told = model.refusals.iter().any(|r| r.reason.contains("batch"));
@@ -171,7 +171,7 @@ fn nodes_without_names_are_proved_too() {
     let folder = tempfile::tempdir().unwrap();
     let pipeline = varied("sd15-unet-only", folder.path(), unname);
     let out = folder.path().join("out");
-    for (original, rewritten) in compile(&pipeline, &Hgc, &Parameters::new(4), &out) {
+    for (original, rewritten) in compile(&pipeline, &Hgc, &busy(4), &out) {
         let verdict = prove(&original, &rewritten);
         assert!(verdict.pass, "{verdict:#?}");
         strips_to(&rewritten, &original);
@@ -202,7 +202,7 @@ fn nodes_out_of_order_are_proved_too() {
     let folder = tempfile::tempdir().unwrap();
     let pipeline = varied("sd15-unet-only", folder.path(), |g| g.node.reverse());
     let out = folder.path().join("out");
-    for (original, rewritten) in compile(&pipeline, &Hgc, &Parameters::new(4), &out) {
+    for (original, rewritten) in compile(&pipeline, &Hgc, &busy(4), &out) {
         let verdict = prove(&original, &rewritten);
         assert!(verdict.pass, "{verdict:#?}");
         strips_to(&rewritten, &original);
@@ -295,7 +295,7 @@ fn a_forecast_of_guidance_is_proved() {
     let source = fixture("sd15-unet-only");
     let inputs = Inputs::read(&source, &[]).unwrap();
     let project = Project::new(&inputs, SIZES).unwrap();
-    let mut plan = project.plan(&Hgc, &Parameters::new(6)).unwrap().plan;
+    let mut plan = project.plan(&Hgc, &busy(6)).unwrap().plan;
     plan.guidance.reuse = Reuse::Linear;
     let planned = project.adopt(plan).unwrap();
     project

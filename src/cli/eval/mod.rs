@@ -13,7 +13,7 @@ use hgc::unstable::compile::{Inputs, Project};
 use hgc::unstable::engine::{Engine, SessionOptions};
 use hgc::unstable::eval::{EvalOptions, Evaluation, Measured, Set, Subject, sensitivity};
 use hgc::unstable::plan::Reuse;
-use hgc::unstable::plan::parameter::{Parameters, REUSE, Value};
+use hgc::unstable::plan::parameter::{Parameters, REUSE, SOLVER, Value};
 use image::RgbImage;
 
 use super::Outcome;
@@ -82,6 +82,8 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let set = scenes.read_set(args.count)?;
     let drawing = scenes.drawing(args.steps, &folder, &set, &args.told);
     let base = args.engine.target().parameters(drawing.parameters());
+    let sampler = scenes.sampler(&folder)?;
+    let base = base.with(&SOLVER, Value::Solver(sampler.method.solver()));
     let base = args.told.over(base);
     base.check()?;
     let inputs = Inputs::read(&folder.path, &[])?;
@@ -95,7 +97,6 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         batch: scenes.batch()?,
         timed: if args.sensitivity { 0 } else { args.timed },
     };
-    let sampler = scenes.sampler(&folder)?;
     let sampler_name = sampler.method.name();
     let (name, ep) = (engine.info().name(), &args.engine);
     let name = format!("{name} {:?} {:?} {:?}", ep.ep, ep.ep_option, args.reference);

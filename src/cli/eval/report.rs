@@ -197,7 +197,7 @@ fn recommend(points: &[Row]) -> String {
     let best = best.max_by(|a, b| a.reduction_all.total_cmp(&b.reduction_all));
     let Some(best) = best else {
         return "No point keeps the pictures: more steps, or a policy that caches less (lossless, \
-                hgc:lambda-inter=0.6,lambda-guidance=1,lambda-intra=1)."
+                hgc:lambda-inter=0.6)."
             .to_owned();
     };
     let faster = best.speed_up.map(|s| format!(", {s:.2} times faster here"));

@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use hgc::unstable::compile::{Inputs, Planned, Project, Target};
-use hgc::unstable::plan::parameter::{self, Kind, Parameter, Parameters, Value};
+use hgc::unstable::plan::parameter::{self, Kind, Parameter, Parameters, SOLVER, Value};
 use hgc::unstable::plan::policy::{self, Point};
+use hgc::unstable::sampler::solver::solver_in;
 
 use crate::cli::args::read_plan;
 use crate::cli::evaluations::EvaluationArgs;
@@ -96,6 +97,7 @@ impl PolicyArgs {
             )
         };
         let base = self.target.parameters(Parameters::new(steps));
+        let base = base.with(&SOLVER, Value::Solver(solver_in(pipeline)));
         let point = self.told.point(&self.policy, base)?;
         Ok(project.plan(point.policy, &point.parameters)?)
     }

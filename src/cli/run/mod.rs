@@ -155,8 +155,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     if cached && sampler.method == Method::EulerAncestral {
         warn(
             "an ancestral sampler draws new noise on every step, which caches fit \
-             badly: --sampler euler keeps pictures close, and so do compiled pipelines with \
-             --lambda-intra 1 --lambda-guidance 1, less so",
+             badly: --sampler euler keeps pictures close",
         );
     }
     if let Some(plan) = &folder.plan {

@@ -5,6 +5,7 @@ use hgc::unstable::compile::{Inputs, Project};
 use hgc::unstable::engine::{Engine, SessionOptions};
 use hgc::unstable::pipeline::{Batch, Denoised, Drawing, Folder, Loop, Version, decode};
 use hgc::unstable::plan::Plan;
+use hgc::unstable::plan::parameter::{SOLVER, Value};
 use hgc::unstable::plan::policy;
 use hgc::unstable::sampler::Config;
 use image::RgbImage;
@@ -88,6 +89,7 @@ impl Work<'_> {
         } else {
             let named = args.policy.as_deref().unwrap_or(policy::DEFAULT.name());
             let base = args.engine.target().parameters(self.settings.parameters());
+            let base = base.with(&SOLVER, Value::Solver(sampler.method.solver()));
             let point = args.told.point(named, base)?;
             project.plan(point.policy, &point.parameters)?
         };

@@ -28,6 +28,9 @@ pub struct FitReport {
     pub signal: f64,
     /// That of the best formula at the same budget.
     pub formula: f64,
+    /// Steps of the original that compute no less, and the ratio that they reach.
+    pub fewer_steps: usize,
+    pub fewer: f64,
     /// Schedules that were drawn.
     pub runs: usize,
     /// What happens on each evaluation.
@@ -69,6 +72,8 @@ impl Report {
                 saved: fit.saved,
                 signal: fit.signal,
                 formula: fit.formula,
+                fewer_steps: fit.fewer.0,
+                fewer: fit.fewer.1,
                 runs: fit.runs,
                 strips: Strips::of(&fit.settings),
             }
@@ -103,9 +108,16 @@ pub fn render(reports: &[Report]) -> String {
         }
     }
     let header = [
-        "plan", "sampler", "steps", "saved", "signal", "formula", "drawn",
+        "plan",
+        "sampler",
+        "steps",
+        "saved",
+        "signal",
+        "formula",
+        "fewer steps",
+        "drawn",
     ];
-    let mut rows = table(&header, &[2, 3, 4, 5, 6]);
+    let mut rows = table(&header, &[2, 3, 4, 5, 6, 7]);
     for report in reports {
         for fit in &report.fits {
             rows.add_row([
@@ -115,12 +127,25 @@ pub fn render(reports: &[Report]) -> String {
                 format!("{:.1} %", 100.0 * fit.saved),
                 format!("{:.2} dB", fit.signal),
                 format!("{:.2} dB", fit.formula),
+                format!("{}: {:.2} dB", fit.fewer_steps, fit.fewer),
                 fit.runs.to_string(),
             ]);
         }
     }
-    text + &format!(
-        "{rows}\n\nsignal: final latents against the original's; formula: the best of some \
-         formulas at the same MACs\n"
-    )
+    text += &format!(
+        "{rows}\n\nsignal: final latents against the original's; formula: the best of some formulas at the \
+         same MACs;\nfewer steps: the original in as few steps as compute no less\n"
+    );
+    let fits = reports.iter().flat_map(|r| &r.fits);
+    for fit in fits.filter(|f| f.fewer > f.signal) {
+        text += &format!(
+            "\n{} {}: {} plain steps of the original come nearer than caching that saves {:.1} %; save \
+             less, or take them\n",
+            fit.sampler,
+            fit.steps,
+            fit.fewer_steps,
+            100.0 * fit.saved
+        );
+    }
+    text
 }

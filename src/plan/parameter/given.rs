@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::{
-    ALL, CONTROL_END, CONTROL_START, PROMPTED, Parameter, ParameterError, Value, WHOLE_BATCH, named,
+    ALL, CONTROL_END, CONTROL_START, PROMPTED, Parameter, ParameterError, SOLVER, Solver, Value,
+    WHOLE_BATCH, named,
 };
 use crate::plan::data::Prompted;
 
@@ -87,6 +88,15 @@ impl Parameters {
     #[must_use]
     pub fn whole_batch(&self) -> bool {
         self.get(&WHOLE_BATCH) == Some(&Value::Flag(true))
+    }
+
+    /// How the sampler uses predictions.
+    #[must_use]
+    pub fn solver(&self) -> Solver {
+        match self.get(&SOLVER) {
+            Some(Value::Solver(solver)) => *solver,
+            _ => Solver::default(),
+        }
     }
 
     /// The shares of the generation between which control works.

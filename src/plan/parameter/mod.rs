@@ -38,8 +38,21 @@ pub enum Kind {
     Reuse,
     /// `last`, `first` or `none`.
     Half,
+    /// `first-order` or `multistep`.
+    Solver,
     /// `true` or `false`.
     Flag,
+}
+
+/// How a sampler uses what the model predicts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Solver {
+    /// Each prediction alone: its error fades as the noise does.
+    #[default]
+    FirstOrder,
+    /// With the differences between predictions: what is stale on the last evaluation stays in the
+    /// picture.
+    Multistep,
 }
 
 /// A value of a parameter.
@@ -55,6 +68,8 @@ pub enum Value {
     Reuse(Reuse),
     /// Of [`Kind::Half`]; none where there is one half only.
     Half(Option<Prompted>),
+    /// Of [`Kind::Solver`].
+    Solver(Solver),
     /// Of [`Kind::Flag`].
     Flag(bool),
 }
@@ -98,6 +113,9 @@ parameters! {
         "Share of the generation after which control switches on";
     CONTROL_END "control-end" Share:
         "Share of the generation after which control switches off";
+    SOLVER "solver" Solver:
+        "What the sampler is, first-order (DDIM, Euler) or multistep (DPM++ 2M, UniPC), which also looks \
+         at earlier predictions. Told by --sampler and the pipeline's scheduler where they are known";
     PROMPTED "prompted" Half:
         "Which half of a guided batch carries the prompt, last or first; none where the model runs \
          without classifier-free guidance";
@@ -157,6 +175,7 @@ impl Kind {
             Self::Share => "a number from 0 to 1",
             Self::Reuse => "hold or linear",
             Self::Half => "last, first or none",
+            Self::Solver => "first-order or multistep",
             Self::Flag => "true or false",
         }
     }
@@ -171,6 +190,7 @@ impl Kind {
             Self::Share => "SHARE",
             Self::Reuse => "HOW",
             Self::Half => "HALF",
+            Self::Solver => "KIND",
             Self::Flag => "BOOL",
         }
     }
@@ -192,6 +212,11 @@ impl Kind {
                 "last" => Some(Prompted::Last),
                 "first" => Some(Prompted::First),
                 "none" => None,
+                _ => return None,
+            }),
+            Self::Solver => Value::Solver(match text {
+                "first-order" => Solver::FirstOrder,
+                "multistep" => Solver::Multistep,
                 _ => return None,
             }),
             Self::Flag => Value::Flag(text.parse().ok()?),
@@ -252,6 +277,10 @@ impl fmt::Display for Value {
                 Some(Prompted::Last) => "last",
                 Some(Prompted::First) => "first",
                 None => "none",
+            }),
+            Self::Solver(solver) => f.write_str(match solver {
+                Solver::FirstOrder => "first-order",
+                Solver::Multistep => "multistep",
             }),
             Self::Flag(flag) => flag.fmt(f),
         }

@@ -1,29 +1,36 @@
-//! `hgc`: coarse and fine caches as they measure best: refreshes dense at the start and the
-//! end, held guidance difference, fused guidance at the very end.
+//! `hgc`: coarse and fine caches as they measure best on models that nobody tuned: refreshes dense at
+//! the start and the end, which compute everything, and the prompted half alone between them.
 
 use super::cut_by_macs;
 use super::{Decision, Fine, Given, Policy, Use, by, gates, scaled, shares};
 use crate::plan::data::Reuse;
 use crate::plan::parameter::{
     CONTROL_END, CONTROL_INTERVAL, CONTROL_START, CUT, GATE_STEP, KEY_STEPS, LAMBDA_GUIDANCE,
-    LAMBDA_INTER, LAMBDA_INTRA, PROMPTED, Parameters, REUSE, Value, WHOLE_BATCH,
+    LAMBDA_INTER, LAMBDA_INTRA, PROMPTED, Parameters, REUSE, SOLVER, Value, WHOLE_BATCH,
 };
 use crate::plan::schedule::{GateSchedule, GuidanceSchedule, GuidanceStep};
 
 /// The default policy.
 pub struct Hgc;
 
-/// Steps below which the defaults cost more than they should (docs/EVAL.md).
-const FEW_STEPS: usize = 16;
+/// Share of steps on which the deeper blocks refresh.
+const SHARE: f64 = 0.35;
+/// Fewer refreshes than this lose too much, however few the steps.
+const LEAST: usize = 7;
 
-static USES: [Use; 12] = [
+static USES: [Use; 13] = [
     Use::derived(&CUT, cut_by_macs, "as many as make 5 % of the MACs"),
     Use::instead_of(&KEY_STEPS, &LAMBDA_INTER),
-    Use::derived(&GATE_STEP, late, "nine tenths of the steps"),
-    Use::value(&LAMBDA_INTER, "0.4"),
-    Use::value(&LAMBDA_INTRA, "0.5"),
-    Use::value(&LAMBDA_GUIDANCE, "0.9"),
+    Use::derived(&GATE_STEP, never, "the number of steps (never)"),
+    Use::derived(
+        &LAMBDA_INTER,
+        enough,
+        "0.35; of fewer than 20 steps so much that 7 refresh, or all but one",
+    ),
+    Use::value(&LAMBDA_INTRA, "1"),
+    Use::value(&LAMBDA_GUIDANCE, "1"),
     Use::neutral(&REUSE, "hold"),
+    Use::neutral(&SOLVER, "first-order"),
     Use::neutral(&CONTROL_INTERVAL, "1"),
     Use::neutral(&CONTROL_START, "0"),
     Use::neutral(&CONTROL_END, "1"),
@@ -31,10 +38,17 @@ static USES: [Use; 12] = [
     Use::neutral(&WHOLE_BATCH, "false"),
 ];
 
-/// Where nine tenths of the generation are over: guidance adds little at low noise
-/// (arXiv 2404.07724).
-fn late(given: &Given<'_>) -> Value {
-    Value::Count(((9 * given.steps() + 5) / 10).max(1))
+fn never(given: &Given<'_>) -> Value {
+    Value::Count(given.steps())
+}
+
+/// A share that gives [`LEAST`] refreshes where there are enough steps, and all but one where not.
+#[allow(clippy::cast_precision_loss)]
+fn enough(given: &Given<'_>) -> Value {
+    let steps = given.steps().max(1);
+    let least = LEAST.min(steps - 1) as f64 / steps as f64;
+    // Two digits tell the same number of refreshes, and read better.
+    Value::Share(SHARE.max((100.0 * least).round() / 100.0))
 }
 
 impl Policy for Hgc {
@@ -43,7 +57,7 @@ impl Policy for Hgc {
     }
 
     fn about(&self) -> &'static str {
-        "coarse and fine caches, refreshed most at both ends; guidance held, fused at the very end"
+        "coarse caches, refreshed most at both ends; guidance held between refreshes"
     }
 
     fn uses(&self) -> &'static [Use] {
@@ -60,7 +74,13 @@ impl Policy for Hgc {
 
     fn decide(&self, given: &Given<'_>) -> Decision {
         let at = given.list(&KEY_STEPS);
-        let at = at.unwrap_or_else(|| shares::inter(given.steps(), given.share(&LAMBDA_INTER)));
+        let at = at.unwrap_or_else(|| {
+            shares::inter(
+                given.steps(),
+                given.share(&LAMBDA_INTER),
+                given.parameters.solver(),
+            )
+        });
         let deep = given.refresh(&at);
         let reuse = given.reuse(&REUSE);
         Decision {
@@ -82,13 +102,13 @@ impl Policy for Hgc {
         let gates = |of_twenty: &[usize]| by("|", gates(steps, of_twenty));
         vec![
             format!(
-                "hgc:gate-step={},lambda-inter=0.1|0.15|0.2|0.25|0.3|0.35|0.4|0.45|0.5|0.6",
-                gates(&[2, 5, 10, 15, 16, 18, 20])
+                "hgc:gate-step={},lambda-inter=0.2|0.25|0.3|0.35|0.4|0.45|0.5|0.6|0.7",
+                gates(&[15, 18, 20])
             ),
-            // Closer to the original for little more compute.
+            // Less compute: cross-attention on a share, guidance fused early.
             format!(
-                "hgc:gate-step={},lambda-inter=0.3|0.5,lambda-intra=1",
-                gates(&[10, 15, 20])
+                "hgc:gate-step={},lambda-inter=0.1|0.15|0.2|0.3|0.4,lambda-intra=0.5,lambda-guidance=0.9",
+                gates(&[5, 10, 15, 18])
             ),
             // Few refreshes and a gate step well before the end: less dense at the end.
             format!(
@@ -101,12 +121,11 @@ impl Policy for Hgc {
 
     fn caution(&self, parameters: &Parameters) -> Option<String> {
         let told = |p| parameters.get(p).is_some();
-        let daring = parameters.steps < FEW_STEPS && !told(&KEY_STEPS) && !told(&LAMBDA_INTER);
-        daring.then(|| {
+        let few = parameters.steps <= LEAST && !told(&KEY_STEPS) && !told(&LAMBDA_INTER);
+        few.then(|| {
             format!(
-                "of few steps ({}) much changes from one to the next; pictures stay closer with \
-                 lambda-inter 0.6, lambda-intra 1 and lambda-guidance 1, for less saved \
-                 (docs/EVAL.md)",
+                "of {} steps, much changes from each to the next: all but one compute everything, and \
+                 little is saved; `hgc tune` finds what this model allows",
                 parameters.steps
             )
         })

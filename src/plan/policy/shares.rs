@@ -3,8 +3,9 @@
 //! With `N` steps, `lambda_inter` gives `n = max(1, round(lambda_inter * N))` refresh
 //! steps of the deeper blocks, dense at the start and at the end, sparse between:
 //!
-//! `r_0 = 0`, `r_k = round((N - 1) * (3u^2 - 2u^3))` with `u = k / n`, and at least
-//! `r_{k-1} + 1`, at most `N - n + k`.
+//! `r_0 = 0`, `r_k = round((N - 2) * (v + 3v^2 - 2v^3) / 2)` with `v = (k / (n - 1))^1.35`, and at
+//! least `r_{k-1} + 1`, at most `N - n + k`. For multistep samplers `N - 1` stands in the place of
+//! `N - 2`: the last evaluation refreshes.
 //!
 //! `lambda_intra` picks `m = max(1, round(lambda_intra * L))` of the `L` steps on which
 //! the enclosing block refreshes, evenly: positions `floor(j * L / m)`.
@@ -14,16 +15,20 @@
 //! the middle of the generation, where the guidance difference changes least, run the
 //! prompted half alone.
 //!
-//! Worked example, `N = 20`, `lambda_inter = 0.4`, `lambda_intra = 0.5`,
-//! `lambda_guidance = 0.9`, gate step 18: `n = 8`, so
-//! `19 * (3u^2 - 2u^3)` is 0, 0.82, 2.97, 6.01, 9.50, 12.99, 16.03, 18.18 and the blocks
-//! refresh on steps 0, 1, 3, 6, 10, 13, 16, 18. Seven of these lie before the gate, and
-//! `g = 6`: step 10 runs the prompted half. Of the other 7 (with step 18), `m = 4` at
-//! positions 0, 1, 3, 5: the modules inside refresh on steps 0, 1, 6, 16.
+//! Worked example, `N = 20`, `lambda_inter = 0.35`: `n = 7`, so `18 * (v + 3v^2 - 2v^3) / 2` is
+//! 0, 1.00, 3.22, 6.60, 10.75, 14.94, 18 and the blocks refresh on steps 0, 1, 3, 7, 11, 15, 18. With
+//! `lambda_guidance = 0.9` and gate step 18, six of these lie before the gate, and `g = 5`: step 11 runs
+//! the prompted half. With `lambda_intra = 0.5`, of the other 6 (with step 18) `m = 3` at positions 0,
+//! 2, 4: the modules inside refresh on steps 0, 3, 15.
+
+use crate::plan::parameter::Solver;
 
 /// Share of the weight-operator MACs of UNet and ControlNets together that runs on a reuse
 /// step where no cut is given: the outermost level of SD1.5 with one ControlNet.
 pub const SHALLOW: f64 = 0.05;
+
+/// Above 1, refreshes lie denser at the start than at the end.
+const EARLY: f64 = 1.35;
 
 #[allow(
     clippy::cast_possible_truncation,
@@ -41,12 +46,15 @@ fn share_of(share: f64, count: usize) -> usize {
     clippy::cast_sign_loss,
     clippy::cast_precision_loss
 )]
-pub fn inter(steps: usize, lambda: f64) -> Vec<usize> {
+pub fn inter(steps: usize, lambda: f64, solver: Solver) -> Vec<usize> {
     let count = share_of(lambda, steps);
+    let before_last = usize::from(solver == Solver::FirstOrder);
+    let last = steps.saturating_sub(1 + before_last);
     let mut refresh = vec![0];
     for k in 1..count.min(steps) {
-        let u = k as f64 / count as f64;
-        let eased = ((steps - 1) as f64 * u * u * (3.0 - 2.0 * u)).round() as usize;
+        let v = (k as f64 / (count - 1) as f64).powf(EARLY);
+        let eased = 0.5 * (v + v * v * (3.0 - 2.0 * v));
+        let eased = (last as f64 * eased).round() as usize;
         let after = refresh.last().map_or(0, |r| r + 1);
         refresh.push(eased.max(after).min(steps - count + k));
     }
@@ -87,16 +95,19 @@ mod tests {
 
     #[test]
     fn worked_example() {
-        assert_eq!(inter(20, 0.4), [0, 1, 3, 6, 10, 13, 16, 18]);
-        assert_eq!(guided(&inter(20, 0.4)[..7], 20, 0.9), [0, 1, 3, 6, 13, 16]);
-        assert_eq!(intra(&[0, 1, 3, 6, 13, 16, 18], 0.5), [0, 1, 6, 16]);
+        let at = inter(20, 0.35, Solver::FirstOrder);
+        assert_eq!(at, [0, 1, 3, 7, 11, 15, 18]);
+        assert_eq!(guided(&at[..6], 20, 0.9), [0, 1, 3, 7, 15]);
+        let multistep = inter(20, 0.35, Solver::Multistep);
+        assert_eq!(multistep, [0, 1, 3, 7, 11, 16, 19]);
+        assert_eq!(intra(&[0, 1, 3, 7, 15, 18], 0.5), [0, 3, 15]);
     }
 
     #[test]
     fn refreshes_rise_and_stay_inside() {
         for steps in 1..60 {
             for tenths in 0..=10 {
-                let at = inter(steps, f64::from(tenths) / 10.0);
+                let at = inter(steps, f64::from(tenths) / 10.0, Solver::FirstOrder);
                 assert!(at.is_sorted_by(|a, b| a < b), "{steps} {tenths}: {at:?}");
                 assert!(
                     at[0] == 0 && at[at.len() - 1] < steps,
@@ -108,8 +119,8 @@ mod tests {
 
     #[test]
     fn shares_at_their_ends() {
-        assert_eq!(inter(20, 0.0), [0]);
-        assert_eq!(inter(5, 1.0), [0, 1, 2, 3, 4]);
+        assert_eq!(inter(20, 0.0, Solver::Multistep), [0]);
+        assert_eq!(inter(5, 1.0, Solver::FirstOrder), [0, 1, 2, 3, 4]);
         assert_eq!(intra(&[0, 4, 9], 1.0), [0, 4, 9]);
         assert_eq!(every(&[0, 1, 3, 7], 2), [0, 3]);
         assert_eq!(guided(&[0, 4, 9], 20, 0.0), [0]);
