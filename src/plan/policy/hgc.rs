@@ -89,10 +89,10 @@ impl Policy for Hgc {
             guidance_reuse: Reuse::Hold,
             coarse: Some((given.deep(), deep, reuse)),
             control: Some((given.control(&at), reuse)),
-            fine: Some(Fine::Share {
-                lambda: given.share(&LAMBDA_INTRA),
-                reuse,
-            }),
+            // With a share of all, cross-attention runs wherever the block around it does.
+            fine: Some(given.share(&LAMBDA_INTRA))
+                .filter(|lambda| *lambda < 1.0)
+                .map(|lambda| Fine::Share { lambda, reuse }),
             invariant: true,
         }
     }
