@@ -40,9 +40,9 @@ fn refresh_steps_can_be_given() {
     let text = hgc("plan", &words, &options).ok();
     for part in [
         "key-steps 0,2,5",
-        "guidance                    FHFHHU",
-        "unet deep                   R.R..R",
-        "controlnet control          R.R..R",
+        "guidance            FHFHHU",
+        "unet deep           R.R..R",
+        "controlnet control  R.R..R",
     ] {
         assert!(text.contains(part), "no {part:?} in:\n{text}");
     }

@@ -11,7 +11,9 @@ use hgc::unstable::engine::SessionOptions;
 use hgc::unstable::pipeline::{
     Denoised, Drawing, Folder, Loop, Row, Version, encode, picture, shortened,
 };
-use hgc::unstable::plan::Plan;
+use hgc::unstable::plan::parameter::{SOLVER, Solver, Value};
+use hgc::unstable::plan::policy::Policy;
+use hgc::unstable::plan::{Plan, Schedule};
 use hgc::unstable::sampler::{Config, Method};
 use image::RgbImage;
 use serde::Serialize;
@@ -130,6 +132,22 @@ fn warn_beyond_fit(plan: &Plan, sampler: &Config, drawing: &Drawing) {
     }
 }
 
+/// Whether a formula that tells kinds of samplers apart planned for another kind than this one's, and no
+/// schedule was added for this one.
+fn has_other_solver(plan: &Plan, sampler: &Config, steps: usize) -> bool {
+    let policy = plan.policy.parse::<&'static dyn Policy>();
+    let tells = policy.is_ok_and(|p| p.uses().iter().any(|u| u.parameter.name == SOLVER.name));
+    let told = plan.parameters.get(SOLVER.name);
+    let planned = told.and_then(|text| SOLVER.read(text).ok());
+    let planned = match planned {
+        Some(Value::Solver(solver)) => solver,
+        _ => Solver::default(),
+    };
+    let name = sampler.method.name();
+    let own = |s: &Schedule| s.evaluations() == steps && s.sampler.as_deref() == Some(name);
+    tells && planned != sampler.method.solver() && !plan.schedules.iter().any(own)
+}
+
 /// Runs `hgc run`.
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let folder = Folder::read(&args.pipeline)?;
@@ -161,6 +179,15 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     if let Some(plan) = &folder.plan {
         args.engine.warn_of(&folder.path);
         warn_beyond_fit(plan, &sampler, &settings);
+        if has_other_solver(plan, &sampler, settings.steps) {
+            let name = sampler.method.name();
+            warn(format_args!(
+                "compiled for another kind of sampler than {name}, which wants other refreshes: `hgc \
+                 schedule add {} --steps {} --sampler {name}` adds a schedule for it",
+                folder.path.display(),
+                settings.steps
+            ));
+        }
     }
     // Encoders, networks and decoder are not in memory together, but where prompts follow.
     let mut texts = prompts.clone();
