@@ -23,8 +23,8 @@ def program(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_from_export_to_proof(tmp_path: Path) -> None:
-    planned = hgc_onnx.plan(PIPELINE, steps=8, target="cpu")
-    report = hgc_onnx.compile(PIPELINE, tmp_path / "out", steps=8, target="cpu", max_kinds=4)
+    planned = hgc_onnx.plan(PIPELINE, steps=12, target="cpu")
+    report = hgc_onnx.compile(PIPELINE, tmp_path / "out", steps=12, target="cpu", max_kinds=4)
     assert report["totals"]["reduction"] > 0.3
     assert planned["totals"]["reduction"] >= report["totals"]["reduction"]
     assert len(hgc_onnx.schedules(tmp_path / "out")["kinds"]) <= 4
@@ -34,12 +34,21 @@ def test_from_export_to_proof(tmp_path: Path) -> None:
 
 def test_what_hgc_refuses_is_an_error_in_its_words(tmp_path: Path) -> None:
     with pytest.raises(HgcError, match="nowhere"):
-        hgc_onnx.plan(tmp_path / "nowhere", steps=8)
+        hgc_onnx.plan(tmp_path / "nowhere", steps=12)
     with pytest.raises(HgcError, match="did you mean cuda"):
-        hgc_onnx.plan(PIPELINE, steps=8, target="cudaa")
+        hgc_onnx.plan(PIPELINE, steps=12, target="cudaa")
 
 
 def test_the_module_is_the_executable() -> None:
     words = [sys.executable, "-m", "hgc_onnx", "--version"]
     done = subprocess.run(words, capture_output=True, text=True, check=True, cwd=ROOT / "python")
     assert done.stdout.startswith("hgc ")
+
+
+def test_a_plan_is_tuned_and_compiled(tmp_path: Path) -> None:
+    scenes = PIPELINE.parent / "choice" / "scenes.json"
+    options: dict[str, int] = {"scenes": 1, "steps": 5, "effort": 2}
+    (found,) = hgc_onnx.tune(PIPELINE, tmp_path / "plan.toml", set=scenes, save=0.4, **options)
+    assert found["fits"][0]["saved"] >= 0.4
+    report = hgc_onnx.compile(PIPELINE, tmp_path / "out", plan=tmp_path / "plan.toml")
+    assert report["totals"]["reduction"] >= 0.4
