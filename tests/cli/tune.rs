@@ -28,6 +28,10 @@ fn a_plan_is_fitted_compiled_scored_and_shown() {
         "{text}"
     );
     hgc("tune", &words, QUICK).fails(BAD, &["plan.toml", "--force"]);
+    // Nor are an earlier search's runs lost.
+    fs::rename(&plan, plan.with_extension("away")).unwrap();
+    hgc("tune", &words, QUICK).fails(BAD, &["plan.runs.jsonl", "--resume"]);
+    fs::rename(plan.with_extension("away"), &plan).unwrap();
 
     // The same seed finds the same plan, and so does a search that goes on.
     hgc("tune", &words, &format!("{QUICK} --force")).ok();

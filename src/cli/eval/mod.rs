@@ -97,7 +97,8 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         batch: scenes.batch()?,
         timed: if args.sensitivity { 0 } else { args.timed },
     };
-    let sampler_name = sampler.method.name();
+    let method = sampler.method;
+    let sampler_name = method.name();
     let (name, ep) = (engine.info().name(), &args.engine);
     let name = format!("{name} {:?} {:?} {:?}", ep.ep, ep.ep_option, args.reference);
     let key = key(&folder, &set, &settings, &sampler, &name)?;
@@ -132,7 +133,9 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     }
     let (mut measured, mut failed) = (Vec::new(), Vec::new());
     let count = asked.len();
-    let subjects = args.subjects.all(asked, &progress, &base, &evaluation);
+    let subjects = args
+        .subjects
+        .all(asked, &progress, &base, (&evaluation, method));
     bar.set_length((evaluation.batches() * (subjects.len() + 1)) as u64);
     let shown = &set.scenes[..originals.len().min(SHOWN)];
     let controls = (0..shown.first().map_or(0, |s| s.controls.len())).map(|i| {

@@ -1,7 +1,7 @@
 //! What `hgc eval` draws: policies, plans, and the original in fewer steps.
 
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use hgc::unstable::compile::Project;
@@ -103,13 +103,20 @@ impl SubjectArgs {
         mut subjects: Vec<Subject>,
         kept: &KeptPoints,
         base: &Parameters,
-        evaluation: &Evaluation<'_>,
+        (evaluation, own): (&Evaluation<'_>, Method),
     ) -> Vec<Subject> {
         let mut more = Vec::new();
         for label in kept.labels() {
             if subjects.iter().all(|s| s.label != label) {
                 let points = Point::parse(label, base).unwrap_or_default();
                 more.extend(points.into_iter().map(Subject::of_policy));
+                let plan = Path::new(label)
+                    .is_file()
+                    .then(|| read_plan(label.as_ref()));
+                more.extend(
+                    plan.and_then(Result::ok)
+                        .map(|p| Subject::of_plan(label, p)),
+                );
             }
         }
         subjects.append(&mut more);
@@ -117,7 +124,9 @@ impl SubjectArgs {
             Fewer::None => return subjects,
             Fewer::Own => vec![None],
             Fewer::All => {
-                let calm = Method::ALL.into_iter().filter(|m| !m.adds_noise());
+                let calm = Method::ALL
+                    .into_iter()
+                    .filter(|m| !m.adds_noise() && *m != own);
                 std::iter::once(None).chain(calm.map(Some)).collect()
             }
         };

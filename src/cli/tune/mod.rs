@@ -197,6 +197,13 @@ impl Args {
         if let Some(file) = files.find(|f| f.exists() && !self.force && !self.resume) {
             bail!("{} exists; use --force to replace it", file.display())
         }
+        let kept = runs::path_of(&self.output);
+        if kept.exists() && !self.force && !self.resume {
+            bail!(
+                "{} holds the runs of an earlier search: --resume goes on with it, --force begins anew",
+                kept.display()
+            )
+        }
         let folder = |file: &Path| file.parent().map(Path::to_owned).unwrap_or_default();
         let missing = |f: &PathBuf| !f.as_os_str().is_empty() && !f.is_dir();
         // Told before an hour of work.
