@@ -196,7 +196,11 @@ fn planned(
         None => {
             let policy = policy?;
             let told = installed.told(&project, policy, base.steps)?;
-            let told = told.with(&SOLVER, Value::Solver(base.solver()));
+            // What the sampler is, or what it was compiled for.
+            let told = match args.sampler.is_some() || told.get(&SOLVER).is_none() {
+                true => told.with(&SOLVER, Value::Solver(base.solver())),
+                false => told,
+            };
             Point::new(policy, args.told.over(told))
         }
     };

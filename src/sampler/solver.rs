@@ -22,7 +22,8 @@ pub fn solver_of(name: &str) -> Solver {
         "UniPCMultistepScheduler",
     ];
     let method = name.parse::<Method>().is_ok_and(Method::is_multistep);
-    match method || MULTISTEP.contains(&name) {
+    // Schedules name samplers in lower case.
+    match method || MULTISTEP.iter().any(|m| m.eq_ignore_ascii_case(name)) {
         true => Solver::Multistep,
         false => Solver::FirstOrder,
     }
@@ -54,6 +55,7 @@ mod tests {
             "unipc",
             "PNDMScheduler",
             "DPMSolverMultistepScheduler",
+            "pndmscheduler",
         ] {
             assert_eq!(solver_of(name), Solver::Multistep, "{name}");
         }

@@ -119,7 +119,7 @@ fn ratios_by_row(wanted: &[f32], found: &[f32], rows: usize) -> Vec<f64> {
             .map(|(w, f)| square(f64::from(*w) - f64::from(*f)))
             .sum();
         match noise > 0.0 {
-            true => (10.0 * (signal / noise).log10()).min(MOST),
+            true => (10.0 * (signal / noise).log10()).clamp(-MOST, MOST),
             false => MOST,
         }
     };

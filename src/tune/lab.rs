@@ -94,6 +94,23 @@ impl Lab {
         all
     }
 
+    /// The cost of the cheapest schedule in which the evaluations `full` compute everything.
+    #[must_use]
+    pub fn least(&self, steps: usize, full: &[usize]) -> f64 {
+        let choices = self.choices();
+        let cheapest = choices.iter().min_by_key(|s| {
+            let kind = self.kinds.get(s).map(|k| &k.name);
+            kind.and_then(|name| self.work.get(name))
+        });
+        let cheapest = cheapest.copied().unwrap_or(Setting::FULL);
+        let at = |step: usize| match step == 0 || full.contains(&step) {
+            true => Setting::FULL,
+            false => cheapest,
+        };
+        let settings: Vec<Setting> = (0..steps).map(at).collect();
+        self.cost(&self.schedule(&settings))
+    }
+
     /// MACs of a schedule as a share of those of the original.
     #[must_use]
     #[allow(clippy::cast_precision_loss)]

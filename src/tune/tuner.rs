@@ -11,6 +11,9 @@ use crate::plan::cost::{Cost, saved};
 use crate::plan::parameter::{CONTROL_END, CONTROL_START, Parameters};
 use crate::plan::{Fitted, KindError, Schedule};
 
+/// The ratio of latents that are lost, in dB.
+const WORST: f64 = -100.0;
+
 /// Why a pipeline could not be tuned.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -90,7 +93,8 @@ pub struct Tuner<'t> {
     batches: &'t [Batch],
     options: TunerOptions,
     lab: Lab,
-    networks: Loop,
+    /// The lab, loaded; not while a plan is run.
+    networks: Option<Loop>,
     cases: Vec<Drawn>,
 }
 
@@ -140,8 +144,6 @@ impl<'t> Tuner<'t> {
         let cases = drawn.collect::<Result<_, _>>()?;
         drop(original);
         let lab = Lab::new(project, &base)?;
-        let compiled = project.compile(&lab.planned)?;
-        let networks = Loop::compiled(engine, folder, sampler, &compiled, session)?;
         Ok(Self {
             engine,
             folder,
@@ -152,9 +154,36 @@ impl<'t> Tuner<'t> {
             batches,
             options,
             lab,
-            networks,
+            networks: None,
             cases,
         })
+    }
+
+    /// The case whose schedules all compute more than what is left after `save`, if there is one.
+    #[must_use]
+    pub fn unreachable(&self, save: f64) -> Option<TuneError> {
+        let budget = 1.0 - save;
+        let mut all = self.cases.iter().map(|drawn| drawn.case.steps);
+        let beyond = all.find(|steps| {
+            let full = self.base.switches_of(*steps);
+            self.lab.least(*steps, &full) > budget
+        });
+        beyond.map(|steps| TuneError::Budget {
+            steps,
+            budget: 100.0 * budget,
+        })
+    }
+
+    /// Loads the lab where it is not.
+    fn load(&mut self) -> Result<(), TuneError> {
+        if self.networks.is_none() {
+            let compiled = self.project.compile(&self.lab.planned)?;
+            let sampler = self.cases[0].case.sampler.clone();
+            let (engine, folder) = (self.engine, self.folder);
+            let loaded = Loop::compiled(engine, folder, sampler, &compiled, self.session)?;
+            self.networks = Some(loaded);
+        }
+        Ok(())
     }
 
     /// The best schedule of each case that saves a share of the MACs, and the plan that has them all;
@@ -168,6 +197,10 @@ impl<'t> Tuner<'t> {
         runs: &mut dyn Runs,
         told: &mut dyn FnMut(&str, f64, f64),
     ) -> Result<Tuned, TuneError> {
+        if let Some(error) = self.unreachable(save) {
+            return Err(error);
+        }
+        self.load()?;
         let mut found = Vec::new();
         for case in 0..self.cases.len() {
             found.push(self.look(case, save, runs, told)?);
@@ -206,8 +239,15 @@ impl<'t> Tuner<'t> {
             if let Some(known) = runs.known(&name, schedule) {
                 return Ok(known);
             }
+            let Some(networks) = networks else {
+                return Ok(WORST);
+            };
             networks.set_schedule(Some(schedule.clone()));
-            let found = drawn.ratio(networks, run, batches)?;
+            let found = match drawn.ratio(networks, run, batches) {
+                // What was read grew without bound: no schedule to keep, and none to stop for.
+                Err(PipelineError::NotFinite { .. }) => WORST,
+                other => other?,
+            };
             let kept = runs.keep(&name, schedule, found);
             kept.map_err(TuneError::Keep)?;
             Ok(found)
@@ -231,36 +271,42 @@ impl<'t> Tuner<'t> {
         let steps = (drawn.case.steps as f64 * (1.0 - saved) - 1e-6).ceil();
         let steps = (steps as usize).max(1);
         let whole = self.lab.schedule(&vec![Setting::FULL; steps]);
-        self.networks.set_schedule(Some(whole));
-        let ratio = drawn.fewer(&mut self.networks, steps, &self.run, self.batches)?;
+        let Some(networks) = &mut self.networks else {
+            return Ok((steps, WORST));
+        };
+        networks.set_schedule(Some(whole));
+        let ratio = drawn.fewer(networks, steps, &self.run, self.batches)?;
         Ok((steps, ratio))
     }
 
     /// A plan with the schedules that were found, each run once as it will be compiled.
     fn plan(&mut self, found: &[Found]) -> Result<Tuned, TuneError> {
         let mut planned = self.joined(found)?;
-        let compiled = self.project.compile(&planned)?;
-        let sampler = self.cases[0].case.sampler.clone();
-        let (engine, folder) = (self.engine, self.folder);
-        let mut networks = Loop::compiled(engine, folder, sampler, &compiled, self.session)?;
         let mut fits = Vec::new();
-        for (case, (drawn, found)) in self.cases.iter().zip(found).enumerate() {
+        for (case, found) in found.iter().enumerate() {
             let adopted = self.project.adopt(planned.plan.under(case)?)?;
             let total = |of: fn(&Cost) -> Macs| adopted.costs.iter().map(|c| of(c).weights).sum();
-            networks.set_schedule(planned.plan.schedules.get(case).cloned());
             let saved = saved(total(Cost::before), total(Cost::after));
             fits.push(Fit {
                 case,
                 saved,
-                fewer: (0, 0.0),
-                signal: drawn.ratio(&mut networks, &self.run, self.batches)?,
+                fewer: self.fewer(case, saved)?,
+                signal: 0.0,
                 formula: found.start.score,
                 runs: found.runs,
                 settings: found.best.settings.clone(),
             });
         }
+        // Two pipelines may not fit in memory.
+        self.networks = None;
+        let compiled = self.project.compile(&planned)?;
+        let sampler = self.cases[0].case.sampler.clone();
+        let (engine, folder) = (self.engine, self.folder);
+        let mut networks = Loop::compiled(engine, folder, sampler, &compiled, self.session)?;
         for fit in &mut fits {
-            fit.fewer = self.fewer(fit.case, fit.saved)?;
+            networks.set_schedule(planned.plan.schedules.get(fit.case).cloned());
+            let drawn = &self.cases[fit.case];
+            fit.signal = drawn.ratio(&mut networks, &self.run, self.batches)?;
         }
         let worst = fits.iter().map(|f| f.signal).fold(f64::MAX, f64::min);
         planned.plan.fitted = Fitted {
@@ -269,6 +315,15 @@ impl<'t> Tuner<'t> {
             signal: worst,
         }
         .told();
+        // Whoever runs the plan must switch control where it was switched here.
+        let window = [(&CONTROL_START, 0.0), (&CONTROL_END, 1.0)];
+        let (start, end) = self.run.control_window;
+        for ((parameter, usual), share) in window.into_iter().zip([start, end]) {
+            if share != usual {
+                let told = (parameter.name.to_owned(), share.to_string());
+                planned.plan.parameters.extend([told]);
+            }
+        }
         Ok(Tuned { planned, fits })
     }
 

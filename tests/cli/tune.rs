@@ -40,7 +40,7 @@ fn a_plan_is_fitted_compiled_scored_and_shown() {
     let lines = fs::read_to_string(&kept).unwrap();
     let half: String = lines.lines().take(3).map(|l| format!("{l}\n")).collect();
     fs::write(&kept, half + "{\"case\":").unwrap();
-    hgc("tune", &words, &format!("{QUICK} --resume")).ok();
+    hgc("tune", &words, &format!("{QUICK} --resume --force")).ok();
     assert_eq!(text, fs::read_to_string(&plan).unwrap());
     let sorted = |text: &str| {
         let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
@@ -49,7 +49,8 @@ fn a_plan_is_fitted_compiled_scored_and_shown() {
     };
     assert_eq!(sorted(&lines), sorted(&fs::read_to_string(&kept).unwrap()));
     let other = QUICK.replace("guidance 5", "guidance 3");
-    hgc("tune", &words, &format!("{other} --resume")).fails(BAD, &["runs.jsonl", "--resume"]);
+    hgc("tune", &words, &format!("{other} --resume --force"))
+        .fails(BAD, &["runs.jsonl", "--resume"]);
 
     let (pipeline, plan) = (shapes("pipeline"), plan.display().to_string());
     let set = set.display();
@@ -104,5 +105,41 @@ fn what_cannot_be_tuned_is_told() {
     hgc("tune", &words, &format!("{drawn} --steps 4 --save 0.9"))
         .fails(BAD, &["10.0 % of the MACs"]);
     hgc("tune", &words, "--prompt circle --steps 4").fails(BAD, &["control"]);
+    let told = format!("{drawn} --steps 4 --gate-step 2 --force");
+    hgc("tune", &words, &told).fails(BAD, &["--gate-step is what tune decides"]);
     assert!(!plan.exists());
+}
+
+/// Control switches in the plan where it switched while the plan was fitted.
+#[test]
+fn a_window_of_control_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let plan = folder.path().join("plan.toml");
+    let mut words = vec![shapes("pipeline").into_os_string()];
+    words.extend(to(&plan).map(ToOwned::to_owned));
+    let control = shapes("choice/256.png");
+    let drawn = format!("--prompt circle --control {} --effort 1", control.display());
+    let options = format!("{drawn} --steps 4 --save 0.3 --control-end 0.5 --format json");
+    let found = hgc("tune", &words, &options).json();
+    // Everything runs on the step after which control is off.
+    let fit = &found["fits"][0];
+    assert_eq!(
+        fit["deep"].as_str().unwrap().chars().nth(2),
+        Some('R'),
+        "{fit:#}"
+    );
+    let text = fs::read_to_string(&plan).unwrap();
+    assert!(text.contains("control-end = \"0.5\""), "{text}");
+    // A frontier leaves out what so few steps cannot save, and says so.
+    let plans = folder.path().join("plans");
+    let mut words = vec![shapes("pipeline").into_os_string()];
+    words.extend(to(&plans).map(ToOwned::to_owned));
+    let run = hgc("tune", &words, &format!("{drawn} --steps 2 --frontier"));
+    assert_eq!(run.code, 0, "{}", run.err);
+    assert!(
+        run.err.contains("save-75.toml") && run.err.contains("left out"),
+        "{}",
+        run.err
+    );
+    assert!(plans.join("save-40.toml").is_file());
 }

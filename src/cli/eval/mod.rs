@@ -89,7 +89,9 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let inputs = Inputs::read(&folder.path, &[])?;
     let sizes = folder.sizes(drawing.size, drawing.rows(), folder.tokens()?);
     let project = Project::new(&inputs, sizes)?;
-    let asked = args.subjects.asked(&base, &project)?;
+    let method = sampler.method;
+    let told = (method, args.scenes.guidance);
+    let asked = args.subjects.asked(&base, &project, told)?;
     let engine = args.engine.start()?;
     let options = SessionOptions::on(args.engine.ep, &args.engine.ep_option);
     let settings = EvalOptions {
@@ -97,7 +99,6 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         batch: scenes.batch()?,
         timed: if args.sensitivity { 0 } else { args.timed },
     };
-    let method = sampler.method;
     let sampler_name = method.name();
     let (name, ep) = (engine.info().name(), &args.engine);
     let name = format!("{name} {:?} {:?} {:?}", ep.ep, ep.ep_option, args.reference);

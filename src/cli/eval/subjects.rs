@@ -8,12 +8,14 @@ use hgc::unstable::compile::Project;
 use hgc::unstable::eval::{Evaluation, Subject, Way};
 use hgc::unstable::plan::parameter::Parameters;
 use hgc::unstable::plan::policy::{self, Nothing, Point, Policy as _};
+use hgc::unstable::plan::{Plan, Schedule};
 use hgc::unstable::sampler::Method;
 use image::RgbImage;
 
 use super::kept::KeptPoints;
 use crate::cli::args::read_plan;
 use crate::cli::progress::Progress;
+use crate::cli::terminal::warn;
 
 /// What pictures are compared with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -61,7 +63,14 @@ pub struct SubjectArgs {
 
 impl SubjectArgs {
     /// Policies and plans.
-    pub fn asked(&self, base: &Parameters, project: &Project<'_>) -> anyhow::Result<Vec<Subject>> {
+    ///
+    /// Of a plan with several schedules the one for this sampler and so many steps is scored.
+    pub fn asked(
+        &self,
+        base: &Parameters,
+        project: &Project<'_>,
+        (sampler, guidance): (Method, f64),
+    ) -> anyhow::Result<Vec<Subject>> {
         let all = policy::ALL.iter().filter(|p| p.name() != Nothing.name());
         let texts: Vec<String> = if self.policy.is_empty() && self.plan.is_empty() {
             all.map(ToString::to_string).collect()
@@ -79,16 +88,12 @@ impl SubjectArgs {
         let mut found: Vec<Subject> = points.into_iter().map(Subject::of_policy).collect();
         for file in &self.plan {
             let label = file.display().to_string();
-            let plan = read_plan(file)?;
+            let plan = scheduled(read_plan(file)?, &label, base.steps, sampler)?;
             // Told before anything is drawn.
             let placed = project.adopt(plan.clone());
-            let placed = placed.with_context(|| format!("plan {label}"))?;
-            if placed.plan.steps != base.steps {
-                anyhow::bail!(
-                    "plan {label} is for {} steps; give --steps {}",
-                    placed.plan.steps,
-                    placed.plan.steps
-                )
+            placed.with_context(|| format!("plan {label}"))?;
+            if let Some(what) = plan.beyond_fit(sampler.name(), base.steps, guidance) {
+                warn(format_args!("plan {label} was fitted on {what}"));
             }
             found.push(Subject::of_plan(&label, plan));
         }
@@ -113,10 +118,9 @@ impl SubjectArgs {
                 let plan = Path::new(label)
                     .is_file()
                     .then(|| read_plan(label.as_ref()));
-                more.extend(
-                    plan.and_then(Result::ok)
-                        .map(|p| Subject::of_plan(label, p)),
-                );
+                let plan = plan.and_then(Result::ok);
+                let plan = plan.and_then(|p| scheduled(p, label, base.steps, own).ok());
+                more.extend(plan.map(|p| Subject::of_plan(label, p)));
             }
         }
         subjects.append(&mut more);
@@ -142,6 +146,25 @@ impl SubjectArgs {
         }
         subjects
     }
+}
+
+/// The plan with the schedule first that is for so many steps of this sampler, or of any.
+fn scheduled(plan: Plan, label: &str, steps: usize, sampler: Method) -> anyhow::Result<Plan> {
+    let own = |s: &Schedule| s.sampler.as_deref() == Some(sampler.name());
+    let long = |s: &Schedule| s.evaluations() == steps;
+    let all = &plan.schedules;
+    let found = all.iter().position(|s| long(s) && own(s));
+    let found = found.or_else(|| all.iter().position(|s| long(s) && s.sampler.is_none()));
+    let found = found.or_else(|| all.iter().position(long));
+    let Some(index) = found else {
+        let lengths: Vec<String> = all.iter().map(|s| s.evaluations().to_string()).collect();
+        let lengths = lengths.join(" or ");
+        anyhow::bail!("plan {label} is for {lengths} steps; give --steps {lengths}")
+    };
+    // Only this one is drawn, whatever sampler it was fitted on.
+    let mut plan = plan.under(index)?;
+    plan.schedules.truncate(1);
+    Ok(plan)
 }
 
 /// The fewest steps of the original that compute no less than a subject, if they are fewer.

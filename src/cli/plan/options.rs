@@ -122,6 +122,12 @@ impl Told {
         found.map(|(_, value)| value)
     }
 
+    /// The first of what was told that is none of these.
+    pub fn other_than(&self, parameters: &[&Parameter]) -> Option<&'static Parameter> {
+        let mut told = self.0.iter().map(|(parameter, _)| *parameter);
+        told.find(|p| parameters.iter().all(|known| known.name != p.name))
+    }
+
     /// The first of what was told that changes nothing but how models are compiled.
     pub fn of_plans(&self) -> Option<&'static Parameter> {
         let window = [parameter::CONTROL_START.name, parameter::CONTROL_END.name];

@@ -8,7 +8,7 @@ use hgc::unstable::plan::Plan;
 use hgc::unstable::plan::parameter::{CONTROL_END, CONTROL_START, Parameter, Value};
 use image::RgbImage;
 
-use super::super::args::prompts as prompts_of;
+use super::super::args::{prompts as prompts_of, read_plan};
 use super::super::plan::Told;
 use super::super::terminal::{note, warn};
 use super::Args;
@@ -88,7 +88,8 @@ impl Args {
         folder: &Folder,
         controls: &[RgbImage],
     ) -> anyhow::Result<Drawing> {
-        let plan = folder.plan.as_ref();
+        let own = self.plan.as_deref().map(read_plan).transpose()?;
+        let plan = folder.plan.as_ref().or(own.as_ref());
         let (width, height) = match (self.width, self.height) {
             (Some(w), h) => (w, h.unwrap_or(w)),
             (None, Some(h)) => (h, h),
@@ -151,11 +152,20 @@ impl Args {
                 images: given,
             })?;
         }
+        if let (Some(file), Some(parameter)) = (&self.plan, self.told.of_plans()) {
+            bail!(
+                "{} says everything already; leave out --{}",
+                file.display(),
+                parameter.name
+            )
+        }
         let Some(plan) = &folder.plan else {
             return Ok(());
         };
         let of_plans = self.told.of_plans().map(|p| p.name);
-        if let Some(option) = of_plans.or(self.policy.as_ref().map(|_| "policy")) {
+        let whole = self.policy.as_ref().map(|_| "policy");
+        let whole = whole.or(self.plan.as_ref().map(|_| "plan"));
+        if let Some(option) = of_plans.or(whole) {
             bail!(
                 "{} is compiled already, with policy {}: leave out --{option}, or give the \
                  original pipeline",

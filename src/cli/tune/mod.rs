@@ -12,6 +12,9 @@ use hgc::unstable::engine::SessionOptions;
 use hgc::unstable::eval::{EvalOptions, batches};
 use hgc::unstable::onnx::Transaction;
 use hgc::unstable::pipeline::Folder;
+use hgc::unstable::plan::parameter::{
+    CONTROL_END, CONTROL_START, CUT, PROMPTED, Parameter, WHOLE_BATCH,
+};
 use hgc::unstable::tune::{Case, Subject, Tuner, TunerOptions};
 
 use super::Outcome;
@@ -34,6 +37,9 @@ Examples:
 
 /// Shares of the MACs that a frontier saves.
 const FRONTIER: [f64; 7] = [0.4, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75];
+
+/// Parameters of plans that a search does not choose.
+static USED: [&Parameter; 5] = [&CUT, &PROMPTED, &WHOLE_BATCH, &CONTROL_START, &CONTROL_END];
 
 /// Options of `hgc tune`.
 #[derive(clap::Args)]
@@ -96,6 +102,12 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let scenes = &args.scenes;
     let folder = scenes.folder(&args.pipeline, "tune compiles it itself")?;
     let plans = args.plans()?;
+    if let Some(parameter) = args.told.other_than(&USED) {
+        bail!(
+            "--{} is what tune decides by itself; leave it out",
+            parameter.name
+        )
+    }
     let set = scenes.read_set(Some(args.count))?;
     let cases = args.cases(&folder)?;
     let drawing = scenes.drawing(cases[0].steps, &folder, &set, &args.told);
@@ -103,6 +115,22 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let base = args.told.over(base);
     base.check()?;
     let inputs = Inputs::read(&folder.path, &[])?;
+    let own: Vec<PathBuf> = inputs
+        .sources
+        .iter()
+        .flat_map(|s| s.model.files())
+        .collect();
+    let real = |file: &Path| file.canonicalize().ok();
+    let is_own = |file: &Path| {
+        own.iter()
+            .any(|f| real(f).is_some_and(|f| real(file) == Some(f)))
+    };
+    if let Some((_, file)) = plans.iter().find(|(_, file)| is_own(file)) {
+        bail!(
+            "{} is a file of the pipeline; choose another -o",
+            file.display()
+        )
+    }
     let sizes = folder.sizes(drawing.size, drawing.rows(), folder.tokens()?);
     let project = Project::new(&inputs, sizes)?;
     let engine = args.engine.start()?;
@@ -114,7 +142,11 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     };
     let (name, ep) = (engine.info().name(), &args.engine);
     let parameters: Vec<String> = base.given().map(|(k, v)| format!("{k}={v}")).collect();
-    let name = format!("{name} {:?} {:?} {parameters:?}", ep.ep, ep.ep_option);
+    let version = env!("CARGO_PKG_VERSION");
+    let name = format!(
+        "{name} {version} {:?} {:?} {parameters:?}",
+        ep.ep, ep.ep_option
+    );
     let key = key(&folder, &set, &settings, &cases[0].sampler, &name)?;
     let mut runs = KeptRuns::open(&runs::path_of(&args.output), &key, args.resume)?;
     let mut told = |text: &str| warn(text);
@@ -152,24 +184,30 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
             bar.inc(1);
         },
     )?;
-    let mut transaction = Transaction::new(args.force || args.resume);
-    for file in inputs.sources.iter().flat_map(|s| s.model.files()) {
-        transaction.protect(&file);
-    }
     let mut reports = Vec::new();
     bar.set_length(1000);
     for (save, file) in &plans {
+        if let Some(error) = tuner.unreachable(*save).filter(|_| args.frontier) {
+            warn(format_args!("{}: {error}; left out", file.display()));
+            continue;
+        }
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
         let found = tuner.tune(*save, &mut runs, &mut |case, spent, best| {
             bar.set_position((1000.0 * spent) as u64);
             bar.set_message(format!("{case}, {:.0} %: {best:.2} dB", 100.0 * save));
         })?;
         let text = toml::to_string(&found.planned.plan)?;
+        // Each when it is found: the next search may be interrupted.
+        let mut transaction = Transaction::new(args.force);
+        own.iter().for_each(|f| transaction.protect(f));
         transaction.add_bytes(file, text.as_bytes())?;
+        transaction.commit()?;
         reports.push(Report::new(file.clone(), &found, &cases, pictures));
     }
     bar.finish();
-    transaction.commit()?;
+    if reports.is_empty() {
+        bail!("no saving of the frontier can be reached in so few steps; take more steps")
+    }
     for report in &mut reports {
         report.seconds = start.elapsed().as_secs_f64();
     }
@@ -194,8 +232,17 @@ impl Args {
             vec![(save, self.output.clone())]
         };
         let mut files = plans.iter().map(|(_, file)| file);
-        if let Some(file) = files.find(|f| f.exists() && !self.force && !self.resume) {
+        if let Some(file) = files.find(|f| f.exists() && !self.force) {
             bail!("{} exists; use --force to replace it", file.display())
+        }
+        if let Some((_, file)) = plans.iter().find(|(_, file)| file.is_dir()) {
+            bail!("{} is a folder; -o names a file", file.display())
+        }
+        if self.frontier && self.output.exists() && !self.output.is_dir() {
+            bail!(
+                "{} is a file; with --frontier -o names a folder",
+                self.output.display()
+            )
         }
         let kept = runs::path_of(&self.output);
         if kept.exists() && !self.force && !self.resume {

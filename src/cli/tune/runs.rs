@@ -46,14 +46,15 @@ impl KeptRuns {
             let head: Option<Head> = head.and_then(|text| serde_json::from_str(&text).ok());
             if head.is_none_or(|head| head.key != key) {
                 bail!(
-                    "{} is of another pipeline, set or settings; leave out --resume",
+                    "{} is of another pipeline, set or settings (--resume); choose another -o, or \
+                     begin anew with --force alone",
                     path.display()
                 )
             }
             for line in lines {
                 // The last line of an interrupted run may be cut.
                 let Ok(line) = serde_json::from_str::<Line>(&line.with_context(shown)?) else {
-                    break;
+                    continue;
                 };
                 scores.insert((line.case, line.kinds), line.score);
             }

@@ -121,7 +121,9 @@ impl Policy for Hgc {
 
     fn caution(&self, parameters: &Parameters) -> Option<String> {
         let told = |p| parameters.get(p).is_some();
-        let few = parameters.steps <= LEAST && !told(&KEY_STEPS) && !told(&LAMBDA_INTER);
+        let few = (2..=LEAST + 1).contains(&parameters.steps)
+            && !told(&KEY_STEPS)
+            && !told(&LAMBDA_INTER);
         few.then(|| {
             format!(
                 "of {} steps, much changes from each to the next: all but one compute everything, and \
