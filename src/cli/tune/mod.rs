@@ -148,7 +148,9 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         ep.ep, ep.ep_option
     );
     let key = key(&folder, &set, &settings, &cases[0].sampler, &name)?;
-    let mut runs = KeptRuns::open(&runs::path_of(&args.output), &key, args.resume)?;
+    // What does not fit is told at once; a new file is begun when there is something to keep.
+    let open = || KeptRuns::open(&runs::path_of(&args.output), &key, args.resume);
+    let resumed = args.resume.then(open).transpose()?;
     let mut told = |text: &str| warn(text);
     let batches = batches(engine, &folder, &session, &set, &settings, &mut told)?;
     let pictures = set.scenes.len();
@@ -184,6 +186,13 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
             bar.inc(1);
         },
     )?;
+    if let Some(error) = tuner.unreachable(plans[0].0).filter(|_| !args.frontier) {
+        return Err(error.into());
+    }
+    let mut runs = match resumed {
+        Some(runs) => runs,
+        None => open()?,
+    };
     let mut reports = Vec::new();
     bar.set_length(1000);
     for (save, file) in &plans {
