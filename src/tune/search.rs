@@ -80,7 +80,13 @@ pub fn search<E>(
     };
     let mut best: Option<Scored> = None;
     for settings in starts(lab, search.options.steps, search.options.budget) {
-        let Some(settings) = search.within(settings) else {
+        // A formula as it is, but where all must run on more evaluations than it knows of.
+        let fits = lab.cost(&search.schedule(&settings)) <= search.options.budget;
+        let settings = match fits {
+            true => Some(settings),
+            false => search.within(settings),
+        };
+        let Some(settings) = settings else {
             continue;
         };
         let found = search.scored(&settings, score)?;
