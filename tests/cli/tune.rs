@@ -33,9 +33,7 @@ fn a_plan_is_fitted_compiled_scored_and_shown() {
     hgc("tune", &words, QUICK).fails(BAD, &["plan.runs.jsonl", "--resume"]);
     fs::rename(plan.with_extension("away"), &plan).unwrap();
 
-    // The same seed finds the same plan, and so does a search that goes on.
-    hgc("tune", &words, &format!("{QUICK} --force")).ok();
-    assert_eq!(text, fs::read_to_string(&plan).unwrap());
+    // A search that goes on makes the same moves, and finds the same plan.
     let kept = plan.with_extension("runs.jsonl");
     let lines = fs::read_to_string(&kept).unwrap();
     let half: String = lines.lines().take(3).map(|l| format!("{l}\n")).collect();
