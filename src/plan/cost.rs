@@ -17,6 +17,20 @@ pub fn saved(before: u64, after: u64) -> f64 {
     1.0 - after as f64 / before as f64
 }
 
+/// The fewest of `steps` steps of the original that compute no less than a generation which saves a
+/// share of the MACs.
+#[must_use]
+#[allow(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss
+)]
+pub fn fewest_steps(steps: usize, saved: f64) -> usize {
+    // What differs by rounding alone is the same.
+    let fewest = (steps as f64 * (1.0 - saved) - 1e-6).ceil();
+    (fewest as usize).max(1)
+}
+
 /// Cost of one model over a generation.
 #[derive(Clone, Debug)]
 pub struct Cost {

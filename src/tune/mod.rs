@@ -17,4 +17,4 @@ mod tuner;
 pub use case::Case;
 pub use columns::{Columns, Setting};
 pub use lab::Lab;
-pub use tuner::{Fit, Runs, Subject, TuneError, Tuned, Tuner, TunerOptions};
+pub use tuner::{Fit, Runs, Setup, TuneError, Tuned, Tuner, TunerOptions};

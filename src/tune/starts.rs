@@ -13,7 +13,11 @@ type Spacing = fn(steps: usize, count: usize) -> Vec<usize>;
 /// every second; each with as many refreshes as fit.
 #[must_use]
 pub fn starts(lab: &Lab, steps: usize, budget: f64) -> Vec<Vec<Setting>> {
-    let spacings: [Spacing; 3] = [even, dense_ends, to_the_end];
+    let spacings: [Spacing; 3] = [
+        even,
+        |steps, count| dense_ends(steps, count, Solver::FirstOrder),
+        |steps, count| dense_ends(steps, count, Solver::Multistep),
+    ];
     let held = lab
         .choices()
         .iter()
@@ -58,16 +62,8 @@ fn even(steps: usize, count: usize) -> Vec<usize> {
     (0..count).map(|k| k * steps / count.max(1)).collect()
 }
 
+/// As `hgc` spaces them.
 #[allow(clippy::cast_precision_loss)]
-fn dense_ends(steps: usize, count: usize) -> Vec<usize> {
-    shares::inter(
-        steps,
-        count as f64 / steps.max(1) as f64,
-        Solver::FirstOrder,
-    )
-}
-
-#[allow(clippy::cast_precision_loss)]
-fn to_the_end(steps: usize, count: usize) -> Vec<usize> {
-    shares::inter(steps, count as f64 / steps.max(1) as f64, Solver::Multistep)
+fn dense_ends(steps: usize, count: usize, solver: Solver) -> Vec<usize> {
+    shares::inter(steps, count as f64 / steps.max(1) as f64, solver)
 }

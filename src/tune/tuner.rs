@@ -7,7 +7,7 @@ use crate::analysis::macs::Macs;
 use crate::compile::{CompileError, Planned, Project};
 use crate::engine::{Engine, SessionOptions};
 use crate::pipeline::{Batch, Drawing, Folder, Loop, PipelineError, Version};
-use crate::plan::cost::{Cost, saved};
+use crate::plan::cost::{Cost, fewest_steps, saved};
 use crate::plan::parameter::{CONTROL_END, CONTROL_START, Parameters};
 use crate::plan::{Fitted, KindError, Schedule};
 
@@ -93,14 +93,12 @@ pub struct Tuner<'t> {
     batches: &'t [Batch],
     options: TunerOptions,
     lab: Lab,
-    /// The lab, loaded; not while a plan is run.
-    networks: Option<Loop>,
     cases: Vec<Drawn>,
 }
 
 /// A pipeline as it is tuned.
 #[derive(Clone, Copy)]
-pub struct Subject<'t> {
+pub struct Setup<'t> {
     /// Where it runs.
     pub engine: &'static Engine,
     /// Its folder.
@@ -118,22 +116,21 @@ impl<'t> Tuner<'t> {
     /// # Errors
     /// [`TuneError`] where models cannot be planned or the engine refuses.
     pub fn new(
-        subject: Subject<'t>,
+        subject: Setup<'t>,
         base: Parameters,
         (run, batches): (Drawing, &'t [Batch]),
         cases: &[Case],
         options: TunerOptions,
         told: &mut dyn FnMut(),
     ) -> Result<Self, TuneError> {
-        let Subject {
+        let Setup {
             engine,
             folder,
             project,
             session,
         } = subject;
-        let sampler = || cases.first().map(|c| c.sampler.clone());
-        let sampler = match sampler() {
-            Some(first) => first,
+        let sampler = match cases.first() {
+            Some(case) => case.sampler.clone(),
             None => folder.sampler(None)?,
         };
         let version = Version::Original;
@@ -154,7 +151,6 @@ impl<'t> Tuner<'t> {
             batches,
             options,
             lab,
-            networks: None,
             cases,
         })
     }
@@ -174,16 +170,13 @@ impl<'t> Tuner<'t> {
         })
     }
 
-    /// Loads the lab where it is not.
-    fn load(&mut self) -> Result<(), TuneError> {
-        if self.networks.is_none() {
-            let compiled = self.project.compile(&self.lab.planned)?;
-            let sampler = self.cases[0].case.sampler.clone();
-            let (engine, folder) = (self.engine, self.folder);
-            let loaded = Loop::compiled(engine, folder, sampler, &compiled, self.session)?;
-            self.networks = Some(loaded);
-        }
-        Ok(())
+    /// Loads what was planned.
+    fn load(&self, planned: &Planned) -> Result<Loop, TuneError> {
+        let compiled = self.project.compile(planned)?;
+        let sampler = self.cases[0].case.sampler.clone();
+        let (engine, folder) = (self.engine, self.folder);
+        let loaded = Loop::compiled(engine, folder, sampler, &compiled, self.session)?;
+        Ok(loaded)
     }
 
     /// The best schedule of each case that saves a share of the MACs, and the plan that has them all;
@@ -192,7 +185,7 @@ impl<'t> Tuner<'t> {
     /// # Errors
     /// [`TuneError`] where no schedule saves so much or the engine refuses.
     pub fn tune(
-        &mut self,
+        &self,
         save: f64,
         runs: &mut dyn Runs,
         told: &mut dyn FnMut(&str, f64, f64),
@@ -200,50 +193,37 @@ impl<'t> Tuner<'t> {
         if let Some(error) = self.unreachable(save) {
             return Err(error);
         }
-        self.load()?;
+        let mut lab = self.load(&self.lab.planned)?;
         let mut found = Vec::new();
-        for case in 0..self.cases.len() {
-            found.push(self.look(case, save, runs, told)?);
+        for drawn in &self.cases {
+            found.push(self.look(drawn, save, &mut lab, runs, told)?);
         }
-        self.plan(&found)
+        self.plan(&found, lab)
     }
 
     fn look(
-        &mut self,
-        case: usize,
+        &self,
+        drawn: &Drawn,
         save: f64,
+        lab: &mut Loop,
         runs: &mut dyn Runs,
         told: &mut dyn FnMut(&str, f64, f64),
     ) -> Result<Found, TuneError> {
-        let Self {
-            lab,
-            networks,
-            batches,
-            run,
-            cases,
-            options,
-            base,
-            ..
-        } = self;
-        let (drawn, effort) = (&cases[case], options.effort);
-        let steps = drawn.case.steps;
+        let (steps, effort) = (drawn.case.steps, self.options.effort);
         let search_options = SearchOptions {
             steps,
-            full: base.switches_of(steps),
+            full: self.base.switches_of(steps),
             budget: 1.0 - save,
             effort,
-            seed: options.seed,
+            seed: self.options.seed,
         };
         let name = drawn.case.name();
         let mut score = |schedule: &Schedule| -> Result<f64, TuneError> {
             if let Some(known) = runs.known(&name, schedule) {
                 return Ok(known);
             }
-            let Some(networks) = networks else {
-                return Ok(WORST);
-            };
-            networks.set_schedule(Some(schedule.clone()));
-            let found = match drawn.ratio(networks, run, batches) {
+            lab.set_schedule(Some(schedule.clone()));
+            let found = match drawn.ratio(lab, &self.run, self.batches) {
                 // What was read grew without bound: no schedule to keep, and none to stop for.
                 Err(PipelineError::NotFinite { .. }) => WORST,
                 other => other?,
@@ -253,7 +233,7 @@ impl<'t> Tuner<'t> {
             Ok(found)
         };
         let mut said = |spent: f64, best: f64| told(&name, (spent / effort).min(1.0), best);
-        let found = search(lab, search_options, &mut score, &mut said)?;
+        let found = search(&self.lab, search_options, &mut score, &mut said)?;
         found.ok_or(TuneError::Budget {
             steps,
             budget: 100.0 * (1.0 - save),
@@ -261,26 +241,16 @@ impl<'t> Tuner<'t> {
     }
 
     /// The plainest rival: the original in as few steps as compute no less.
-    #[allow(
-        clippy::cast_precision_loss,
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss
-    )]
-    fn fewer(&mut self, case: usize, saved: f64) -> Result<(usize, f64), TuneError> {
+    fn fewer(&self, case: usize, saved: f64, lab: &mut Loop) -> Result<(usize, f64), TuneError> {
         let drawn = &self.cases[case];
-        let steps = (drawn.case.steps as f64 * (1.0 - saved) - 1e-6).ceil();
-        let steps = (steps as usize).max(1);
-        let whole = self.lab.schedule(&vec![Setting::FULL; steps]);
-        let Some(networks) = &mut self.networks else {
-            return Ok((steps, WORST));
-        };
-        networks.set_schedule(Some(whole));
-        let ratio = drawn.fewer(networks, steps, &self.run, self.batches)?;
+        let steps = fewest_steps(drawn.case.steps, saved);
+        lab.set_schedule(Some(self.lab.schedule(&vec![Setting::FULL; steps])));
+        let ratio = drawn.fewer(lab, steps, &self.run, self.batches)?;
         Ok((steps, ratio))
     }
 
     /// A plan with the schedules that were found, each run once as it will be compiled.
-    fn plan(&mut self, found: &[Found]) -> Result<Tuned, TuneError> {
+    fn plan(&self, found: &[Found], mut lab: Loop) -> Result<Tuned, TuneError> {
         let mut planned = self.joined(found)?;
         let mut fits = Vec::new();
         for (case, found) in found.iter().enumerate() {
@@ -290,7 +260,7 @@ impl<'t> Tuner<'t> {
             fits.push(Fit {
                 case,
                 saved,
-                fewer: self.fewer(case, saved)?,
+                fewer: self.fewer(case, saved, &mut lab)?,
                 signal: 0.0,
                 formula: found.start.score,
                 runs: found.runs,
@@ -298,11 +268,8 @@ impl<'t> Tuner<'t> {
             });
         }
         // Two pipelines may not fit in memory.
-        self.networks = None;
-        let compiled = self.project.compile(&planned)?;
-        let sampler = self.cases[0].case.sampler.clone();
-        let (engine, folder) = (self.engine, self.folder);
-        let mut networks = Loop::compiled(engine, folder, sampler, &compiled, self.session)?;
+        drop(lab);
+        let mut networks = self.load(&planned)?;
         for fit in &mut fits {
             networks.set_schedule(planned.plan.schedules.get(fit.case).cloned());
             let drawn = &self.cases[fit.case];

@@ -1,12 +1,27 @@
 //! `hgc tune` with the trained pipeline, and what is done with the plan.
 
+use std::ffi::OsString;
 use std::fs;
+use std::path::Path;
 
 use crate::eval::{row, shapes};
 use crate::{BAD, hgc, to};
 
 /// Few steps and one scene; scores mean nothing then.
 const QUICK: &str = "--scenes 1 --steps 5 --guidance 5 --effort 3 --save 0.5";
+
+/// The pipeline, and where its plan goes.
+fn onto(output: &Path) -> Vec<OsString> {
+    let mut words = vec![shapes("pipeline").into_os_string()];
+    words.extend(to(output).map(ToOwned::to_owned));
+    words
+}
+
+/// One scene, and no more runs than the formulas.
+fn drawn() -> String {
+    let control = shapes("choice/256.png");
+    format!("--prompt circle --control {} --effort 1", control.display())
+}
 
 #[test]
 fn a_plan_is_fitted_compiled_scored_and_shown() {
@@ -95,10 +110,7 @@ fn a_plan_is_fitted_compiled_scored_and_shown() {
 fn what_cannot_be_tuned_is_told() {
     let folder = tempfile::tempdir().unwrap();
     let plan = folder.path().join("plan.toml");
-    let mut words = vec![shapes("pipeline").into_os_string()];
-    words.extend(to(&plan).map(ToOwned::to_owned));
-    let control = shapes("choice/256.png");
-    let drawn = format!("--prompt circle --control {} --effort 1", control.display());
+    let (words, drawn) = (onto(&plan), drawn());
     // One evaluation of four computes everything.
     hgc("tune", &words, &format!("{drawn} --steps 4 --save 0.9"))
         .fails(BAD, &["10.0 % of the MACs"]);
@@ -113,10 +125,7 @@ fn what_cannot_be_tuned_is_told() {
 fn a_window_of_control_is_kept() {
     let folder = tempfile::tempdir().unwrap();
     let plan = folder.path().join("plan.toml");
-    let mut words = vec![shapes("pipeline").into_os_string()];
-    words.extend(to(&plan).map(ToOwned::to_owned));
-    let control = shapes("choice/256.png");
-    let drawn = format!("--prompt circle --control {} --effort 1", control.display());
+    let (words, drawn) = (onto(&plan), drawn());
     let options = format!("{drawn} --steps 4 --save 0.3 --control-end 0.5 --format json");
     let found = hgc("tune", &words, &options).json();
     // Everything runs on the step after which control is off.
@@ -130,8 +139,7 @@ fn a_window_of_control_is_kept() {
     assert!(text.contains("control-end = \"0.5\""), "{text}");
     // A frontier leaves out what so few steps cannot save, and says so.
     let plans = folder.path().join("plans");
-    let mut words = vec![shapes("pipeline").into_os_string()];
-    words.extend(to(&plans).map(ToOwned::to_owned));
+    let words = onto(&plans);
     let run = hgc("tune", &words, &format!("{drawn} --steps 2 --frontier"));
     assert_eq!(run.code, 0, "{}", run.err);
     assert!(

@@ -4,8 +4,10 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use hgc::unstable::analysis::macs::Macs;
 use hgc::unstable::compile::Project;
 use hgc::unstable::eval::{Evaluation, Subject, Way};
+use hgc::unstable::plan::cost::{Cost, fewest_steps, saved};
 use hgc::unstable::plan::parameter::Parameters;
 use hgc::unstable::plan::policy::{self, Nothing, Point, Policy as _};
 use hgc::unstable::plan::{Plan, Schedule};
@@ -168,17 +170,10 @@ fn scheduled(plan: Plan, label: &str, steps: usize, sampler: Method) -> anyhow::
 }
 
 /// The fewest steps of the original that compute no less than a subject, if they are fewer.
-#[allow(
-    clippy::cast_precision_loss,
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss
-)]
 fn steps_for(subject: &Subject, evaluation: &Evaluation<'_>, steps: usize) -> Option<usize> {
     let planned = evaluation.plan(subject).ok()?;
-    let before: u64 = planned.costs.iter().map(|c| c.before().weights).sum();
-    let after: u64 = planned.costs.iter().map(|c| c.after().weights).sum();
-    let share = after as f64 / before.max(1) as f64;
-    let fewest = ((share * steps as f64 - 1e-6).ceil() as usize).max(1);
+    let total = |of: fn(&Cost) -> Macs| planned.costs.iter().map(|c| of(c).weights).sum();
+    let fewest = fewest_steps(steps, saved(total(Cost::before), total(Cost::after)));
     (fewest < steps).then_some(fewest)
 }
 

@@ -15,7 +15,7 @@ use hgc::unstable::pipeline::Folder;
 use hgc::unstable::plan::parameter::{
     CONTROL_END, CONTROL_START, CUT, PROMPTED, Parameter, WHOLE_BATCH,
 };
-use hgc::unstable::tune::{Case, Subject, Tuner, TunerOptions};
+use hgc::unstable::tune::{Case, Setup, Tuner, TunerOptions};
 
 use super::Outcome;
 use super::args::{Format, share};
@@ -170,13 +170,13 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         effort: args.effort as f64,
         seed: args.search_seed,
     };
-    let subject = Subject {
+    let subject = Setup {
         engine,
         folder: &folder,
         project: &project,
         session: &session,
     };
-    let mut tuner = Tuner::new(
+    let tuner = Tuner::new(
         subject,
         base,
         (drawing, &batches),
