@@ -3,7 +3,8 @@
     export.py --arch sd15 --out DIR [--checkpoint DIFFUSERS_DIR] [--width full|reduced] ...
 
 Writes ``DIR/unet/model.onnx`` and ``DIR/controlnet/model.onnx`` (``controlnet_1`` and so on for
-more), each with its weights in ``model.onnx_data`` where they are too large for one file. With
+more), each with its weights in ``model.onnx_data`` where they are too large for one file, and
+``config.json`` beside it. With
 ``--merged`` ControlNets and UNet become one graph, ``DIR/unet/model.onnx``, with the inputs of the
 merging script of diffusers.
 
@@ -18,6 +19,7 @@ import argparse
 import contextlib
 import dataclasses
 import inspect
+import json
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
@@ -27,7 +29,7 @@ from typing import Any
 import onnx
 import onnx_ir as ir
 import torch
-from diffusers import UNet2DConditionModel
+from diffusers import ControlNetModel, UNet2DConditionModel
 from torch import nn
 
 from architectures import ARCHS, Options, build_controlnet, build_unet, controlnet_folder
@@ -53,10 +55,13 @@ def export(options: Options, out: Path) -> list[Path]:
         ports = signature.merged()
         controlnets = [build_controlnet(options, index) for index in range(options.controlnets)]
         merged = MergedGraph(unet, controlnets, [port.name for port in ports])
-        return [export_graph(merged, ports, signature.noise(), out / "unet", options)]
+        written = [export_graph(merged, ports, signature.noise(), out / "unet", options)]
+        write_config(unet, UNet2DConditionModel, out / "unet")
+        return written
     ports = signature.unet()
     unet.input_names = [port.name for port in ports]
     written.append(export_graph(unet, ports, signature.noise(), out / "unet", options))
+    write_config(unet, UNet2DConditionModel, out / "unet")
     del unet
     for index in range(options.controlnets):
         ports = signature.controlnet()
@@ -64,7 +69,16 @@ def export(options: Options, out: Path) -> list[Path]:
         controlnet.input_names = [port.name for port in ports]
         folder = out / controlnet_folder(index)
         written.append(export_graph(controlnet, ports, signature.residual_outputs(), folder, options))
+        write_config(controlnet, ControlNetModel, folder)
     return written
+
+
+def write_config(module: Any, kind: type, folder: Path) -> None:
+    """Write ``config.json`` as diffusers does: sizes of pictures, and what pipelines ask for."""
+    config = {**module.config, "_class_name": kind.__name__}
+    shown = ("_class_name", "_diffusers_version")
+    config = {name: value for name, value in config.items() if name in shown or not name.startswith("_")}
+    (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
 def export_graph(

@@ -7,14 +7,25 @@ model, finds out where a generation begins, and keeps the caches where the provi
 
 from ._accelerate import accelerate, install, uninstall
 from ._errors import HgcError
+from ._reports import Benchmark, Compiled, Fit, Gate, Model, Planned, Schedules, Totals, Tuned, Verdict
 from ._session import InferenceSession
 from ._sidecar import Sidecar
 from ._tool import bench, call, compile, inspect, plan, schedules, tune, verify
 
 __all__ = [
+    "Benchmark",
+    "Compiled",
+    "Fit",
+    "Gate",
     "HgcError",
     "InferenceSession",
+    "Model",
+    "Planned",
+    "Schedules",
     "Sidecar",
+    "Totals",
+    "Tuned",
+    "Verdict",
     "accelerate",
     "bench",
     "call",

@@ -8,8 +8,9 @@ import onnxruntime as ort
 
 from . import _session
 from ._errors import HgcError
+from ._generation import Source
 from ._session import InferenceSession
-from ._sidecar import schedule_for
+from ._sidecar import Sidecar, schedule_for
 
 _SAMPLERS = {
     "DDIMScheduler": "ddim",
@@ -31,14 +32,14 @@ def accelerate(pipe: Pipeline) -> Pipeline:
     Every picture takes the schedule for its number of evaluations. Calling it twice is no harm. Raises
     HgcError where nothing in the pipeline was compiled.
     """
-    parts = [part for part in _parts(pipe) if isinstance(getattr(part, "session", None), _session._Base)]
     sessions: list[InferenceSession] = []
-    for part in parts:
-        wrapped = InferenceSession.wrap(part.session)
+    for part, name in _holders(pipe):
+        held = getattr(part, name)
+        wrapped = InferenceSession.wrap(held)
         if not wrapped.is_compiled:
             continue
-        if wrapped is not part.session:
-            _give(part, wrapped)
+        if wrapped is not held:
+            _give(part, name, wrapped)
         sessions.append(wrapped)
     if not sessions:
         raise HgcError(
@@ -47,11 +48,28 @@ def accelerate(pipe: Pipeline) -> Pipeline:
     sidecars = [session.sidecar for session in sessions if session.sidecar is not None]
 
     def kinds() -> tuple[str, ...]:
+        _check_guidance(pipe, sidecars)
         return schedule_for(sidecars, _evaluations(pipe), _SAMPLERS.get(type(_scheduler(pipe)).__name__))
 
+    # Each picture sets the timesteps anew, also after one that was broken off.
+    source = Source(kinds, lambda: getattr(_scheduler(pipe), "timesteps", None))
     for session in sessions:
-        session.follow_as(kinds)
+        session.follow_as(source)
     return pipe
+
+
+def _check_guidance(pipe: Any, sidecars: list[Sidecar]) -> None:
+    """Without guidance all rows carry the prompt; a model with halves would take the first for unprompted."""
+    try:
+        guided = pipe.do_classifier_free_guidance
+    except (AttributeError, TypeError):
+        return
+    halved = next((sidecar.name for sidecar in sidecars if sidecar.halves), None)
+    if not guided and halved is not None:
+        raise HgcError(
+            f"{halved}: this picture is drawn without guidance, and the model runs the prompted half of a guided "
+            "batch alone on some evaluations; compile it with --prompted none, or with --target any for both uses"
+        )
 
 
 def _parts(pipe: Any) -> list[Any]:
@@ -61,12 +79,19 @@ def _parts(pipe: Any) -> list[Any]:
     return parts + nets
 
 
-def _give(part: Any, session: InferenceSession) -> None:
+def _holders(pipe: Any) -> list[tuple[Any, str]]:
+    """Parts with a session, and what they call it: optimum `session`, diffusers' ONNX classes `model`."""
+    names = ("session", "model")
+    found = [(part, name) for part in _parts(pipe) for name in names]
+    return [(part, name) for part, name in found if isinstance(getattr(part, name, None), _session._Base)]
+
+
+def _give(part: Any, name: str, session: InferenceSession) -> None:
     """Puts a session into a part, with all that the part knows of it."""
     if hasattr(part, "initialize_ort_attributes"):
         part.initialize_ort_attributes(session, use_io_binding=getattr(part, "use_io_binding", None))
     else:
-        part.session = session
+        setattr(part, name, session)
     # diffusers calls this after each picture, and after an interruption.
     part._reset_stateful_cache = lambda *_, **__: session.reset()
 

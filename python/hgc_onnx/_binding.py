@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import sys
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import onnxruntime as ort
+
+from ._errors import HgcError
 
 
 class Binding(ort.IOBinding):
@@ -78,15 +82,34 @@ class Binding(ort.IOBinding):
         return tuple(what[0].shape() if how == "bind_ortvalue_input" else np.shape(what[0]))
 
     def value(self, name: str) -> np.ndarray:
-        """The value of a bound input; of memory on a device its address, which tells it from others."""
+        """The value of a bound input, brought to the host."""
         how, what = self.inputs[name]
         if how == "bind_cpu_input":
             return np.asarray(what[0])
         if how == "bind_ortvalue_input":
-            return what[0].numpy()
-        device, _, element_type, shape, pointer = what
-        if device != "cpu":
-            return np.array([pointer])
+            return np.asarray(what[0].numpy())
+        device, number, element_type, shape, pointer = what
         dtype = np.dtype(element_type)
+        if device != "cpu":
+            return _on_device(device, number, dtype, tuple(shape), pointer)
         size = int(np.prod(shape)) * dtype.itemsize
         return np.frombuffer((ctypes.c_char * size).from_address(pointer), dtype).reshape(shape)
+
+
+def _on_device(device: str, number: int, dtype: np.dtype, shape: tuple[int, ...], pointer: int) -> np.ndarray:
+    """Memory on a GPU, copied. The caller who bound it by its address has torch."""
+    torch = sys.modules.get("torch")
+    if device != "cuda" or torch is None:
+        raise HgcError(
+            f"a value in memory of the device {device!r} is bound by its address; bind an OrtValue"
+        )
+
+    memory = SimpleNamespace()
+    memory.__cuda_array_interface__ = {
+        "shape": shape,
+        "typestr": dtype.str,
+        "data": (pointer, True),
+        "version": 3,
+    }
+    copied: np.ndarray = torch.as_tensor(memory, device=f"{device}:{number}").cpu().numpy()
+    return copied

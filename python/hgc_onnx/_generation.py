@@ -62,9 +62,9 @@ class Call:
             return {name: binding.value(name) for name in names if name in binding.inputs}
 
         times = [n for n, what in sidecar.inputs.items() if what == "timestep" and n in binding.inputs]
-        t = binding.value(times[0]).reshape(-1) if times else np.empty(0)
+        given = binding.value(times[0]).reshape(-1) if times else np.empty(0)
         shapes = {name: binding.shape(name) for name in binding.inputs}
-        t = float(t[0]) if t.size else None
+        t = float(given[0]) if given.size else None
         return cls(shapes, those(sidecar.constant_inputs), those(sidecar.watched_inputs), t)
 
     def begin(self) -> Stream:
@@ -80,13 +80,30 @@ def _equal(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> bool:
     return one.keys() == other.keys() and all(np.array_equal(one[n], other[n]) for n in one)
 
 
+def _no_mark() -> None:
+    return None
+
+
+@dataclass(frozen=True)
+class Source:
+    """Who knows of generations what the inputs do not say."""
+
+    # Asked at each beginning for the kinds of its evaluations.
+    kinds: Callable[[], tuple[str, ...]]
+    # An object that is another one in each generation.
+    mark: Callable[[], Any] = _no_mark
+    # Evaluations on which a model of the pipeline had to refresh: those after it are given what it made.
+    forced: set[int] = field(default_factory=set)
+
+
 class Generations:
     """The streams of one thread or of one explicit generation."""
 
-    def __init__(self, sidecar: Sidecar, stats: Stats, choose: Callable[[], tuple[str, ...]]) -> None:
+    def __init__(self, sidecar: Sidecar, stats: Stats, source: Source) -> None:
         self.sidecar = sidecar
         self.stats = stats
-        self.choose = choose
+        self.source = source
+        self.mark: Any = None
         self.kinds: tuple[str, ...] = ()
         self.streams: list[Stream] = []
         self.told_past_end = False
@@ -97,13 +114,20 @@ class Generations:
 
     def admit(self, call: Call) -> tuple[Stream, str]:
         """The stream that a call belongs to, and the kind that it runs."""
+        mark = self.source.mark()
+        if mark is not self.mark:
+            self.streams.clear()
+            self.mark = mark
         stream, reason = self._find(call)
         start = self.sidecar.kinds[0].name
         if stream.step == 0:
+            self.source.forced.clear()
             return stream, start
         if reason is None and not _equal(stream.watched, call.watched):
             reason = "a watched input changed"
             stream.watched = _copied(call.watched)
+        if reason is None and stream.step in self.source.forced:
+            reason = "another model of the pipeline refreshed"
         if reason is None and stream.step >= len(self.kinds):
             reason = "past the end of the schedule"
         kind = start if reason else self.kinds[stream.step]
@@ -111,6 +135,7 @@ class Generations:
             reason, kind = "nothing to read yet", start
         if reason:
             self.stats.forced[reason] += 1
+            self.source.forced.add(stream.step)
         return stream, kind
 
     def _find(self, call: Call) -> tuple[Stream, str | None]:
@@ -143,8 +168,8 @@ class Generations:
         return call.t <= stream.last_t and (call.t != stream.first_t or stream.step == 0)
 
     def _begin(self, call: Call) -> Stream:
+        self.kinds = self.source.kinds()
         stream = call.begin()
-        self.kinds = self.choose()
         self.told_past_end = False
         self.streams.append(stream)
         del self.streams[:-_MOST_STREAMS]
@@ -166,6 +191,10 @@ class Generations:
 
 
 class PerThread(threading.local):
-    """Streams by thread: two threads that share a session draw two pictures."""
+    """Generations by thread: two threads that share a session draw two pictures."""
 
-    generations: Generations | None = None
+    def __init__(self) -> None:
+        # What the inputs tell.
+        self.found: Generations | None = None
+        # Those of `generation()`, the innermost last.
+        self.told: list[Generations] = []

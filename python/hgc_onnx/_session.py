@@ -6,18 +6,18 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import onnxruntime as ort
 
 from ._binding import Binding
 from ._errors import HgcError
-from ._generation import Call, Generations, PerThread, Stats, Stream
+from ._generation import Call, Generations, PerThread, Source, Stats, Stream
 from ._sidecar import KEY, Sidecar, schedule_for
 
-# As it was before `install()`.
-_Base = ort.InferenceSession
+# As it was before `install()`; onnxruntime has no types.
+_Base: TypeAlias = ort.InferenceSession
 _PAST = "hgc.past."
 _PRESENT = "hgc.present."
 _STEP = "hgc.step"
@@ -38,24 +38,21 @@ class InferenceSession(_Base):
         **kwargs: Any,
     ) -> None:
         self._hgc: Sidecar | None = None
-        is_file = isinstance(path_or_bytes, (str, Path))
-        beside = Sidecar.beside(path_or_bytes) if is_file else None
-        if sess_options is None and (beside is not None or not is_file):
+        file = None if isinstance(path_or_bytes, bytes) else Path(path_or_bytes)
+        beside = Sidecar.beside(file) if file is not None else None
+        if sess_options is None and (beside is not None or file is None):
             sess_options = ort.SessionOptions()
             # ONNX Runtime would keep a block of memory for every branch.
             sess_options.enable_mem_pattern = False
-        model = path_or_bytes
-        variants = beside is not None and beside.form == "variants"
-        if variants:
-            model = Path(path_or_bytes).with_name(beside.files[0])
-        if isinstance(model, Path):
-            model = str(model)
+        if file is not None and beside is not None and beside.form == "variants":
+            file = file.with_name(beside.files[0])
+        model = path_or_bytes if file is None else str(file)
         super().__init__(model, sess_options, providers, provider_options, **kwargs)
 
         def load(file: str) -> _Base:
             return _Base(file, sess_options, providers, provider_options, **kwargs)
 
-        self._attach(beside, str(model) if is_file else "the model", load)
+        self._attach(beside, "the model" if file is None else str(file), load)
 
     @classmethod
     def wrap(cls, session: _Base) -> InferenceSession:
@@ -68,7 +65,7 @@ class InferenceSession(_Base):
         path = getattr(session, "_model_path", None)
         beside = Sidecar.beside(path) if path else None
         options, providers = session.get_session_options(), session.get_providers()
-        if beside is not None and beside.form == "variants":
+        if path and beside is not None and beside.form == "variants":
             # What was loaded is the original that lies beside them.
             return cls(path, options, providers)
 
@@ -87,24 +84,29 @@ class InferenceSession(_Base):
         variants = beside is not None and beside.form == "variants"
         if not variants and (inside is None or (beside and beside.states != inside.states)):
             raise HgcError(f"the hgc.json beside {model} is of another model; compile the original again")
-        self._hgc = beside or inside
+        known = beside or inside
+        assert known is not None
+        self._hgc = known
         self.stats = Stats()
         self._variants: dict[str, _Base] = {}
         if variants:
-            kinds = zip(self._hgc.kinds[1:], self._hgc.files[1:], strict=True)
-            for kind, file in kinds:
+            for kind, file in zip(known.kinds[1:], known.files[1:], strict=True):
                 if Path(file).name != file:
                     raise HgcError(f"hgc.json names the file {file!r}; compile the original again")
                 self._variants[kind.name] = load(str(Path(model).with_name(file)))
         self._threads = PerThread()
-        self._explicit: list[Generations] = []
-        self._kinds: Callable[[], tuple[str, ...]] = lambda: schedule_for([self._hgc])
+        self._source = Source(lambda: schedule_for([known]))
         device = self.get_providers()[0]
         self._device = "cuda" if device in ("CUDAExecutionProvider", "TensorrtExecutionProvider") else "cpu"
 
     @property
     def sidecar(self) -> Sidecar | None:
         """What the model says of itself; None where hgc did not compile it."""
+        return self._hgc
+
+    @property
+    def _compiled(self) -> Sidecar:
+        assert self._hgc is not None, "only sessions of compiled models come here"
         return self._hgc
 
     @property
@@ -134,13 +136,23 @@ class InferenceSession(_Base):
         chosen = tuple(kinds) if kinds else schedule_for([self._hgc], evaluations, sampler)
         for kind in chosen:
             self._hgc.position(kind)
-        self.follow_as(lambda: chosen)
+        self.follow_as(Source(lambda: chosen))
 
-    def follow_as(self, kinds: Callable[[], tuple[str, ...]]) -> None:
-        """From the next generation on, asks at each beginning for the kinds of its evaluations."""
+    def follow_as(self, source: Source) -> None:
+        """From the next generation on, asks the source for what the inputs do not say. Models of one pipeline
+        share it.
+        """
         if self._hgc is not None:
-            self._kinds = kinds
+            self._source = source
             self._threads = PerThread()
+
+    def fork(self) -> InferenceSession:
+        """Another session over the same loaded model, with generations and `stats` of its own."""
+        other = type(self).__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        if self._hgc is not None:
+            other.stats, other._threads = Stats(), PerThread()
+        return other
 
     @contextmanager
     def generation(self, evaluations: int | None = None, sampler: str | None = None) -> Iterator[None]:
@@ -148,19 +160,24 @@ class InferenceSession(_Base):
         if self._hgc is None:
             yield
             return
-        told = schedule_for([self._hgc], evaluations, sampler) if evaluations else None
-        self._explicit.append(Generations(self._hgc, self.stats, (lambda: told) if told else self._kinds))
+        source = self._source
+        if evaluations:
+            kinds = schedule_for([self._hgc], evaluations, sampler)
+            source = Source(lambda: kinds)
+        told = self._threads.told
+        told.append(Generations(self._hgc, self.stats, source))
         try:
             yield
         finally:
-            self._explicit.pop()
+            told.pop()
 
     def _current(self) -> Generations:
-        if self._explicit:
-            return self._explicit[-1]
-        if self._threads.generations is None:
-            self._threads.generations = Generations(self._hgc, self.stats, self._kinds)
-        return self._threads.generations
+        mine = self._threads
+        if mine.told:
+            return mine.told[-1]
+        if mine.found is None:
+            mine.found = Generations(self._compiled, self.stats, self._source)
+        return mine.found
 
     def run(
         self,
@@ -170,13 +187,13 @@ class InferenceSession(_Base):
     ) -> list[Any]:
         """As onnxruntime's; the caches stay with the session."""
         if self._hgc is None:
-            return super().run(output_names, input_feed, run_options)
+            return list(super().run(output_names, input_feed, run_options))
         binding = Binding(self)
         for name, value in input_feed.items():
             # A scalar must stay one: ascontiguousarray would make it a vector.
             binding.bind_cpu_input(name, np.asarray(value, order="C"))
         self._run(binding, output_names, run_options)
-        return binding.copy_outputs_to_cpu()
+        return list(binding.copy_outputs_to_cpu())
 
     def run_with_ort_values(
         self,
@@ -186,7 +203,7 @@ class InferenceSession(_Base):
     ) -> list[ort.OrtValue]:
         """As onnxruntime's; the caches stay with the session."""
         if self._hgc is None:
-            return super().run_with_ort_values(output_names, input_dict_ort_values, run_options)
+            return list(super().run_with_ort_values(output_names, input_dict_ort_values, run_options))
         binding = Binding(self)
         for name, value in input_dict_ort_values.items():
             binding.bind_ortvalue_input(name, value)
@@ -215,13 +232,13 @@ class InferenceSession(_Base):
         for name in names:
             if name not in binding.outputs:
                 binding.bind_output(name)
-        call = Call.of(self._hgc, binding)
+        call = Call.of(self._compiled, binding)
         generations = self._current()
         stream, kind = generations.admit(call)
         if stream.step >= len(generations.kinds) and not generations.told_past_end:
             generations.told_past_end = True
             warnings.warn(
-                f"{self._hgc.name}: the schedule has {len(generations.kinds)} evaluations and this is one "
+                f"{self._compiled.name}: the schedule has {len(generations.kinds)} evaluations and this is one "
                 "more; everything is recomputed. `hgc schedule add` makes a longer one",
                 stacklevel=3,
             )
@@ -238,18 +255,18 @@ class InferenceSession(_Base):
         outputs = [o.name for o in self.get_outputs()]
         strange = next((name for name in binding.inputs if name not in inputs), None)
         if strange is not None:
-            raise HgcError(f"{self._hgc.name} has no input {strange!r}; it has {', '.join(inputs)}")
+            raise HgcError(f"{self._compiled.name} has no input {strange!r}; it has {', '.join(inputs)}")
         missing = next((name for name in inputs if name not in binding.inputs), None)
         if missing is not None:
-            raise HgcError(f"{self._hgc.name}: the input {missing!r} has no value")
+            raise HgcError(f"{self._compiled.name}: the input {missing!r} has no value")
         unknown = next((name for name in names if name not in outputs), None)
         if unknown is not None:
-            raise HgcError(f"{self._hgc.name} has no output {unknown!r}; it has {', '.join(outputs)}")
-        latents = [n for n, what in self._hgc.inputs.items() if what == "latent"]
+            raise HgcError(f"{self._compiled.name} has no output {unknown!r}; it has {', '.join(outputs)}")
+        latents = [n for n, what in self._compiled.inputs.items() if what == "latent"]
         rows = binding.shape(latents[0])[0] if latents and binding.shape(latents[0]) else 0
-        if self._hgc.halves and rows % 2:
+        if self._compiled.halves and rows % 2:
             raise HgcError(
-                f"{self._hgc.name}: a batch of {rows} rows has no halves, and this model runs the prompted "
+                f"{self._compiled.name}: a batch of {rows} rows has no halves, and this model runs the prompted "
                 "half alone on some evaluations; compile it with --target any, or with --prompted none for "
                 "use without guidance"
             )
@@ -268,7 +285,7 @@ class InferenceSession(_Base):
         binding.replay(inner, declared)
         for name in declared:
             if name == _STEP:
-                inner.bind_cpu_input(name, np.array(-1 - self._hgc.position(kind), np.int64))
+                inner.bind_cpu_input(name, np.array(-1 - self._compiled.position(kind), np.int64))
             elif name.startswith(_PAST):
                 inner.bind_ortvalue_input(name, self._past(name, stream))
         presents = [o.name for o in _Base.get_outputs(session) if o.name.startswith(_PRESENT)]
@@ -284,6 +301,6 @@ class InferenceSession(_Base):
         state = name.removeprefix(_PAST)
         if state in stream.states:
             return stream.states[state]
-        known = next(s for s in self._hgc.states if s.name == state)
+        known = next(s for s in self._compiled.states if s.name == state)
         shape = [size or 0 for size in known.shape]
         return ort.OrtValue.ortvalue_from_numpy(np.zeros(shape, known.dtype))

@@ -184,7 +184,8 @@ def _spread(models: Sequence[Sidecar], given: Sequence[str], evaluations: int) -
                 and all(m.admits(known.name, h) for m, h in zip(models, holdings, strict=True))
             ]
             if fitting:
-                best = min(fitting, key=lambda k, own=kind: (work[k.name], k.guidance != own.guidance)).name
+                ranked = [(work[k.name], k.guidance != kind.guidance, n) for n, k in enumerate(fitting)]
+                best = fitting[min(ranked)[2]].name
         for model, holding in zip(models, holdings, strict=True):
             model.follow(best, holding)
         chosen.append(best)

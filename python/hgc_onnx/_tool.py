@@ -13,6 +13,19 @@ from pathlib import Path
 from typing import Any
 
 from ._errors import HgcError
+from ._reports import (
+    Benchmark,
+    Compiled,
+    Fit,
+    Gate,
+    Model,
+    Planned,
+    Schedules,
+    Totals,
+    Tuned,
+    Verdict,
+    read,
+)
 
 Argument = str | int | float | bool | os.PathLike[str] | None
 
@@ -46,7 +59,7 @@ def call(command: str, *paths: str | os.PathLike[str], **options: Argument) -> l
     Raises HgcError with what hgc says where it refuses. An answer that is no (a proof that fails, nothing
     to cache) is no error.
     """
-    words: list[str] = [program(), command, *map(os.fspath, paths)]
+    words: list[str] = [program(), command, *(os.fspath(path) for path in paths)]
     for name, value in options.items():
         flag = "--" + name.replace("_", "-")
         if value is True:
@@ -70,45 +83,53 @@ def call(command: str, *paths: str | os.PathLike[str], **options: Argument) -> l
 
 def compile(
     pipeline: str | os.PathLike[str], output: str | os.PathLike[str], **options: Argument
-) -> dict[str, Any]:
+) -> Compiled:
     """Compiles a pipeline folder or a UNet: `compile("sd15", "sd15-cached", steps=20, target="cuda")`."""
-    return call("compile", pipeline, output=output, **options)[0]
+    data = call("compile", pipeline, output=output, **options)[0]
+    return read(Compiled, data | _shared(data))
 
 
-def plan(pipeline: str | os.PathLike[str], **options: Argument) -> dict[str, Any]:
+def plan(pipeline: str | os.PathLike[str], **options: Argument) -> Planned:
     """What would be cached, and what it saves."""
-    return call("plan", pipeline, **options)[0]
+    data = call("plan", pipeline, **options)[0]
+    return read(Planned, data | _shared(data))
 
 
-def inspect(model: str | os.PathLike[str], **options: Argument) -> list[dict[str, Any]]:
+def _shared(data: dict[str, Any]) -> dict[str, Any]:
+    gates = [read(Gate, gate) for gate in data["gates"]]
+    return {"totals": read(Totals, data["totals"]), "gates": gates}
+
+
+def inspect(model: str | os.PathLike[str], **options: Argument) -> list[Model]:
     """What models are made of."""
-    return call("inspect", model, **options)
+    return [read(Model, data) for data in call("inspect", model, **options)]
 
 
 def verify(
     original: str | os.PathLike[str], compiled: str | os.PathLike[str], **options: Argument
-) -> list[dict[str, Any]]:
+) -> list[Verdict]:
     """The proofs, one verdict a model."""
-    return call("verify", original, compiled, **options)
+    return [read(Verdict, data) for data in call("verify", original, compiled, **options)]
 
 
 def bench(
     original: str | os.PathLike[str], compiled: str | os.PathLike[str], **options: Argument
-) -> dict[str, Any]:
+) -> Benchmark:
     """Times of original and compiled models."""
-    return call("bench", original, compiled, **options)[0]
+    return read(Benchmark, call("bench", original, compiled, **options)[0])
 
 
 def tune(
     pipeline: str | os.PathLike[str], output: str | os.PathLike[str], **options: Argument
-) -> list[dict[str, Any]]:
+) -> list[Tuned]:
     """Finds the plan that suits a pipeline by drawing with it: `tune("sd15", "plan.toml", set="scenes.json",
     steps=20, save=0.65)`; then `compile("sd15", "sd15-cached", plan="plan.toml")`. One entry a plan.
     """
-    return call("tune", pipeline, output=output, **options)
+    answers = call("tune", pipeline, output=output, **options)
+    return [read(Tuned, data | {"fits": [read(Fit, fit) for fit in data["fits"]]}) for data in answers]
 
 
-def schedules(folder: str | os.PathLike[str]) -> dict[str, Any]:
+def schedules(folder: str | os.PathLike[str]) -> Schedules:
     """Kinds and schedules of a compiled folder."""
     words: Sequence[str] = ("list", os.fspath(folder))
-    return call("schedule", *words)[0]
+    return read(Schedules, call("schedule", *words)[0])

@@ -13,6 +13,7 @@ import onnxruntime as ort
 import pytest
 import torch
 from optimum.onnxruntime import ORTStableDiffusionImg2ImgPipeline, ORTStableDiffusionPipeline
+from transformers import CLIPTokenizer
 
 import hgc_onnx
 from hgc_onnx import HgcError
@@ -46,11 +47,15 @@ def lossless(
     return out
 
 
-def load(folder: Path, kind: Any = ORTStableDiffusionPipeline) -> Any:
-    """A pipeline whose sessions give the same bits each time."""
+def exact() -> ort.SessionOptions:
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    pipe = kind.from_pretrained(folder, session_options=options)
+    return options
+
+
+def load(folder: Path, kind: Any = ORTStableDiffusionPipeline) -> Any:
+    """A pipeline whose sessions give the same bits each time."""
+    pipe = kind.from_pretrained(folder, session_options=exact())
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
@@ -110,6 +115,50 @@ def test_an_interrupted_picture_leaves_nothing(exported: Path, lossless: Path) -
     with pytest.raises(KeyboardInterrupt):
         draw(compiled, callback_on_step_end=stop)
     assert np.array_equal(draw(original), draw(compiled))
+
+
+class Widened(diffusers.OnnxRuntimeModel):
+    """diffusers gives a text encoder 32-bit tokens, optimum exports one that takes 64-bit ones."""
+
+    def __call__(self, input_ids: np.ndarray) -> Any:
+        return super().__call__(input_ids=input_ids.astype(np.int64))
+
+
+class OneTime(diffusers.OnnxRuntimeModel):
+    """diffusers gives a UNet a timestep in a vector, optimum exports one that takes a scalar."""
+
+    def __call__(self, timestep: np.ndarray, **inputs: Any) -> Any:
+        return super().__call__(timestep=timestep.reshape(()), **inputs)
+
+
+def test_the_onnx_classes_of_diffusers(exported: Path, lossless: Path) -> None:
+    """They are no longer developed, and still used."""
+
+    def pipe(folder: Path) -> Any:
+        def part(name: str, kind: Any = diffusers.OnnxRuntimeModel) -> Any:
+            return kind.from_pretrained(folder / name, sess_options=exact(), provider_options=[{}])
+
+        made = diffusers.OnnxStableDiffusionPipeline(
+            **{name: part(name) for name in ("vae_encoder", "vae_decoder")},
+            unet=part("unet", OneTime),
+            text_encoder=part("text_encoder", Widened),
+            tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer"),
+            scheduler=diffusers.DDIMScheduler.from_pretrained(folder / "scheduler"),
+            safety_checker=None,
+            feature_extractor=None,
+            requires_safety_checker=False,
+        )
+        made.set_progress_bar_config(disable=True)
+        return made
+
+    def picture(pipe: Any) -> np.ndarray:
+        options = {"num_inference_steps": STEPS, "output_type": "np", "height": 64, "width": 64}
+        return np.asarray(pipe("a red house", generator=np.random.RandomState(0), **options).images)
+
+    original, compiled = pipe(exported), hgc_onnx.accelerate(pipe(lossless))
+    for _ in range(2):
+        assert np.array_equal(picture(original), picture(compiled))
+    assert compiled.unet.model.stats.evaluations["reuse"] == 2 * (STEPS - 1)
 
 
 def test_a_pipeline_without_compiled_models_is_told(exported: Path) -> None:
