@@ -9,7 +9,8 @@ import json
 from pathlib import Path
 
 HERE = Path(__file__).parent
-PANELS = [("shapes", "ddim"), ("shapes", "dpm++2m"), ("outlines", "ddim"), ("outlines", "dpm++2m")]
+PIPELINES = ["shapes", "outlines", "depths"]
+PANELS = [(pipeline, sampler) for pipeline in PIPELINES for sampler in ("ddim", "dpm++2m")]
 COLOURS = {
     "fitted (hgc tune)": "#009e73",
     "hgc": "#0072b2",
@@ -18,7 +19,7 @@ COLOURS = {
     "fewer steps": "#8a8f98",
 }
 WIDTH, HEIGHT, SIDE, TOP = 430, 250, 50, 40
-X0, X1, Y0, Y1 = 0.53, 0.68, 18.0, 46.0
+X0, X1, Y0, Y1 = 0.53, 0.70, 18.0, 49.0
 
 
 def panel(rows: list[dict], title: str, left: int, top: int) -> list[str]:
@@ -27,7 +28,7 @@ def panel(rows: list[dict], title: str, left: int, top: int) -> list[str]:
         return left + SIDE + (x - X0) / (X1 - X0) * width, top + 24 + (Y1 - y) / (Y1 - Y0) * height
 
     out = [f'<text x="{left + SIDE}" y="{top + 14}" class="h">{title}</text>']
-    for psnr in range(20, 46, 5):
+    for psnr in range(20, 49, 5):
         (a, y), (b, _) = at(X0, psnr), at(X1, psnr)
         out.append(f'<line x1="{a:.0f}" x2="{b:.0f}" y1="{y:.1f}" y2="{y:.1f}" stroke="#e4e7eb"/>')
         out.append(f'<text x="{a - 8:.0f}" y="{y + 4:.1f}" text-anchor="end" class="s">{psnr}</text>')
@@ -50,7 +51,7 @@ def panel(rows: list[dict], title: str, left: int, top: int) -> list[str]:
 
 def main() -> None:
     rows = json.loads((HERE / "points.json").read_text())["points"]
-    width, height = 2 * WIDTH, TOP + 2 * HEIGHT + 10
+    width, height = 2 * WIDTH, TOP + len(PIPELINES) * HEIGHT + 10
     out = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}">',
         "<style>text{font:12px system-ui,sans-serif;fill:#24292f}.s{fill:#57606a}.h{font-weight:600}</style>",

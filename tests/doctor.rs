@@ -109,3 +109,31 @@ fn a_python_environment_is_searched_after_a_broken_library() {
         "{text}"
     );
 }
+
+/// As `pip install` leaves it; the environment is not activated.
+#[test]
+fn the_environment_of_the_executable_is_searched() {
+    let Some(library) = std::env::var_os("ORT_DYLIB_PATH") else {
+        return;
+    };
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let venv = folder.path().join("venv");
+    let (bin, capi) = (
+        venv.join("bin"),
+        venv.join("lib/python3.12/site-packages/onnxruntime/capi"),
+    );
+    std::fs::create_dir_all(&bin).unwrap();
+    std::fs::create_dir_all(&capi).unwrap();
+    let name = Path::new(&library).file_name().unwrap();
+    std::fs::copy(&library, capi.join(name)).unwrap();
+    // Without its configuration the folder is no environment.
+    let text = stdout(&mut doctor(&bin));
+    assert!(!text.contains("site-packages"), "{text}");
+    std::fs::write(venv.join("pyvenv.cfg"), "").unwrap();
+    let text = stdout(&mut doctor(&bin));
+    assert!(
+        text.contains("ONNX Runtime") && text.contains("site-packages"),
+        "{text}"
+    );
+}

@@ -8,7 +8,7 @@ model, finds out where a generation begins, and keeps the caches where the provi
 from ._accelerate import accelerate, install, uninstall
 from ._errors import HgcError
 from ._reports import Benchmark, Compiled, Fit, Gate, Model, Planned, Schedules, Totals, Tuned, Verdict
-from ._session import InferenceSession
+from ._session import InferenceSession, wrap
 from ._sidecar import Sidecar
 from ._tool import bench, call, compile, inspect, plan, schedules, tune, verify
 
@@ -37,4 +37,5 @@ __all__ = [
     "tune",
     "uninstall",
     "verify",
+    "wrap",
 ]

@@ -47,7 +47,15 @@ class InferenceSession(_Base):
         if file is not None and beside is not None and beside.form == "variants":
             file = file.with_name(beside.files[0])
         model = path_or_bytes if file is None else str(file)
-        super().__init__(model, sess_options, providers, provider_options, **kwargs)
+        try:
+            super().__init__(model, sess_options, providers, provider_options, **kwargs)
+        except Exception as error:
+            if beside is None or "Invalid model" not in str(error):
+                raise
+            raise HgcError(
+                f"{file} was changed after hgc compiled it, by a tool that does not look into branches; convert, "
+                "optimise and quantise the original, then compile it"
+            ) from error
 
         def load(file: str) -> _Base:
             return _Base(file, sess_options, providers, provider_options, **kwargs)
@@ -304,3 +312,8 @@ class InferenceSession(_Base):
         known = next(s for s in self._compiled.states if s.name == state)
         shape = [size or 0 for size in known.shape]
         return ort.OrtValue.ortvalue_from_numpy(np.zeros(shape, known.dtype))
+
+
+def wrap(session: _Base) -> InferenceSession:
+    """A session that is loaded already, as one that runs compiled models; its inner session is shared."""
+    return InferenceSession.wrap(session)

@@ -12,6 +12,7 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
+import hgc_onnx
 from hgc_onnx import HgcError, InferenceSession, Sidecar
 from hgc_onnx._sidecar import schedule_for
 
@@ -250,3 +251,19 @@ def test_sidecars_that_do_not_fit_are_refused(compiled: Path, tmp_path: Path) ->
     for damage in ({"schema": "hgc.model.v9"}, {"schedules": []}, {"kinds": []}, {"macs": [1]}):
         with pytest.raises(HgcError, match="here"):
             Sidecar.parse(json.dumps({**json.loads(text), **damage}), "here")
+
+
+def test_a_loaded_session_is_wrapped_and_forked(compiled: Path) -> None:
+    """Both run what a session of their own would; neither sees the other's caches."""
+    model = compiled / "unet" / "model.onnx"
+    plain = ort.InferenceSession(str(model), exact(), providers=["CPUExecutionProvider"])
+    wrapped = hgc_onnx.wrap(plain)
+    assert hgc_onnx.wrap(wrapped) is wrapped and wrapped.is_compiled
+    forked = wrapped.fork()
+    alone = InferenceSession(model, exact(), providers=["CPUExecutionProvider"])
+    other = InferenceSession(model, exact(), providers=["CPUExecutionProvider"])
+    for step in range(STEPS):
+        one, two = feeds(alone, 1, step), feeds(alone, 2, step)
+        assert np.array_equal(wrapped.run(None, one)[0], alone.run(None, one)[0])
+        assert np.array_equal(forked.run(None, two)[0], other.run(None, two)[0])
+    assert wrapped.stats == forked.stats == alone.stats

@@ -25,7 +25,7 @@ from architectures import unet_config
 from restore import restore
 
 os.environ.setdefault("HGC", str(ROOT / "target" / "debug" / "hgc"))
-ARCHS = {"inpaint-ts17": "inpaint", "sdxl-ts17": "sdxl"}
+ARCHS = {"inpaint-ts17": "inpaint", "sd21-ts17": "sd21", "sdxl-ts17": "sdxl"}
 STEPS = 8
 
 

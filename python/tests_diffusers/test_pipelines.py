@@ -114,7 +114,7 @@ def test_the_forms_draw_alike(compiled: Compiled, opened: Opened) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["sd15-two-controlnets", "sd15-merged", "sdxl-ts17", "sd15-fp16", "sd15-dynamo18"]
+    "name", ["sd15-two-controlnets", "sd15-merged", "sd21-ts17", "sdxl-ts17", "sd15-fp16", "sd15-dynamo18"]
 )
 def test_other_networks_with_control(folder: Folder, compiled: Compiled, opened: Opened, name: str) -> None:
     size = 128
@@ -203,6 +203,22 @@ def test_a_picture_broken_off_leaves_nothing(folder: Folder, compiled: Compiled,
     again = draw(ours, **options, strength=0.5)
     assert np.array_equal(expected, again)
     assert not np.array_equal(draw(original, **options, strength=0.5), again)
+
+
+def test_an_interrupted_picture_leaves_nothing(folder: Folder, compiled: Compiled, opened: Opened) -> None:
+    """`pipe._interrupt`, as user interfaces stop a picture: the pipeline goes on to its end."""
+    original, ours = (
+        opened("shapes", folder("shapes")),
+        opened("shapes", compiled("shapes", policy="lossless")),
+    )
+
+    def stop(pipe: Any, step: int, *_: Any) -> dict[str, Any]:
+        pipe._interrupt = step >= 2
+        return {}
+
+    draw(ours, **controlled(callback_on_step_end=stop))
+    assert ours.unet.session.stats.evaluations.total() == 3
+    assert np.array_equal(draw(original, **controlled()), draw(ours, **controlled()))
 
 
 def test_forks_in_two_threads(compiled: Compiled, opened: Opened) -> None:

@@ -21,8 +21,8 @@ use crate::sidecar::{FormName, Sidecar};
 /// A *generation* is a run of evaluations between two resets, at most as many as
 /// the model's schedule has steps. Its first evaluation fixes the shapes of all
 /// inputs and the values of those that cached values depend on; an evaluation that
-/// breaks this is refused without running, and like a failed or cancelled one it ends
-/// the generation: until [`reset`](CachedSession::reset) every further one is refused,
+/// breaks this is refused without running (a forced refresh may have other values: it reads
+/// nothing), and like a failed or cancelled one it ends the generation: until [`reset`](CachedSession::reset) every further one is refused,
 /// so that no caller goes on with a prompt that it has replaced. No cache outlives a
 /// generation.
 #[derive(Debug)]
@@ -184,8 +184,9 @@ impl CachedSession {
     /// Evaluates the next step on the inputs of the original model and returns its
     /// outputs, in order.
     pub fn run(&mut self, inputs: &[(&str, &Tensor)]) -> Result<Vec<(String, Tensor)>> {
-        let outputs = self.evaluate(&feeds(inputs), (self.step(), false), self.steps())?;
-        to_host(outputs)
+        let inputs = feeds(inputs);
+        let step = self.step(&inputs);
+        to_host(self.evaluate(&inputs, (step, false), self.steps())?)
     }
 
     /// Like [`run`](Self::run), but the outputs stay where the provider has them, and inputs may
@@ -196,13 +197,13 @@ impl CachedSession {
         &mut self,
         inputs: &[(&str, Feed<'_>)],
     ) -> Result<Vec<(String, DeviceTensor)>> {
-        self.evaluate(inputs, (self.step(), true), self.steps())
+        self.evaluate(inputs, (self.step(inputs), true), self.steps())
     }
 
     /// What `hgc.step` is given: the count, or the kind of a schedule that the model does not count.
-    fn step(&self) -> i64 {
+    fn step(&self, inputs: &[(&str, Feed<'_>)]) -> i64 {
         let step = self.generation.step();
-        if self.refresh_next {
+        if self.refresh_next || self.generation.asks_for_refresh(inputs) {
             return -1;
         }
         let named = self.schedule.as_ref().and_then(|s| s.get(step));
@@ -224,7 +225,7 @@ impl CachedSession {
     }
 
     /// Like [`run`](Self::run), but recomputes everything whatever the schedule says.
-    /// It counts as one evaluation.
+    /// It counts as one evaluation, and may be given another prompt or control image.
     pub fn run_forced_refresh(
         &mut self,
         inputs: &[(&str, &Tensor)],
@@ -268,7 +269,7 @@ impl CachedSession {
         let file = self.face().file().to_owned();
         let admitted = self
             .generation
-            .admit(&file, most, given)
+            .admit(&file, (step, most), given)
             .and_then(|()| self.generation.admit_kind(&file, &self.ports, step));
         if let Err(error) = admitted {
             if let Some(reason) = error.change() {

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 
 use super::tensor::DType;
+use crate::onnx::proto::ModelProto;
+use crate::onnx::{encode_model, folder_of, without_links};
 
 /// Where a model comes from.
 #[derive(Clone, Debug)]
@@ -24,6 +26,21 @@ pub enum ModelSource {
 }
 
 impl ModelSource {
+    /// A graph in memory whose external data lie beside `path`.
+    ///
+    /// # Errors
+    /// If it cannot be encoded.
+    pub fn in_memory(mut model: ModelProto, path: &Path) -> std::io::Result<Self> {
+        let folder = without_links(&mut model, &folder_of(path));
+        let mut bytes = Vec::new();
+        encode_model(&model, &mut bytes)?;
+        Ok(Self::Memory {
+            name: path.display().to_string(),
+            bytes: bytes.into(),
+            folder: Some(folder),
+        })
+    }
+
     /// What errors call it.
     pub(super) fn name(&self) -> String {
         match self {

@@ -149,6 +149,12 @@ impl Ports {
         ports
     }
 
+    /// Names of inputs after whose change everything refreshes.
+    pub fn watched(&self) -> impl Iterator<Item = &String> {
+        let described = self.description.iter();
+        described.flat_map(|d| &d.sidecar.watched_inputs)
+    }
+
     /// Shape of the first value of `site`, before any evaluation. The runtime takes
     /// a length of 0 for every dimension that is not fixed.
     pub fn first_shape(site: &CachePort) -> Vec<usize> {

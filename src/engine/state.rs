@@ -14,9 +14,14 @@ pub(super) struct Generation {
     ended: Option<String>,
     /// What the first evaluation was given.
     fixed: Option<Vec<Fixed>>,
+    /// What the last evaluation was given of inputs after whose change everything refreshes.
+    watched: Vec<(String, Content)>,
     /// What the caches hold.
     holding: Option<Holding>,
 }
+
+/// The value of `hgc.step` that reads no cache.
+const REFRESH: i64 = -1;
 
 /// What must not change of an input within a generation.
 #[derive(Debug)]
@@ -33,9 +38,22 @@ impl Generation {
         self.step
     }
 
-    /// Refuses an evaluation that would read caches made for something else. The
-    /// generation itself is not touched: the caller ends it.
-    pub fn admit(&self, file: &str, evaluations: usize, given: &[(&str, Feed<'_>)]) -> Result<()> {
+    /// Whether an input has changed after whose change everything refreshes.
+    pub fn asks_for_refresh(&self, given: &[(&str, Feed<'_>)]) -> bool {
+        self.watched.iter().any(|(name, before)| {
+            let now = given.iter().find(|(n, _)| n == name);
+            now.is_some_and(|(_, feed)| feed.content() != *before)
+        })
+    }
+
+    /// Refuses an evaluation that would read caches made for something else; one that reads none may
+    /// be given other constants. The generation itself is not touched: the caller ends it.
+    pub fn admit(
+        &self,
+        file: &str,
+        (step, evaluations): (i64, usize),
+        given: &[(&str, Feed<'_>)],
+    ) -> Result<()> {
         let file = || file.to_owned();
         if let Some(reason) = &self.ended {
             return Err(EngineError::Poisoned {
@@ -66,7 +84,7 @@ impl Generation {
                     now,
                 });
             }
-            if value.as_ref().is_some_and(|v| *v != feed.content()) {
+            if step != REFRESH && value.as_ref().is_some_and(|v| *v != feed.content()) {
                 return Err(EngineError::ConstantChanged { file, name });
             }
         }
@@ -118,8 +136,16 @@ impl Generation {
                 .any(|c| c == name)
                 .then(|| feed.content()),
         };
+        if step == REFRESH {
+            self.fixed = None;
+        }
         self.fixed
             .get_or_insert_with(|| given.iter().map(fix).collect());
+        let is_watched = |name: &str| ports.watched().any(|w| w == name);
+        let watched = given.iter().filter(|(name, _)| is_watched(name));
+        self.watched = watched
+            .map(|(name, feed)| ((*name).to_owned(), feed.content()))
+            .collect();
     }
 
     /// Ends the generation: its caches can no longer be trusted.
@@ -178,16 +204,17 @@ mod tests {
         let mut generation = Generation::default();
         let (x, text) = (ones(&[2, 8]), ones(&[4]));
         let given = [("x", Feed::Host(&x)), ("text", Feed::Host(&text))];
-        generation.admit("m", ports.steps, &given).unwrap();
+        generation.admit("m", (0, ports.steps), &given).unwrap();
         generation.advance(&ports, 0, &given);
         let other_x = Tensor::zeros(DType::F32, &[2, 8]).unwrap();
         generation
-            .admit("m", ports.steps, &[("x", (&other_x).into()), given[1]])
+            .admit("m", (1, ports.steps), &[("x", (&other_x).into()), given[1]])
             .unwrap();
-        let refused = |given: &[(&str, &Tensor)]| {
+        let admitted = |step: i64, given: &[(&str, &Tensor)]| {
             let given: Vec<_> = given.iter().map(|&(n, t)| (n, t.into())).collect();
-            generation.admit("m", ports.steps, &given).unwrap_err()
+            generation.admit("m", (step, ports.steps), &given)
         };
+        let refused = |given: &[(&str, &Tensor)]| admitted(1, given).unwrap_err();
         let wide = ones(&[2, 9]);
         let error = refused(&[("x", &wide), ("text", &text)]);
         assert!(matches!(error, EngineError::ShapeChanged { .. }), "{error}");
@@ -197,6 +224,10 @@ mod tests {
             matches!(error, EngineError::ConstantChanged { .. }),
             "{error}"
         );
+        // Nothing is read that was made for the old one.
+        admitted(-1, &[("x", &x), ("text", &other)]).unwrap();
+        let error = admitted(-1, &[("x", &wide), ("text", &text)]).unwrap_err();
+        assert!(matches!(error, EngineError::ShapeChanged { .. }), "{error}");
         let error = refused(&[("x", &x)]);
         assert!(
             matches!(error, EngineError::InputSetChanged { .. }),
@@ -217,14 +248,14 @@ mod tests {
         let given = [("x", Feed::Host(&x)), ("text", Feed::Host(&text))];
         generation.advance(&ports, 0, &given);
         generation.advance(&ports, 0, &given);
-        let error = generation.admit("m", ports.steps, &given).unwrap_err();
+        let error = generation.admit("m", (0, ports.steps), &given).unwrap_err();
         assert!(
             matches!(error, EngineError::OutOfSteps { steps: 2, .. }),
             "{error}"
         );
         let mut generation = Generation::default();
         generation.end("out of memory");
-        let error = generation.admit("m", ports.steps, &given).unwrap_err();
+        let error = generation.admit("m", (0, ports.steps), &given).unwrap_err();
         assert!(matches!(error, EngineError::Poisoned { .. }), "{error}");
     }
 }

@@ -78,7 +78,8 @@ impl<'a, 'm> Feeds<'a, 'm> {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         let values: Vec<f32> = match kind {
             InputKind::Timestep => vec![self.timestep(step); count],
-            InputKind::ControlScale => vec![1.0 - 0.01 * small(step); count],
+            // A driver refreshes everything where it changes.
+            InputKind::ControlScale => vec![0.9; count],
             InputKind::TimeIds => (0..count)
                 .map(|_| random.random_range(0..=1024) as f32)
                 .collect(),

@@ -7,7 +7,7 @@ use tempfile::TempDir;
 use super::MeasureError;
 use crate::engine::{Engine, ModelSource};
 use crate::onnx::proto::ModelProto;
-use crate::onnx::{Transaction, encode_model, folder_of};
+use crate::onnx::{Transaction, folder_of};
 
 /// A source of `model`, whose data lie beside `path`: in memory, or a copy on disk in `scratch` for
 /// an engine that takes none so.
@@ -18,15 +18,10 @@ pub fn loadable(
     scratch: &mut Option<TempDir>,
 ) -> Result<ModelSource, MeasureError> {
     if engine.abilities().reads_data_beside_memory {
-        let mut bytes = Vec::new();
-        encode_model(&model, &mut bytes).map_err(|source| MeasureError::File {
+        let source = ModelSource::in_memory(model, path);
+        return source.map_err(|source| MeasureError::File {
             what: "a part of the model could not be encoded".to_owned(),
             source,
-        })?;
-        return Ok(ModelSource::Memory {
-            name: path.display().to_string(),
-            bytes: bytes.into(),
-            folder: Some(folder_of(path)),
         });
     }
     let made = match scratch.take() {

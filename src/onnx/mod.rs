@@ -4,6 +4,7 @@ mod attr;
 mod digest;
 mod encode;
 mod external;
+mod linked;
 mod map;
 mod read;
 mod tensor;
@@ -19,6 +20,7 @@ pub use attr::{
 pub use digest::{graph_hash, hexadecimal};
 pub use encode::encode_model;
 pub use external::{External, folder_of};
+pub use linked::without_links;
 pub use map::map_file;
 pub use read::{Model, ReadError};
 pub use tensor::{tensor_bool, tensor_f16, tensor_f32, tensor_i32, tensor_i64};

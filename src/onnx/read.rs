@@ -9,6 +9,8 @@ use prost::Message;
 
 use super::external::folder_of;
 use super::map::map_file;
+use crate::convention::key;
+
 use super::proto::ModelProto;
 use super::validate::{GraphError, ValidateError, sort, validate};
 use super::walk::each_tensor;
@@ -108,6 +110,17 @@ pub enum ReadError {
         /// Number of the field.
         field: u32,
     },
+    /// A compiled model that another tool made wrong.
+    #[error(
+        "{file}: the model was changed after hgc compiled it, by a tool that does not look into branches; \
+         convert, optimise and quantise the original, then compile it"
+    )]
+    Changed {
+        /// The model.
+        file: PathBuf,
+        /// What is wrong now.
+        source: Box<ValidateError>,
+    },
     /// A well-formed file with a wrong model in it.
     #[error(transparent)]
     Invalid(#[from] ValidateError),
@@ -176,7 +189,18 @@ impl Model {
             sort(&mut graph.node);
             checked = validate(&proto, path);
         }
-        checked?;
+        let written_by_us = |key: &str| [key::LAYOUT, key::KIND].contains(&key);
+        checked.map_err(|source| match &source {
+            ValidateError::Graph(_)
+                if proto.metadata_props.iter().any(|e| written_by_us(e.key())) =>
+            {
+                ReadError::Changed {
+                    file: path.to_owned(),
+                    source: Box::new(source),
+                }
+            }
+            _ => ReadError::Invalid(source),
+        })?;
         Ok(Self {
             proto,
             path: path.to_owned(),

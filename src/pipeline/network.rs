@@ -1,6 +1,6 @@
 //! A UNet or ControlNet of a pipeline, original or compiled, fed by what its inputs mean.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::PipelineError;
 use crate::analysis::inputs::{InputKind, classify};
@@ -10,8 +10,8 @@ use crate::engine::{
     ValueInfo,
 };
 use crate::graph::Graph;
+use crate::onnx::Model;
 use crate::onnx::proto::ModelProto;
-use crate::onnx::{Model, encode_model, folder_of};
 use crate::plan::Schedule;
 use crate::sidecar::{FormName, Sidecar};
 
@@ -221,15 +221,8 @@ fn declared(
 }
 
 fn in_memory(path: &Path, proto: &ModelProto) -> Result<ModelSource, PipelineError> {
-    let mut bytes = Vec::new();
-    encode_model(proto, &mut bytes).map_err(|source| PipelineError::Encode {
+    ModelSource::in_memory(proto.clone(), path).map_err(|source| PipelineError::Encode {
         file: path.to_owned(),
         source,
-    })?;
-    let folder: PathBuf = folder_of(path);
-    Ok(ModelSource::Memory {
-        name: path.display().to_string(),
-        bytes: bytes.into(),
-        folder: Some(folder),
     })
 }

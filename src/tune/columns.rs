@@ -1,7 +1,7 @@
 //! A schedule in terms of what a tuner chooses, and the policy that makes a plan of it.
 
 use crate::plan::data::Reuse;
-use crate::plan::parameter::{CUT, PROMPTED, Parameters, WHOLE_BATCH};
+use crate::plan::parameter::{CONTROL_ROWS, CUT, PROMPTED, Parameters, WHOLE_BATCH};
 use crate::plan::policy::{Coarse, Decision, Fine, Given, Policy, Use, cut_by_macs};
 use crate::plan::schedule::{GateSchedule, GuidanceStep};
 
@@ -59,9 +59,10 @@ impl Setting {
 #[derive(Clone, Debug)]
 pub struct Columns(pub Vec<Setting>);
 
-static USES: [Use; 3] = [
+static USES: [Use; 4] = [
     Use::derived(&CUT, cut_by_macs, "as many as make 5 % of the MACs"),
     Use::neutral(&PROMPTED, "last"),
+    Use::neutral(&CONTROL_ROWS, "all"),
     Use::neutral(&WHOLE_BATCH, "false"),
 ];
 

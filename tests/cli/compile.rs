@@ -275,3 +275,63 @@ fn what_was_compiled_can_be_proved_at_once() {
     let text = compile(&pipeline.unet(), &out, "--verify").ok();
     assert!(text.contains("verified: "), "{text}");
 }
+
+/// As `snapshots/REVISION/unet/model.onnx -> ../../../blobs/HASH` of download caches.
+#[cfg(unix)]
+fn cached(pipeline: &Path, cache: &Path) -> std::path::PathBuf {
+    use std::os::unix::fs::symlink;
+
+    let (blobs, snapshot) = (cache.join("blobs"), cache.join("snapshots/abc"));
+    fs::create_dir_all(&blobs).unwrap();
+    for (number, name) in listing(pipeline).keys().enumerate() {
+        let (from, link) = (pipeline.join(name), snapshot.join(name));
+        if from.is_dir() {
+            fs::create_dir_all(&link).unwrap();
+            continue;
+        }
+        let blob = blobs.join(format!("{number:064x}"));
+        fs::rename(from, &blob).unwrap();
+        symlink(
+            Path::new("../../../blobs").join(blob.file_name().unwrap()),
+            link,
+        )
+        .unwrap();
+    }
+    snapshot
+}
+
+#[cfg(unix)]
+#[test]
+fn a_download_cache_is_compiled_and_proved() {
+    let pipeline = Pipeline::new();
+    let snapshot = cached(&pipeline.path(), &pipeline.beside("cache"));
+    for options in ["", "--form variants"] {
+        let out = pipeline.beside(if options.is_empty() { "a" } else { "b" });
+        let text = compile(&snapshot, &out, &format!("{options} --verify")).ok();
+        assert_eq!(text.matches("verified: ").count(), 2, "{text}");
+        hgc("verify", &[&snapshot, &out], crate::SMALL).ok();
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn weights_are_linked_when_told() {
+    use std::os::unix::fs::MetadataExt;
+
+    let pipeline = Pipeline::new();
+    let out = pipeline.beside("out");
+    let original = fs::metadata(pipeline.path().join("unet/weights.bin")).unwrap();
+    for (options, shared) in [
+        ("", false),
+        ("--link --force", true),
+        ("--link --force", true),
+    ] {
+        compile(&pipeline.path(), &out, options).ok();
+        let written = fs::metadata(out.join("unet/model.onnx_data")).unwrap();
+        assert_eq!(written.ino() == original.ino(), shared, "{options}");
+    }
+    // The copy that takes the place of the link leaves the original as it is.
+    compile(&pipeline.path(), &out, "--force").ok();
+    let after = fs::metadata(pipeline.path().join("unet/weights.bin")).unwrap();
+    assert_eq!((after.ino(), after.len()), (original.ino(), original.len()));
+}

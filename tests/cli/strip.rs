@@ -65,3 +65,30 @@ fn an_original_cannot_be_stripped() {
     strip(&pipeline.unet(), &back, "").fails(BAD, &["cannot strip", "not compiled by hgc"]);
     assert!(!back.exists());
 }
+
+/// Converters that do not look into branches leave graphs that are wrong, or are no longer ours.
+#[test]
+fn what_another_tool_changed_is_told_so() {
+    let pipeline = Pipeline::new();
+    let out = pipeline.beside("out");
+    compile(&pipeline, &out);
+    let compiled = out.join("unet.onnx");
+    let model = Model::read(&compiled).unwrap().proto;
+    let write = |change: &dyn Fn(&mut hgc::unstable::onnx::proto::GraphProto)| {
+        let mut model = model.clone();
+        change(model.graph.as_mut().unwrap());
+        let mut bytes = Vec::new();
+        hgc::unstable::onnx::encode_model(&model, &mut bytes).unwrap();
+        fs::write(&compiled, bytes).unwrap();
+        strip(&compiled, &out.join("back.onnx"), "")
+    };
+    // A value that only a branch reads is gone.
+    let order = "convert, optimise and quantise the original, then compile it";
+    write(&|graph| drop(graph.node.remove(0))).fails(BAD, &["unet.onnx", order]);
+    // A node was put in.
+    let more = |graph: &mut hgc::unstable::onnx::proto::GraphProto| {
+        let node = hgc::unstable::onnx::make_node("Identity", "more", ["sample"], ["more"]);
+        graph.node.push(node);
+    };
+    write(&more).fails(BAD, &["changed after it was compiled", "then compile it"]);
+}

@@ -7,6 +7,7 @@
 mod fixtures;
 
 mod broken;
+mod changed;
 mod forms;
 mod joined;
 mod own_policy;

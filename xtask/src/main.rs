@@ -1,9 +1,10 @@
 //! Development tasks: `cargo xtask setup`, `cargo xtask test`, `cargo xtask demo`, `cargo xtask prove`,
-//! `cargo xtask fuzz`.
+//! `cargo xtask python`, `cargo xtask fuzz`.
 
 mod cargo;
 mod demo;
 mod fuzz;
+mod python;
 mod setup;
 mod test;
 
@@ -24,6 +25,8 @@ enum Task {
     Setup,
     /// Run all tests, those that need an engine once with each engine
     Test(test::Args),
+    /// Run the tests of the Python package, also in pipelines of diffusers and optimum (fetches torch)
+    Python,
     /// Run the proofs that take longer than the tests may: every policy in every form
     Prove,
     /// Feed damaged inputs to everything that reads files
@@ -42,6 +45,7 @@ fn main() -> Result<()> {
             Ok(())
         }
         Task::Test(args) => test::run(&args),
+        Task::Python => test::python(),
         Task::Prove => test::prove(),
         Task::Fuzz(args) => fuzz::run(&args),
         Task::Demo(args) => demo::run(&args),

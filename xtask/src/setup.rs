@@ -103,7 +103,7 @@ fn platform_tag() -> Result<&'static str> {
 }
 
 /// A Python with pip.
-fn python() -> Result<PathBuf> {
+pub fn python() -> Result<PathBuf> {
     let named = env::var_os("PYTHON").map(PathBuf::from);
     let usual = ["python3", "python"].map(PathBuf::from);
     let has_pip = |python: &PathBuf| {

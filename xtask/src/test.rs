@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-use crate::{cargo, setup};
+use crate::{cargo, python, setup};
 
 /// What `--short` runs again on the embedded engine: a test file, and which of its tests.
 ///
@@ -13,7 +13,7 @@ use crate::{cargo, setup};
 /// planning a graph for each pattern of gates takes long.
 const ENGINE_TESTS: &[(&str, &[&str])] = &[
     ("engine", &[]),
-    ("cli", &[]),
+    ("cli", &["compile", "measure", "run", "strip"]),
     ("pipeline", &[]),
     ("xl", &[]),
     ("proof", &["broken", "by_default", "distilled", "merged"]),
@@ -26,9 +26,14 @@ pub struct Args {
     #[arg(long)]
     embedded_only: bool,
 
-    /// Run again on the embedded engine only what runs models, with fewer of the proofs
+    /// Run again on the embedded engine only what runs models, with fewer of the proofs; of the
+    /// Python package only what needs no torch
     #[arg(long, conflicts_with = "embedded_only")]
     short: bool,
+
+    /// Leave out the tests of the Python package
+    #[arg(long)]
+    no_python: bool,
 
     /// Arguments for `cargo test`
     #[arg(last = true)]
@@ -80,11 +85,29 @@ pub fn run(args: &Args) -> Result<()> {
             summaries.push((title, tests(&mut again)?));
         }
     }
+    let leaves_python = args.no_python || args.embedded_only;
+    if !leaves_python {
+        summaries.extend(python::run(!args.short)?);
+    }
+    tell(&summaries);
+    if leaves_python {
+        println!("the Python package was not tested");
+    } else if args.short {
+        println!("the Python package was not tested in pipelines: `cargo xtask python` does that");
+    }
+    finish(&summaries)
+}
+
+fn tell(summaries: &[(String, Summary)]) {
     println!();
-    for (title, summary) in &summaries {
+    for (title, summary) in summaries {
         println!("{title}:");
         summary.lines.iter().for_each(|line| println!("  {line}"));
     }
+}
+
+/// Whether all passed, as the result of a task.
+fn finish(summaries: &[(String, Summary)]) -> Result<()> {
     match summaries.iter().all(|(_, s)| s.passed) {
         true => Ok(()),
         false => bail!("some tests failed"),
@@ -103,15 +126,22 @@ pub fn prove() -> Result<()> {
     }
 }
 
+/// Runs `cargo xtask python`.
+pub fn python() -> Result<()> {
+    let summaries = python::run(true)?;
+    tell(&summaries);
+    finish(&summaries)
+}
+
 /// How a test run ended.
-struct Summary {
+pub struct Summary {
     passed: bool,
     /// The runner's closing lines, one a test binary that has tests.
     lines: Vec<String>,
 }
 
 /// Runs a test command, passing its output on.
-fn tests(command: &mut Command) -> Result<Summary> {
+pub fn tests(command: &mut Command) -> Result<Summary> {
     let text = cargo::shown(command);
     println!("$ {text}");
     let command = command.current_dir(cargo::root()).stdout(Stdio::piped());
@@ -123,7 +153,10 @@ fn tests(command: &mut Command) -> Result<Summary> {
     for line in BufReader::new(output).lines() {
         let line = line?;
         println!("{line}");
-        if line.starts_with("test result: ") && !line.contains(" 0 passed; 0 failed; 0 ignored") {
+        let of_cargo =
+            line.starts_with("test result: ") && !line.contains(" 0 passed; 0 failed; 0 ignored");
+        let of_pytest = line.contains(" passed in ") || line.contains(" failed, ");
+        if of_cargo || of_pytest {
             lines.push(line);
         }
     }

@@ -13,7 +13,7 @@ use hgc::unstable::eval::{EvalOptions, batches};
 use hgc::unstable::onnx::Transaction;
 use hgc::unstable::pipeline::Folder;
 use hgc::unstable::plan::parameter::{
-    CONTROL_END, CONTROL_START, CUT, PROMPTED, Parameter, WHOLE_BATCH,
+    CONTROL_END, CONTROL_ROWS, CONTROL_START, CUT, PROMPTED, Parameter, WHOLE_BATCH,
 };
 use hgc::unstable::tune::{Case, Setup, Tuner, TunerOptions};
 
@@ -39,7 +39,14 @@ Examples:
 const FRONTIER: [f64; 7] = [0.4, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75];
 
 /// Parameters of plans that a search does not choose.
-static USED: [&Parameter; 5] = [&CUT, &PROMPTED, &WHOLE_BATCH, &CONTROL_START, &CONTROL_END];
+static USED: [&Parameter; 6] = [
+    &CUT,
+    &PROMPTED,
+    &CONTROL_ROWS,
+    &WHOLE_BATCH,
+    &CONTROL_START,
+    &CONTROL_END,
+];
 
 /// Options of `hgc tune`.
 #[derive(clap::Args)]

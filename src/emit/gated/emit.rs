@@ -8,6 +8,7 @@ use crate::onnx::STANDARD_DOMAIN;
 use crate::onnx::proto::{GraphProto, NodeProto};
 use crate::plan::layout::{Item, Layout, LayoutError};
 
+use super::checks::Checks;
 use super::names::of_node;
 use super::record::{Positions, Record, ScopeRecord};
 use super::rename::{self, Renames};
@@ -25,6 +26,8 @@ pub struct Emitter<'a, 'm> {
     policy: &'a str,
     /// Row arithmetic, where the model runs half-batch steps.
     pub rows: Option<RowMaker<'a>>,
+    /// Checks of what is read, where the batch is open.
+    pub checks: Option<Checks<'a, 'm>>,
     /// New names of inputs and outputs, everywhere.
     pub renames: Renames,
     /// Record of where everything went.
@@ -47,12 +50,14 @@ impl<'a, 'm> Emitter<'a, 'm> {
         layout: &'a Layout,
         policy: &'a str,
         rows: Option<RowMaker<'a>>,
+        checks: Option<Checks<'a, 'm>>,
     ) -> Self {
         let mut emitter = Self {
             analysis,
             layout,
             policy,
             rows,
+            checks,
             renames: Renames::new(),
             record: Record::default(),
             contents: HashMap::new(),
@@ -214,6 +219,7 @@ impl<'a, 'm> Emitter<'a, 'm> {
         let writer = SiteWriter {
             scribe,
             rows: self.rows.as_mut(),
+            checks: self.checks.as_mut(),
             placed,
             depth,
             inner,

@@ -5,6 +5,7 @@ use crate::onnx::proto::NodeProto;
 use crate::plan::schedule::GuidanceStep;
 use crate::plan::{Plan, Reuse};
 
+use super::checks::Checks;
 use super::rows::RowMaker;
 use super::scribe::{Returned, Scribe, body};
 use super::site::State;
@@ -75,7 +76,7 @@ fn returned(output: &Output<'_>, name: &str) -> Returned {
 /// the prompted rows twice; on a full step the difference is renewed.
 pub fn predicted(
     plan: &Plan,
-    rows: &mut RowMaker<'_>,
+    (rows, checks): (&mut RowMaker<'_>, Option<&mut Checks<'_, '_>>),
     scribe: Scribe<'_>,
     output: &Output<'_>,
 ) -> NodeProto {
@@ -92,7 +93,8 @@ pub fn predicted(
         half_out.push(returned(output, &kept_slope));
         full_out.push(returned(output, &moved));
     }
-    let half_nodes = held_step(plan, rows, scribe, output, [&held, &kept, &kept_slope]);
+    let held_names = [held.as_str(), &kept, &kept_slope];
+    let half_nodes = held_step(plan, (rows, checks), scribe, output, held_names);
     let full_nodes = full_step(rows, scribe, output, linear, [&whole, &difference, &moved]);
     scribe.branch(
         &name("if"),
@@ -105,7 +107,7 @@ pub fn predicted(
 
 fn held_step(
     plan: &Plan,
-    rows: &RowMaker<'_>,
+    (rows, checks): (&RowMaker<'_>, Option<&mut Checks<'_, '_>>),
     scribe: Scribe<'_>,
     output: &Output<'_>,
     [held, kept, kept_slope]: [&str; 3],
@@ -115,6 +117,11 @@ fn held_step(
     let mut nodes = vec![scribe.identity(&past(GUIDANCE), kept)];
     let mut forecast = Vec::new();
     let mut difference = past(GUIDANCE);
+    if let Some(checks) = checks {
+        let checked = name("checked");
+        forecast.push(checks.difference(output, &difference, &checked));
+        difference = checked;
+    }
     if plan.guidance.reuse == Reuse::Linear {
         let old = past(&slope(GUIDANCE));
         nodes.push(scribe.identity(&old, kept_slope));

@@ -4,6 +4,7 @@
 //! caches. `hgc.step` picks the row of each gate's small table. Old inputs and outputs
 //! keep names, order, types and meaning; new ones come after them.
 
+mod checks;
 mod emit;
 mod guidance;
 mod interface;
@@ -18,6 +19,7 @@ mod tables;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+pub(super) use checks::CHECK;
 pub(super) use rows::constant as row_constant;
 pub(super) use scribe::entry;
 pub(super) use tables::{FUSED, GateNames, HALF};
@@ -33,6 +35,7 @@ use crate::plan::{KindError, ModelPlan, Plan};
 
 use super::{Form, Placement};
 use crate::sidecar::SidecarError;
+use checks::Checks;
 use emit::Emitter;
 use guidance::Output;
 use record::Positions;
@@ -100,7 +103,8 @@ impl Form for Gated {
             site: "schedule",
         };
         let rows = halves.then(|| RowMaker::new(scribe, plan.guidance.prompted));
-        let mut emitter = Emitter::new(analysis, layout, &plan.policy, rows);
+        let checks = Checks::new(analysis, scribe, halves);
+        let mut emitter = Emitter::new(analysis, layout, &plan.policy, rows, checks);
         let mut assembly = Assembly::new(analysis, plan, model_plan, layout, scribe);
         assembly.rename_io(&mut emitter);
         let renames = emitter.renames.clone();
@@ -273,6 +277,7 @@ impl<'a, 'm> Assembly<'a, 'm> {
         let mut constants: Vec<TensorProto> = Vec::new();
         let mut states = emitter.all_states();
         let mut row_nodes = Vec::new();
+        let mut checks = emitter.checks.take();
         if let (Some(mut rows), Some((latent, axis))) = (emitter.rows.take(), self.latent()) {
             let outputs = self.halved_outputs();
             let prediction = self.prediction();
@@ -281,7 +286,8 @@ impl<'a, 'm> Assembly<'a, 'm> {
             for output in &outputs {
                 let node = if prediction == Some(output.name) {
                     states.extend(guidance::states(self.plan, output.elem_type, output.rank));
-                    guidance::predicted(self.plan, &mut rows, self.scribe, output)
+                    let makers = (&mut rows, checks.as_mut());
+                    guidance::predicted(self.plan, makers, self.scribe, output)
                 } else {
                     guidance::doubled(&rows, self.scribe, output)
                 };
@@ -290,6 +296,10 @@ impl<'a, 'm> Assembly<'a, 'm> {
             row_nodes = rows.prologue(latent, axis);
             row_nodes.extend(rows.multiples());
             constants = rows.constants(axis);
+        }
+        if let Some(checks) = checks {
+            row_nodes.extend(checks.prologue());
+            constants.extend(checks.constants());
         }
         states.extend(tables.states);
         let mut nodes = tables.nodes;

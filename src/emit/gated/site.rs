@@ -4,6 +4,7 @@ use crate::onnx::proto::NodeProto;
 use crate::plan::layout::{Placed, SiteTensor};
 use crate::plan::{Reuse, Rows};
 
+use super::checks::Checks;
 use super::rows::RowMaker;
 use super::scribe::{Returned, Scribe, body};
 use super::tables::GateNames;
@@ -91,11 +92,13 @@ pub fn fresh_name(tensor: &SiteTensor) -> String {
 }
 
 /// Everything needed to write one site.
-pub struct SiteWriter<'a, 'r> {
+pub struct SiteWriter<'a, 'm, 'r> {
     /// Node maker for this site.
     pub scribe: Scribe<'a>,
     /// Row arithmetic, where the model runs half-batch steps.
     pub rows: Option<&'r mut RowMaker<'a>>,
+    /// Checks of what is read, where the batch is open.
+    pub checks: Option<&'r mut Checks<'a, 'm>>,
     /// The site.
     pub placed: &'a Placed,
     /// Nesting depth of the scope that the `If` stands in.
@@ -104,7 +107,7 @@ pub struct SiteWriter<'a, 'r> {
     pub inner: Vec<State>,
 }
 
-impl SiteWriter<'_, '_> {
+impl SiteWriter<'_, '_, '_> {
     /// The `If` and what follows it; `used` gives the name that each tensor has outside.
     pub fn write(mut self, region: Vec<NodeProto>, used: &[String]) -> Vec<NodeProto> {
         let gate = GateNames::new(&self.placed.site.gate);
@@ -130,7 +133,7 @@ impl SiteWriter<'_, '_> {
                 then_out.push(kind(&fresh));
                 else_out.push(kind(&own.keep));
                 outputs.push(own.present.clone());
-                after.push(self.scribe.identity(&own.present, used));
+                after.extend(self.checked(tensor, &own.present, used));
                 continue;
             }
             then_nodes.extend(self.refresh(tensor, &own, &gate));
@@ -170,6 +173,14 @@ impl SiteWriter<'_, '_> {
         nodes
     }
 
+    /// `output` is the value `cached` with the rows and tokens of the call.
+    fn checked(&mut self, tensor: &SiteTensor, cached: &str, output: &str) -> Vec<NodeProto> {
+        match self.checks.as_deref_mut() {
+            Some(checks) => checks.read(self.placed.site.rows, tensor, cached, output),
+            None => vec![self.scribe.identity(cached, output)],
+        }
+    }
+
     /// What the cache keeps of a fresh value, and its slope since the last refresh.
     fn refresh(&mut self, tensor: &SiteTensor, own: &Names, gate: &GateNames) -> Vec<NodeProto> {
         let fresh = fresh_name(tensor);
@@ -190,12 +201,13 @@ impl SiteWriter<'_, '_> {
             format!("{}.before", own.slope),
             format!("{}.change", own.slope),
         );
-        let old = past(&tensor.name);
+        let old = format!("{}.old", own.slope);
+        let mut measured = self.checked(tensor, &past(&tensor.name), &old);
         // The rows that ran may be fewer than those kept at the last refresh.
-        let mut measured = match self.rows.as_deref_mut() {
+        measured.extend(match self.rows.as_deref_mut() {
             Some(maker) if rows == Rows::All => maker.read(tensor, &old, &before),
             _ => vec![self.scribe.identity(&old, &before)],
-        };
+        });
         let gap = GateNames::typed(&gate.since, elem_type);
         measured.push(self.scribe.node("Sub", &[&own.store, &before], &[&change]));
         measured.push(self.scribe.node("Div", &[&change, &gap], &[&moved]));
@@ -221,8 +233,9 @@ impl SiteWriter<'_, '_> {
 
     /// What a reuse gives, and the caches as they were.
     fn reuse(&mut self, tensor: &SiteTensor, own: &Names, gate: &GateNames) -> Vec<NodeProto> {
-        let old = past(&tensor.name);
-        let mut nodes = vec![self.scribe.identity(&old, &own.keep)];
+        let old = format!("{}.old", own.forecast);
+        let mut nodes = vec![self.scribe.identity(&past(&tensor.name), &own.keep)];
+        nodes.extend(self.checked(tensor, &past(&tensor.name), &old));
         let mut value = old.clone();
         if is_linear(self.placed, tensor) {
             let since = GateNames::typed(&gate.since, elem_type(tensor));

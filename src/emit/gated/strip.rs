@@ -23,7 +23,9 @@ pub enum StripError {
     Variant,
     #[error("metadata {key} is damaged: {reason}; compile the original again")]
     Metadata { key: &'static str, reason: String },
-    #[error("the model was changed after it was compiled: {what}; compile the original again")]
+    #[error(
+        "the model was changed after it was compiled: {what}; change the original, then compile it"
+    )]
     Changed { what: String },
 }
 

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use crate::convention::{PAST_PREFIX, PREFIX, PRESENT_PREFIX, STEP, key};
 use crate::emit::RewriteError;
+use crate::emit::gated::CHECK;
 use crate::emit::gated::rename::{self, Renames};
 use crate::onnx::proto::{GraphProto, NodeProto, TensorProto, ValueInfoProto};
 use crate::onnx::tensor_i64;
@@ -14,8 +15,16 @@ pub type Flags = HashMap<String, bool>;
 /// Gives the constant that takes the place of a value, by its name.
 pub type Constants<'c> = &'c dyn Fn(&str) -> Option<TensorProto>;
 
-/// The graph that is left of `graph` where the flags are so; inputs of the original that nothing reads
-/// stay, or go if `drop_idle`.
+/// What a folded graph has.
+#[derive(Clone, Copy, Debug)]
+pub struct Keep {
+    /// All sizes declared, so that the runtime checks them.
+    pub sized: bool,
+    /// Inputs of the original that nothing reads.
+    pub idle: bool,
+}
+
+/// The graph that is left of `graph` where the flags are so.
 ///
 /// # Errors
 /// [`RewriteError::ControlFlow`] naming a node of the original that decides for itself.
@@ -23,11 +32,12 @@ pub fn fold(
     graph: &GraphProto,
     flags: &Flags,
     constants: Constants<'_>,
-    drop_idle: bool,
+    Keep { sized, idle }: Keep,
 ) -> Result<GraphProto, RewriteError> {
     let mut folder = Folder {
         flags,
         constants,
+        sized,
         nodes: Vec::new(),
         initializers: Vec::new(),
         value_info: Vec::new(),
@@ -35,12 +45,13 @@ pub fn fold(
     };
     folder.scope(graph)?;
     let outputs = folder.bind_outputs(graph);
-    Ok(folder.finish(graph, outputs, drop_idle))
+    Ok(folder.finish(graph, outputs, !idle))
 }
 
 struct Folder<'f> {
     flags: &'f Flags,
     constants: Constants<'f>,
+    sized: bool,
     nodes: Vec<NodeProto>,
     initializers: Vec<TensorProto>,
     value_info: Vec<ValueInfoProto>,
@@ -91,6 +102,16 @@ impl Folder<'_> {
                 Ok(())
             }
             ("If" | "Loop" | "Scan", _) => Err(RewriteError::ControlFlow { node: node.label() }),
+            // What was computed a moment ago has the sizes of the call, and so has what is declared
+            // with them.
+            ("Reshape", _)
+                if inserted
+                    && node.name().starts_with(CHECK)
+                    && (self.sized || !self.meant(first).starts_with(PAST_PREFIX)) =>
+            {
+                self.alias(node, first);
+                Ok(())
+            }
             ("Identity", _) if inserted => {
                 self.alias(node, first);
                 Ok(())

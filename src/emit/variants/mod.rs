@@ -18,7 +18,7 @@ use crate::sidecar::{FormName, Sidecar};
 use super::gated::{FUSED, GateNames, HALF, entry};
 use super::{Form, Gated, Placement, RewriteError};
 use fixed::Fixed;
-use fold::{Flags, fold};
+use fold::{Flags, Keep, fold};
 
 /// A graph a kind.
 #[derive(Clone, Copy, Debug, Default)]
@@ -68,8 +68,12 @@ impl Form for Variants {
             let sizes = Fixed::new(placement, &flow, position);
             let constant = |name: &str| sizes.constant(name).filter(|_| self.fixed);
             let flags = flags(kind, placement.model_plan);
-            // The start takes what the original takes.
-            let mut graph = fold(graph, &flags, &constant, position > 0)?;
+            let keep = Keep {
+                sized: self.fixed,
+                // The start takes what the original takes.
+                idle: position == 0,
+            };
+            let mut graph = fold(graph, &flags, &constant, keep)?;
             if self.fixed {
                 sizes.declare(&mut graph);
             }

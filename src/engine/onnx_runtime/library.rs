@@ -5,11 +5,13 @@
 //! 1. the library of the request (a file, or a folder that holds one),
 //! 2. the variable `ORT_DYLIB_PATH`, likewise,
 //! 3. the folder of the executable,
-//! 4. `onnxruntime/` in the cargo target folder, where `cargo xtask setup` puts it:
+//! 4. the `onnxruntime` package of the Python environment that the executable is installed in,
+//!    active or not,
+//! 5. `onnxruntime/` in the cargo target folder, where `cargo xtask setup` puts it:
 //!    the one the executable lies in, `CARGO_TARGET_DIR`, or `target/` of the cargo
 //!    project around the current folder,
-//! 5. what the system's loader finds under the library's usual name,
-//! 6. the `onnxruntime` package of the active `VIRTUAL_ENV` or `CONDA_PREFIX`.
+//! 6. what the system's loader finds under the library's usual name,
+//! 7. the `onnxruntime` package of the active `VIRTUAL_ENV` or `CONDA_PREFIX`.
 //!
 //! The first two are requests: a library named there that does not load is an error,
 //! and nothing else is tried.
@@ -29,6 +31,8 @@ pub enum Place {
     Variable,
     /// The executable's folder.
     Executable,
+    /// The Python environment that the executable is installed in.
+    Environment,
     /// A cargo target folder.
     Target,
     /// The system's loader.
@@ -51,6 +55,7 @@ impl Place {
             Self::Request => "the request",
             Self::Variable => "ORT_DYLIB_PATH",
             Self::Executable => "the executable's folder",
+            Self::Environment => "the executable's Python environment",
             Self::Target => "the cargo target folder",
             Self::System => "the system loader",
             Self::Python => "the active Python environment",
@@ -113,6 +118,12 @@ impl Search {
         if let Some(folder) = exe.as_deref().and_then(Path::parent) {
             self.folder(folder, 0, Place::Executable);
         }
+        // `bin/hgc`, or `Scripts\hgc.exe`, beside whose folder Python's configuration lies.
+        let environment = exe.as_deref().and_then(|e| e.ancestors().nth(2));
+        let environment = environment.filter(|root| root.join("pyvenv.cfg").is_file());
+        for folder in environment.into_iter().flat_map(packages) {
+            self.folder(&folder, 0, Place::Environment);
+        }
         for folder in target_folders(exe.as_deref()) {
             self.folder(&folder.join("onnxruntime"), 3, Place::Target);
         }
@@ -170,24 +181,22 @@ fn target_folders(exe: Option<&Path>) -> Vec<PathBuf> {
 
 /// `onnxruntime/capi` of the active Python environments.
 fn python_folders() -> Vec<PathBuf> {
-    let roots = ["VIRTUAL_ENV", "CONDA_PREFIX"]
+    let roots = ["VIRTUAL_ENV", "CONDA_PREFIX"];
+    let roots = roots.into_iter().filter_map(env::var_os);
+    roots.flat_map(|root| packages(Path::new(&root))).collect()
+}
+
+/// `onnxruntime/capi` of a Python environment, of each version of Python that has one.
+fn packages(environment: &Path) -> Vec<PathBuf> {
+    let versions = std::fs::read_dir(environment.join("lib"));
+    let versions = versions.into_iter().flatten().flatten();
+    let mut sites: Vec<_> = versions.map(|v| v.path().join("site-packages")).collect();
+    sites.sort();
+    sites.push(environment.join("Lib").join("site-packages"));
+    let capi = sites
         .into_iter()
-        .filter_map(env::var_os);
-    let mut folders = Vec::new();
-    for root in roots.map(PathBuf::from) {
-        let versions = std::fs::read_dir(root.join("lib"))
-            .into_iter()
-            .flatten()
-            .flatten();
-        let mut sites: Vec<_> = versions.map(|v| v.path().join("site-packages")).collect();
-        sites.sort();
-        sites.push(root.join("Lib").join("site-packages"));
-        let capi = sites
-            .into_iter()
-            .map(|s| s.join("onnxruntime").join("capi"));
-        folders.extend(capi.filter(|c| c.is_dir()));
-    }
-    folders
+        .map(|s| s.join("onnxruntime").join("capi"));
+    capi.filter(|c| c.is_dir()).collect()
 }
 
 /// The libraries in `folder` and `depth` levels below, newest version first.

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::{
-    ALL, CONTROL_END, CONTROL_START, PROMPTED, Parameter, ParameterError, SOLVER, Solver, Value,
-    WHOLE_BATCH, named,
+    ALL, CONTROL_END, CONTROL_ROWS, CONTROL_START, ControlRows, PROMPTED, Parameter,
+    ParameterError, SOLVER, Solver, Value, WHOLE_BATCH, named,
 };
 use crate::plan::data::Prompted;
 
@@ -88,6 +88,15 @@ impl Parameters {
     #[must_use]
     pub fn whole_batch(&self) -> bool {
         self.get(&WHOLE_BATCH) == Some(&Value::Flag(true))
+    }
+
+    /// Rows of a guided batch that ControlNets are given.
+    #[must_use]
+    pub fn control_rows(&self) -> ControlRows {
+        match self.get(&CONTROL_ROWS) {
+            Some(Value::Rows(rows)) => *rows,
+            _ => ControlRows::default(),
+        }
     }
 
     /// How the sampler uses predictions.

@@ -40,6 +40,8 @@ pub enum Kind {
     Half,
     /// `first-order` or `multistep`.
     Solver,
+    /// `all` or `prompted`.
+    Rows,
     /// `true` or `false`.
     Flag,
 }
@@ -53,6 +55,16 @@ pub enum Solver {
     /// With the differences between predictions: what is stale on the last evaluation stays in the
     /// picture.
     Multistep,
+}
+
+/// Rows of a guided batch that a pipeline gives its ControlNets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ControlRows {
+    /// Those of the UNet.
+    #[default]
+    All,
+    /// The prompted half, as `guess_mode` of diffusers does.
+    Prompted,
 }
 
 /// A value of a parameter.
@@ -70,6 +82,8 @@ pub enum Value {
     Half(Option<Prompted>),
     /// Of [`Kind::Solver`].
     Solver(Solver),
+    /// Of [`Kind::Rows`].
+    Rows(ControlRows),
     /// Of [`Kind::Flag`].
     Flag(bool),
 }
@@ -119,6 +133,9 @@ parameters! {
     PROMPTED "prompted" Half:
         "Which half of a guided batch carries the prompt, last or first; none where the model runs \
          without classifier-free guidance";
+    CONTROL_ROWS "control-rows" Rows:
+        "Rows of a guided batch that ControlNets are given, all or prompted (guess_mode of diffusers): \
+         then they never run half of what they are given";
     WHOLE_BATCH "whole-batch" Flag:
         "Run both halves of a guided batch on every step. For CUDA, where a batch that changes \
          between steps costs more than the half that it saves";
@@ -176,6 +193,7 @@ impl Kind {
             Self::Reuse => "hold or linear",
             Self::Half => "last, first or none",
             Self::Solver => "first-order or multistep",
+            Self::Rows => "all or prompted",
             Self::Flag => "true or false",
         }
     }
@@ -191,6 +209,7 @@ impl Kind {
             Self::Reuse => "HOW",
             Self::Half => "HALF",
             Self::Solver => "KIND",
+            Self::Rows => "ROWS",
             Self::Flag => "BOOL",
         }
     }
@@ -217,6 +236,11 @@ impl Kind {
             Self::Solver => Value::Solver(match text {
                 "first-order" => Solver::FirstOrder,
                 "multistep" => Solver::Multistep,
+                _ => return None,
+            }),
+            Self::Rows => Value::Rows(match text {
+                "all" => ControlRows::All,
+                "prompted" => ControlRows::Prompted,
                 _ => return None,
             }),
             Self::Flag => Value::Flag(text.parse().ok()?),
@@ -282,6 +306,10 @@ impl fmt::Display for Value {
                 Solver::FirstOrder => "first-order",
                 Solver::Multistep => "multistep",
             }),
+            Self::Rows(rows) => f.write_str(match rows {
+                ControlRows::All => "all",
+                ControlRows::Prompted => "prompted",
+            }),
             Self::Flag(flag) => flag.fmt(f),
         }
     }
@@ -300,6 +328,7 @@ mod tests {
             (&LAMBDA_INTER, "0.35"),
             (&REUSE, "linear"),
             (&PROMPTED, "none"),
+            (&CONTROL_ROWS, "prompted"),
             (&WHOLE_BATCH, "true"),
         ];
         for (parameter, text) in values {

@@ -1,5 +1,6 @@
 //! Collects the sites of one model and keeps those that fit.
 
+use super::Analysed;
 use crate::analysis::Analysis;
 use crate::graph::{BitSet, ValueId};
 use crate::plan::data::{Gate, ModelPlan, Plan, Refusal, Reuse, Rows, Site};
@@ -40,19 +41,19 @@ pub struct Builder<'a, 'm> {
 }
 
 impl<'a, 'm> Builder<'a, 'm> {
-    /// An empty plan called `name` for the graph with `hash`.
+    /// An empty plan for a model, which may be given the prompted half of the batch alone.
     #[must_use]
     pub fn new(
-        analysis: &'a Analysis<'m>,
+        target: &Analysed<'a, 'm>,
         guidance: &'a GuidanceSchedule,
-        name: &str,
-        hash: &str,
+        given_half: bool,
     ) -> Self {
-        let halves = guidance.has_half() && analysis.can_halve();
+        let analysis = target.analysis;
+        let halves = guidance.has_half() && analysis.can_halve() && !given_half;
         let mut plan = ModelPlan {
-            name: name.to_owned(),
+            name: target.name.clone(),
             role: analysis.role,
-            hash: hash.to_owned(),
+            hash: target.hash.clone(),
             halves,
             gates: Vec::new(),
             sites: Vec::new(),
@@ -61,7 +62,11 @@ impl<'a, 'm> Builder<'a, 'm> {
         if guidance.has_half() && !halves {
             plan.refusals.push(Refusal {
                 candidate: "half-batch steps".to_owned(),
-                reason: "the batch is fixed in this export; it always runs whole".to_owned(),
+                reason: match given_half {
+                    true => "it is given the prompted rows alone (control-rows prompted)",
+                    false => "the batch is fixed in this export; it always runs whole",
+                }
+                .to_owned(),
             });
         }
         Self {

@@ -5,8 +5,9 @@ use super::cut_by_macs;
 use super::{Decision, Fine, Given, Policy, Use, by, gates, scaled, shares};
 use crate::plan::data::Reuse;
 use crate::plan::parameter::{
-    CONTROL_END, CONTROL_INTERVAL, CONTROL_START, CUT, GATE_STEP, KEY_STEPS, LAMBDA_GUIDANCE,
-    LAMBDA_INTER, LAMBDA_INTRA, PROMPTED, Parameters, REUSE, SOLVER, Value, WHOLE_BATCH,
+    CONTROL_END, CONTROL_INTERVAL, CONTROL_ROWS, CONTROL_START, CUT, GATE_STEP, KEY_STEPS,
+    LAMBDA_GUIDANCE, LAMBDA_INTER, LAMBDA_INTRA, PROMPTED, Parameters, REUSE, SOLVER, Value,
+    WHOLE_BATCH,
 };
 use crate::plan::schedule::{GateSchedule, GuidanceSchedule, GuidanceStep};
 
@@ -18,7 +19,7 @@ const SHARE: f64 = 0.35;
 /// Fewer refreshes than this lose too much, however few the steps.
 const LEAST: usize = 7;
 
-static USES: [Use; 13] = [
+static USES: [Use; 14] = [
     Use::derived(&CUT, cut_by_macs, "as many as make 5 % of the MACs"),
     Use::instead_of(&KEY_STEPS, &LAMBDA_INTER),
     Use::derived(&GATE_STEP, never, "the number of steps (never)"),
@@ -35,6 +36,7 @@ static USES: [Use; 13] = [
     Use::neutral(&CONTROL_START, "0"),
     Use::neutral(&CONTROL_END, "1"),
     Use::neutral(&PROMPTED, "last"),
+    Use::neutral(&CONTROL_ROWS, "all"),
     Use::neutral(&WHOLE_BATCH, "false"),
 ];
 

@@ -5,14 +5,14 @@ use super::decision::middle;
 use super::{Decision, Fine, Given, Policy, Use, by, gates, shares};
 use crate::plan::data::Reuse;
 use crate::plan::parameter::{
-    CONTROL_END, CONTROL_INTERVAL, CONTROL_START, CUT, GATE_STEP, LAMBDA_INTER, LAMBDA_INTRA,
-    PROMPTED, Parameters, Solver, WHOLE_BATCH,
+    CONTROL_END, CONTROL_INTERVAL, CONTROL_ROWS, CONTROL_START, CUT, GATE_STEP, LAMBDA_INTER,
+    LAMBDA_INTRA, PROMPTED, Parameters, Solver, WHOLE_BATCH,
 };
 
 /// Coarse and fine caches as the paper describes them.
 pub struct HgcPaper;
 
-static USES: [Use; 9] = [
+static USES: [Use; 10] = [
     Use::derived(&CUT, cut_by_macs, "as many as make 5 % of the MACs"),
     Use::derived(&GATE_STEP, middle, "half of the steps"),
     Use::value(&LAMBDA_INTER, "0.4"),
@@ -21,6 +21,7 @@ static USES: [Use; 9] = [
     Use::neutral(&CONTROL_START, "0"),
     Use::neutral(&CONTROL_END, "1"),
     Use::neutral(&PROMPTED, "last"),
+    Use::neutral(&CONTROL_ROWS, "all"),
     Use::neutral(&WHOLE_BATCH, "false"),
 ];
 

@@ -8,7 +8,7 @@ use super::{Given, Policy, candidates, shares};
 use crate::analysis::inputs::InputKind;
 use crate::analysis::{Analysis, Role};
 use crate::plan::data::{FORMAT, Guidance, Plan};
-use crate::plan::parameter::Parameters;
+use crate::plan::parameter::{ControlRows, PROMPTED, Parameters};
 
 /// One file to plan for.
 pub struct Analysed<'a, 'm> {
@@ -49,12 +49,9 @@ pub fn make(policy: &dyn Policy, targets: &[Analysed<'_, '_>], parameters: &Para
         models: Vec::new(),
     };
     for target in targets {
-        let mut builder = Builder::new(
-            target.analysis,
-            &decision.guidance,
-            &target.name,
-            &target.hash,
-        );
+        let given_half = target.analysis.role == Role::Controlnet
+            && parameters.control_rows() == ControlRows::Prompted;
+        let mut builder = Builder::new(target, &decision.guidance, given_half);
         if let Some(reason) = unhalved.filter(|_| policy.wants_halves()) {
             builder.refuse("held or fused guidance", reason);
         }
@@ -73,6 +70,11 @@ pub fn unhalved(unet: &Analysis<'_>, parameters: &Parameters) -> Option<&'static
         Some("models run without classifier-free guidance (prompted none)")
     } else if parameters.whole_batch() {
         Some("both halves run on every step (whole-batch)")
+    } else if parameters.get(&PROMPTED).is_none() && edits(unet) {
+        Some(
+            "a UNet that takes twice the channels that it predicts edits pictures, and its pipelines run three \
+             conditions in a batch; tell prompted last or first where yours runs two",
+        )
     } else if unet.inputs(InputKind::GuidanceEmbedding).next().is_some() {
         Some("this UNet takes the guidance scale as an input; it runs one half alone")
     } else if !unet.can_halve() {
@@ -82,6 +84,20 @@ pub fn unhalved(unet: &Analysis<'_>, parameters: &Parameters) -> Option<&'static
     } else {
         None
     }
+}
+
+/// Whether a UNet takes a picture's latent beside its own: InstructPix2Pix (arXiv 2211.09800), whose
+/// batch has thirds.
+fn edits(unet: &Analysis<'_>) -> bool {
+    let channels = |value| {
+        let shape = unet.shapes.get(value)?;
+        shape.dims.get(1).map(|d| d.at(1))
+    };
+    let taken = unet.input(InputKind::Latent).and_then(channels);
+    let predicted = unet.deepest_output().and_then(channels);
+    taken
+        .zip(predicted)
+        .is_some_and(|(taken, predicted)| taken == 2 * predicted)
 }
 
 /// The cut at which [`shares::SHALLOW`] of the MACs of all files runs on a reuse step.

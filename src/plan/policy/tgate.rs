@@ -3,17 +3,18 @@
 use super::decision::middle;
 use super::{Decision, Fine, Given, Policy, Use, by, gates};
 use crate::plan::parameter::{
-    CONTROL_END, CONTROL_START, GATE_STEP, PROMPTED, Parameters, WHOLE_BATCH,
+    CONTROL_END, CONTROL_ROWS, CONTROL_START, GATE_STEP, PROMPTED, Parameters, WHOLE_BATCH,
 };
 
 /// Cache cross-attention from a gate step, fuse guidance.
 pub struct TGate;
 
-static USES: [Use; 5] = [
+static USES: [Use; 6] = [
     Use::derived(&GATE_STEP, middle, "half of the steps"),
     Use::neutral(&CONTROL_START, "0"),
     Use::neutral(&CONTROL_END, "1"),
     Use::neutral(&PROMPTED, "last"),
+    Use::neutral(&CONTROL_ROWS, "all"),
     Use::neutral(&WHOLE_BATCH, "false"),
 ];
 
