@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -155,11 +156,14 @@ class InferenceSession(_Base):
             self._threads = PerThread()
 
     def fork(self) -> InferenceSession:
-        """Another session over the same loaded model, with generations and `stats` of its own."""
+        """Another session over the same loaded model, with generations and `stats` of its own. For another
+        pipeline: `accelerate` that once it has the session.
+        """
         other = type(self).__new__(type(self))
         other.__dict__.update(self.__dict__)
         if self._hgc is not None:
             other.stats, other._threads = Stats(), PerThread()
+            other._source = replace(self._source, forced=set())
         return other
 
     @contextmanager

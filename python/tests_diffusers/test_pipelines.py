@@ -228,6 +228,7 @@ def test_forks_in_two_threads(compiled: Compiled, opened: Opened) -> None:
     first = pipes[0]
     for part in ("unet", "controlnet"):
         getattr(pipes[1], part).session = getattr(first, part).session.fork()
+    hgc_onnx.accelerate(pipes[1])
     found: dict[int, np.ndarray] = {}
 
     def work(number: int, guidance: float) -> None:

@@ -39,7 +39,8 @@ const TORCH: &str = "torch==2.9.1";
 
 /// Runs the suites, the long ones only if `all`; how each ended.
 pub fn run(all: bool) -> Result<Vec<(String, Summary)>> {
-    cargo::run(cargo::cargo().arg("build"))?;
+    // Built as for the other tests, so that it is there already after them.
+    cargo::run(cargo::cargo().args(["test", "--workspace", "--no-run", "--test", "doctor"]))?;
     let target = cargo::target_dir()?;
     let program = target
         .join("debug")
