@@ -85,11 +85,11 @@ fn changed(text: &str, others: &[(i64, Sizes)]) -> Vec<Result<(), String>> {
     // The same sizes go on.
     caller.step(&usual, 1).unwrap();
     let before = caller.pasts.clone();
-    let mut after = |(step, sizes): &(i64, Sizes)| {
+    let after = |(step, sizes): &(i64, Sizes)| {
         caller.pasts.clone_from(&before);
         caller.step(&inputs(original, *sizes), *step)
     };
-    others.iter().map(|other| after(other)).collect()
+    others.iter().map(after).collect()
 }
 
 const HELD: &str = "hgc:key-steps=0,lambda-guidance=0";

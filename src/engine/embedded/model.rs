@@ -26,7 +26,7 @@ use crate::engine::model::{Dim, ModelSource, ValueInfo};
 use crate::engine::ports::Ports;
 use crate::engine::session::Optimization;
 use crate::engine::tensor::{DType, Tensor};
-use crate::onnx::is_standard_domain;
+use crate::onnx::{encode_model, folder_of, is_standard_domain, proto, without_links};
 
 /// A value in the memory of the embedded engine.
 pub(super) type Value = Arc<TractTensor>;
@@ -52,16 +52,16 @@ impl EmbeddedModel {
     /// Loads a model, or names the operators it needs that tract lacks.
     pub fn load(file: &str, source: &ModelSource, optimization: Optimization) -> Result<Self> {
         let (bytes, folder) = match source {
-            ModelSource::Memory { bytes, folder, .. } => (bytes.clone(), folder.as_deref()),
+            ModelSource::Memory { bytes, folder, .. } => (bytes.clone(), folder.clone()),
             ModelSource::File(path) => {
-                let read = std::fs::read(path);
-                let read = read.map_err(|source| EngineError::Read {
+                let (bytes, folder) = read(path).map_err(|source| EngineError::Read {
                     file: file.into(),
                     source,
                 })?;
-                (Bytes::from(read), path.parent())
+                (bytes, Some(folder))
             }
         };
+        let folder = folder.as_deref();
         let mut proto = ModelProto::decode(bytes).map_err(|source| EngineError::Parse {
             file: file.into(),
             source: Box::new(source),
@@ -105,6 +105,24 @@ impl EmbeddedModel {
             caches: Moved::default(),
         })
     }
+}
+
+/// The bytes of a model file and the folder of its data. tract takes none from behind links that lead
+/// out of the model's folder.
+fn read(path: &Path) -> std::io::Result<(Bytes, PathBuf)> {
+    let bytes = Bytes::from(std::fs::read(path)?);
+    let home = folder_of(path);
+    // What cannot be read here cannot be read below, where it is told.
+    let Ok(mut model) = proto::ModelProto::decode(bytes.clone()) else {
+        return Ok((bytes, home));
+    };
+    let folder = without_links(&mut model, &home);
+    if folder == home {
+        return Ok((bytes, home));
+    }
+    let mut relocated = Vec::new();
+    encode_model(&model, &mut relocated)?;
+    Ok((relocated.into(), folder))
 }
 
 /// Runs a program on a value for each input; the outputs come in order.
