@@ -53,10 +53,6 @@ pub struct Args {
     /// Replace existing files (never an input)
     #[arg(long)]
     force: bool,
-    /// Hard links to weights and other files in the place of copies, where both folders are on one file
-    /// system. Who changes such a file of the original in place changes both
-    #[arg(long)]
-    link: bool,
     /// How to print the result
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
@@ -115,7 +111,6 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         return Ok(Outcome::No);
     }
     let compiled = project.compile_as(&planned, args.form())?;
-    let compiled = compiled.linking(args.link);
     let files = match &args.output {
         Some(folder) if !args.dry_run => write(&compiled, folder, args.force)?,
         _ => Vec::new(),

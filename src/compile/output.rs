@@ -45,7 +45,7 @@ pub(super) fn write(
 ) -> Result<Vec<PathBuf>, OutputError> {
     let start = std::time::Instant::now();
     outside_of_parts(compiled, folder)?;
-    let mut transaction = Transaction::new(force).linking(compiled.links);
+    let mut transaction = Transaction::new(force);
     compiled.files.iter().for_each(|f| transaction.protect(f));
     for model in &compiled.models {
         let dest = folder.join(model.destination());

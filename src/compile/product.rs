@@ -21,8 +21,6 @@ pub struct Compiled {
     pub(super) files: Vec<PathBuf>,
     /// The pipeline folder, if one was compiled.
     pub(super) pipeline: Option<PathBuf>,
-    /// Whether data files are linked in the place of copied.
-    pub(super) links: bool,
 }
 
 /// One compiled model.
@@ -73,15 +71,6 @@ impl Compiled {
         let before = self.costs.iter().map(|c| c.before().all).sum();
         let after = self.costs.iter().map(|c| c.after().all).sum();
         saved(before, after)
-    }
-
-    /// Lets [`write`](Self::write) make hard links to data files in the place of copies, where both
-    /// folders are on one file system that has them: gigabytes are not copied. Who changes such a file
-    /// of the original in place changes both.
-    #[must_use]
-    pub fn linking(mut self, links: bool) -> Self {
-        self.links = links;
-        self
     }
 
     /// Stores everything under `folder`, all files or none; `plan.toml` comes last. Gives the files.

@@ -61,7 +61,6 @@ impl Project<'_> {
                 .flat_map(|s| s.model.files())
                 .collect(),
             pipeline: self.inputs.pipeline.clone(),
-            links: false,
         })
     }
 

@@ -312,26 +312,3 @@ fn a_download_cache_is_compiled_and_proved() {
         hgc("verify", &[&snapshot, &out], crate::SMALL).ok();
     }
 }
-
-#[cfg(unix)]
-#[test]
-fn weights_are_linked_when_told() {
-    use std::os::unix::fs::MetadataExt;
-
-    let pipeline = Pipeline::new();
-    let out = pipeline.beside("out");
-    let original = fs::metadata(pipeline.path().join("unet/weights.bin")).unwrap();
-    for (options, shared) in [
-        ("", false),
-        ("--link --force", true),
-        ("--link --force", true),
-    ] {
-        compile(&pipeline.path(), &out, options).ok();
-        let written = fs::metadata(out.join("unet/model.onnx_data")).unwrap();
-        assert_eq!(written.ino() == original.ino(), shared, "{options}");
-    }
-    // The copy that takes the place of the link leaves the original as it is.
-    compile(&pipeline.path(), &out, "--force").ok();
-    let after = fs::metadata(pipeline.path().join("unet/weights.bin")).unwrap();
-    assert_eq!((after.ino(), after.len()), (original.ino(), original.len()));
-}

@@ -75,12 +75,12 @@ pub(super) fn new_file(dest: &Path) -> io::Result<NamedTempFile<File>> {
     })
 }
 
-/// A copy of `src` that will become `dest`; shares blocks with it where the file system can, or is
-/// the same file under another name if `links`.
+/// A copy of `src` that will become `dest`; shares blocks with it where the file system can. A hard
+/// link will not do: ONNX Runtime (1.32) refuses data files that have several names.
 pub(super) fn copy(
     src: &Path,
     dest: &Path,
-    (size, links): (u64, bool),
+    size: u64,
     meter: &mut Meter<'_>,
 ) -> Result<TempPath, WriteError> {
     if let Ok(clone) = make_temp(dest, "tmp", |path| {
@@ -91,17 +91,6 @@ pub(super) fn copy(
     }) {
         meter.add(size);
         return Ok(clone.into_temp_path());
-    }
-    if links
-        && let Ok(link) = make_temp(dest, "tmp", |path| {
-            let mut open = open::lock();
-            std::fs::hard_link(src, path)?;
-            open.add_file(path);
-            Ok(())
-        })
-    {
-        meter.add(size);
-        return Ok(link.into_temp_path());
     }
     let mut output = new_file(dest).map_err(|e| WriteError::write(dest, e))?;
     append(src, size, output.as_file_mut(), dest, meter)?;

@@ -33,7 +33,6 @@ pub const MAX_INLINE: u64 = i32::MAX as u64;
 pub struct Transaction {
     force: bool,
     max_inline: u64,
-    links: bool,
     guard: Guard,
     staged: Vec<Staged>,
     /// Resolved destinations of what is staged.
@@ -50,7 +49,6 @@ impl Transaction {
         Self {
             force,
             max_inline: MAX_INLINE,
-            links: false,
             guard: Guard::default(),
             staged: Vec::new(),
             taken: HashSet::new(),
@@ -63,13 +61,6 @@ impl Transaction {
     #[must_use]
     pub fn with_max_inline(mut self, bytes: u64) -> Self {
         self.max_inline = bytes;
-        self
-    }
-
-    /// The same with hard links in the place of copies, where the file system takes them.
-    #[must_use]
-    pub fn linking(mut self, links: bool) -> Self {
-        self.links = links;
         self
     }
 
@@ -225,7 +216,7 @@ impl Transaction {
             total: meta.len(),
             report: progress,
         };
-        let temp = copy(&src, dest, (meta.len(), self.links), &mut meter)?;
+        let temp = copy(&src, dest, meta.len(), &mut meter)?;
         self.push(temp, dest);
         Ok(())
     }
@@ -264,10 +255,7 @@ impl Transaction {
         if !new.is_empty() {
             let (path, location) = self.data_file(dest)?;
             let (temp, offsets) = match new[..] {
-                [one] => {
-                    let what = (one.size, self.links);
-                    (copy(&one.source, &path, what, meter)?, vec![None])
-                }
+                [one] => (copy(&one.source, &path, one.size, meter)?, vec![None]),
                 _ => {
                     let (temp, offsets) = join(&new, &path, meter)?;
                     (temp, offsets.into_iter().map(Some).collect())
