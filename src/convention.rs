@@ -1,6 +1,8 @@
 //! The calling convention of a compiled model: names and metadata that the compiler writes, that
 //! drivers read, and that `strip` takes away.
 
+use crate::onnx::proto::ModelProto;
+
 /// Prefix of everything the compiler inserts.
 pub const PREFIX: &str = "hgc.";
 /// Input: number of evaluations since the generation began, int64 scalar; -1 - k names the kind k, so
@@ -47,6 +49,14 @@ pub fn since(gate: &str) -> String {
 #[must_use]
 pub fn open_dim(cache: &str, axis: usize) -> String {
     format!("{PREFIX}{cache}.{axis}")
+}
+
+/// Whether the model was compiled by hgc.
+#[must_use]
+pub fn is_compiled(model: &ModelProto) -> bool {
+    let ours = [key::LAYOUT, key::PLAN, key::KIND];
+    let mut entries = model.metadata_props.iter();
+    entries.any(|e| ours.contains(&e.key()))
 }
 
 /// Keys of `ModelProto.metadata_props`.

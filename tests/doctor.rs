@@ -31,6 +31,13 @@ fn doctor(folder: &Path) -> Command {
     command
 }
 
+/// Puts a library where a Python environment has it.
+fn install(library: &Path, environment: &Path) {
+    let capi = environment.join("lib/python3.12/site-packages/onnxruntime/capi");
+    std::fs::create_dir_all(&capi).unwrap();
+    std::fs::copy(library, capi.join(library.file_name().unwrap())).unwrap();
+}
+
 fn stdout(command: &mut Command) -> String {
     String::from_utf8(command.assert().success().get_output().stdout.clone()).unwrap()
 }
@@ -95,12 +102,7 @@ fn a_python_environment_is_searched_after_a_broken_library() {
     std::fs::create_dir_all(&broken).unwrap();
     std::fs::write(folder.path().join("Cargo.lock"), "").unwrap();
     std::fs::write(broken.join("libonnxruntime.so.1.99.0"), "no library").unwrap();
-    let capi = folder
-        .path()
-        .join("venv/lib/python3.12/site-packages/onnxruntime/capi");
-    std::fs::create_dir_all(&capi).unwrap();
-    let name = Path::new(&library).file_name().unwrap();
-    std::fs::copy(&library, capi.join(name)).unwrap();
+    install(Path::new(&library), &folder.path().join("venv"));
     let mut command = doctor(folder.path());
     let text = stdout(command.env("VIRTUAL_ENV", folder.path().join("venv")));
     assert!(text.contains("ONNX Runtime"), "{text}");
@@ -119,14 +121,9 @@ fn the_environment_of_the_executable_is_searched() {
     let _alone = alone();
     let folder = tempfile::tempdir().unwrap();
     let venv = folder.path().join("venv");
-    let (bin, capi) = (
-        venv.join("bin"),
-        venv.join("lib/python3.12/site-packages/onnxruntime/capi"),
-    );
+    let bin = venv.join("bin");
     std::fs::create_dir_all(&bin).unwrap();
-    std::fs::create_dir_all(&capi).unwrap();
-    let name = Path::new(&library).file_name().unwrap();
-    std::fs::copy(&library, capi.join(name)).unwrap();
+    install(Path::new(&library), &venv);
     // Without its configuration the folder is no environment.
     let text = stdout(&mut doctor(&bin));
     assert!(!text.contains("site-packages"), "{text}");

@@ -1,24 +1,32 @@
-"""What the executable answers, as data classes. Each keeps the whole answer in `data`."""
+"""What the executable answers, as data classes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
-Report = TypeVar("Report")
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What all answers have: the JSON that they are read from."""
+
+    data: dict[str, Any] = field(repr=False)
+
+
+Report = TypeVar("Report", bound=Answer)
 # Words of the JSON that Python keeps for itself.
 _KEYS = {"passed": "pass"}
 
 
 def read(of: type[Report], data: dict[str, Any]) -> Report:
     """The data class of an answer; what it has no field for stays in `data`."""
-    names = [f.name for f in fields(of) if f.name != "data"]  # type: ignore[arg-type]
+    names = [f.name for f in fields(of) if f.name != "data"]
     known = {name: data[_KEYS.get(name, name)] for name in names}
     return of(**known | {"data": data})
 
 
 @dataclass(frozen=True)
-class Totals:
+class Totals(Answer):
     """Cost of one generation: MACs of original and compiled models."""
 
     macs_before: int
@@ -27,11 +35,10 @@ class Totals:
     reduction: float
     # Memory of the caches.
     cache_bytes: int
-    data: dict[str, Any] = field(repr=False)
 
 
 @dataclass(frozen=True)
-class Gate:
+class Gate(Answer):
     """What is computed and read together: `R` on evaluations that compute it, `.` on those that read."""
 
     model: str
@@ -39,22 +46,20 @@ class Gate:
     schedule: str
     refresh_steps: list[int]
     sites: list[str]
-    data: dict[str, Any] = field(repr=False)
 
 
 @dataclass(frozen=True)
-class Planned:
+class Planned(Answer):
     """Answer of `plan`."""
 
     totals: Totals
     gates: list[Gate]
     # As in plan.toml.
     plan: dict[str, Any] = field(repr=False)
-    data: dict[str, Any] = field(repr=False)
 
 
 @dataclass(frozen=True)
-class Compiled:
+class Compiled(Answer):
     """Answer of `compile`."""
 
     policy: str
@@ -64,11 +69,10 @@ class Compiled:
     gates: list[Gate]
     # What could not be cached, and why.
     refused: list[dict[str, str]] = field(repr=False)
-    data: dict[str, Any] = field(repr=False)
 
 
 @dataclass(frozen=True)
-class Model:
+class Model(Answer):
     """Answer of `inspect` for one model."""
 
     file: str
@@ -76,11 +80,10 @@ class Model:
     inputs: list[dict[str, Any]] = field(repr=False)
     blocks: list[dict[str, Any]] = field(repr=False)
     attention: list[dict[str, Any]] = field(repr=False)
-    data: dict[str, Any] = field(repr=False)
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Verdict(Answer):
     """Answer of `verify` for one model."""
 
     file: str
@@ -88,11 +91,10 @@ class Verdict:
     max_abs_diff: float | None
     tolerance: float | None
     checks: list[dict[str, Any]] = field(repr=False)
-    data: dict[str, Any] = field(repr=False)
 
 
 @dataclass(frozen=True)
-class Benchmark:
+class Benchmark(Answer):
     """Answer of `bench`: seconds of one generation, without what is around the networks."""
 
     steps: int
@@ -101,11 +103,10 @@ class Benchmark:
     speed_up: float
     # What the MACs allow.
     speed_up_macs: float
-    data: dict[str, Any] = field(repr=False)
 
 
 @dataclass(frozen=True)
-class Fit:
+class Fit(Answer):
     """One schedule that `tune` found; signal-to-noise ratios of the final latents in dB."""
 
     sampler: str
@@ -116,24 +117,21 @@ class Fit:
     formula: float
     fewer_steps: int
     fewer: float
-    data: dict[str, Any] = field(repr=False)
 
 
 @dataclass(frozen=True)
-class Tuned:
+class Tuned(Answer):
     """Answer of `tune` for one plan."""
 
     plan: str
     fits: list[Fit]
     seconds: float
-    data: dict[str, Any] = field(repr=False)
 
 
 @dataclass(frozen=True)
-class Schedules:
+class Schedules(Answer):
     """Answer of `schedule list`."""
 
     folder: str
     kinds: list[dict[str, Any]]
     schedules: list[dict[str, Any]]
-    data: dict[str, Any] = field(repr=False)

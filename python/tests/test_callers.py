@@ -83,17 +83,13 @@ def test_the_gated_samples_run(folders: dict[str, Path], expected: list[np.ndarr
         unet(**given(0))
 
 
-def overridden(options: ort.SessionOptions, tmp_path: Path) -> None:
+def overridden(options: ort.SessionOptions) -> None:
     options.add_free_dimension_override_by_name("batch", 2)
     options.add_free_dimension_override_by_name("sequence", 24)
 
 
-def parallel(options: ort.SessionOptions, tmp_path: Path) -> None:
+def parallel(options: ort.SessionOptions) -> None:
     options.execution_mode = ort.ExecutionMode.ORT_PARALLEL
-
-
-def optimized(options: ort.SessionOptions, tmp_path: Path) -> None:
-    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
 
 
 @pytest.mark.parametrize("option", [overridden, parallel])
@@ -102,11 +98,10 @@ def test_options_of_the_runtime(
     folders: dict[str, Path],
     expected: list[np.ndarray],
     form: str,
-    option: Callable[[ort.SessionOptions, Path], None],
-    tmp_path: Path,
+    option: Callable[[ort.SessionOptions], None],
 ) -> None:
     options = exact()
-    option(options, tmp_path)
+    option(options)
     model = folders[form] / "unet" / "model.onnx"
     session = InferenceSession(model, options, providers=["CPUExecutionProvider"])
     near([session.run(None, given(step))[0] for step in range(STEPS)], expected)
@@ -116,7 +111,7 @@ def test_a_saved_optimized_model_runs(
     folders: dict[str, Path], expected: list[np.ndarray], tmp_path: Path
 ) -> None:
     options = ort.SessionOptions()
-    optimized(options, tmp_path)
+    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
     model = folders["gated"] / "unet" / "model.onnx"
     InferenceSession(model, options, providers=["CPUExecutionProvider"])
     session = InferenceSession(tmp_path / "optimized.onnx", exact(), providers=["CPUExecutionProvider"])

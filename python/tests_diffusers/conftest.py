@@ -13,10 +13,11 @@ import onnxruntime as ort
 import pytest
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 import hgc_onnx
 from hgc_onnx.diffusers import load
+from tests_support.tiny import text_config, tokenizer
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "models"))
@@ -27,30 +28,6 @@ from restore import restore
 os.environ.setdefault("HGC", str(ROOT / "target" / "debug" / "hgc"))
 ARCHS = {"inpaint-ts17": "inpaint", "sd21-ts17": "sd21", "sdxl-ts17": "sdxl"}
 STEPS = 8
-
-
-def tokenizer(folder: Path) -> CLIPTokenizer:
-    """A tokenizer of letters."""
-    letters = [f"{letter}{end}" for letter in "abcdefghijklmnopqrstuvwxyz" for end in ("", "</w>")]
-    vocabulary = {word: n for n, word in enumerate(["<|startoftext|>", "<|endoftext|>", *letters])}
-    (folder / "vocab.json").write_text(json.dumps(vocabulary))
-    (folder / "merges.txt").write_text("#version: 0.2\n")
-    files = [str(folder / "vocab.json"), str(folder / "merges.txt")]
-    return CLIPTokenizer(*files, pad_token="<|endoftext|>", model_max_length=77)
-
-
-def text_config(width: int, projection: int = 64) -> CLIPTextConfig:
-    return CLIPTextConfig(
-        hidden_size=width,
-        intermediate_size=37,
-        projection_dim=projection,
-        num_attention_heads=4,
-        num_hidden_layers=2,
-        vocab_size=100,
-        bos_token_id=0,
-        eos_token_id=1,
-        pad_token_id=1,
-    )
 
 
 @pytest.fixture(scope="session")
@@ -72,8 +49,8 @@ def around(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], dict[str
         )
         found = {"vae": vae, "scheduler": scheduler, "tokenizer": words}
         if name.startswith("sdxl"):
-            found["text_encoder"] = CLIPTextModel(text_config(32))
-            found["text_encoder_2"] = CLIPTextModelWithProjection(text_config(32))
+            found["text_encoder"] = CLIPTextModel(text_config(32, projection_dim=64))
+            found["text_encoder_2"] = CLIPTextModelWithProjection(text_config(32, projection_dim=64))
             found["tokenizer_2"] = words
         else:
             found["text_encoder"] = CLIPTextModel(text_config(64))

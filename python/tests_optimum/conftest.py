@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextModel
+
+from tests_support.tiny import text_config, tokenizer
 
 
 def tiny(folder: Path) -> None:
@@ -33,28 +34,11 @@ def tiny(folder: Path) -> None:
         norm_num_groups=8,
         sample_size=64,
     )
-    text = CLIPTextConfig(
-        hidden_size=32,
-        intermediate_size=37,
-        num_attention_heads=4,
-        num_hidden_layers=2,
-        vocab_size=100,
-        bos_token_id=0,
-        eos_token_id=1,
-        pad_token_id=1,
-    )
-    letters = [f"{letter}{end}" for letter in "abcdefghijklmnopqrstuvwxyz" for end in ("", "</w>")]
-    vocabulary = {word: n for n, word in enumerate(["<|startoftext|>", "<|endoftext|>", *letters])}
     folder.mkdir(parents=True)
-    (folder / "vocab.json").write_text(json.dumps(vocabulary))
-    (folder / "merges.txt").write_text("#version: 0.2\n")
-    tokenizer = CLIPTokenizer(
-        str(folder / "vocab.json"), str(folder / "merges.txt"), pad_token="<|endoftext|>", model_max_length=77
-    )
     pipe = StableDiffusionPipeline(
         vae=vae,
-        text_encoder=CLIPTextModel(text),
-        tokenizer=tokenizer,
+        text_encoder=CLIPTextModel(text_config(32)),
+        tokenizer=tokenizer(folder),
         unet=unet,
         scheduler=DDIMScheduler(
             beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False

@@ -10,7 +10,7 @@ use super::kinds::KindSessions;
 use super::model::ModelSource;
 use super::ports::Ports;
 use super::session::{Session, SessionOptions};
-use super::state::Generation;
+use super::state::{Generation, REFRESH};
 use super::tensor::Tensor;
 use crate::onnx::folder_of;
 use crate::plan::Schedule;
@@ -204,7 +204,7 @@ impl CachedSession {
     fn step(&self, inputs: &[(&str, Feed<'_>)]) -> i64 {
         let step = self.generation.step();
         if self.refresh_next || self.generation.asks_for_refresh(inputs) {
-            return -1;
+            return REFRESH;
         }
         let named = self.schedule.as_ref().and_then(|s| s.get(step));
         named.map_or(i64::try_from(step).unwrap_or(i64::MAX), |kind| {
@@ -230,7 +230,7 @@ impl CachedSession {
         &mut self,
         inputs: &[(&str, &Tensor)],
     ) -> Result<Vec<(String, Tensor)>> {
-        to_host(self.evaluate(&feeds(inputs), (-1, false), self.steps())?)
+        to_host(self.evaluate(&feeds(inputs), (REFRESH, false), self.steps())?)
     }
 
     /// Makes the next evaluation recompute everything, whatever the schedule says: for one on which

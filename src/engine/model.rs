@@ -1,5 +1,6 @@
 //! Where models come from, and what they declare.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -30,8 +31,8 @@ impl ModelSource {
     ///
     /// # Errors
     /// If it cannot be encoded.
-    pub fn in_memory(mut model: ModelProto, path: &Path) -> std::io::Result<Self> {
-        let folder = without_links(&mut model, &folder_of(path));
+    pub fn in_memory(model: &ModelProto, path: &Path) -> std::io::Result<Self> {
+        let (model, folder) = without_links(Cow::Borrowed(model), &folder_of(path));
         let mut bytes = Vec::new();
         encode_model(&model, &mut bytes)?;
         Ok(Self::Memory {

@@ -21,7 +21,7 @@ pub(super) struct Generation {
 }
 
 /// The value of `hgc.step` that reads no cache.
-const REFRESH: i64 = -1;
+pub(super) const REFRESH: i64 = -1;
 
 /// What must not change of an input within a generation.
 #[derive(Debug)]

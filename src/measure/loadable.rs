@@ -18,7 +18,7 @@ pub fn loadable(
     scratch: &mut Option<TempDir>,
 ) -> Result<ModelSource, MeasureError> {
     if engine.abilities().reads_data_beside_memory {
-        let source = ModelSource::in_memory(model, path);
+        let source = ModelSource::in_memory(&model, path);
         return source.map_err(|source| MeasureError::File {
             what: "a part of the model could not be encoded".to_owned(),
             source,

@@ -9,12 +9,11 @@ use prost::Message;
 
 use super::external::folder_of;
 use super::map::map_file;
-use crate::convention::key;
-
 use super::proto::ModelProto;
 use super::validate::{GraphError, ValidateError, sort, validate};
 use super::walk::each_tensor;
 use super::wire::{self, Outline};
+use crate::convention::is_compiled;
 
 /// First line of the text file that stands for a large file in a Git repository.
 const LFS_POINTER: &[u8] = b"version https://git-lfs";
@@ -189,16 +188,11 @@ impl Model {
             sort(&mut graph.node);
             checked = validate(&proto, path);
         }
-        let written_by_us = |key: &str| [key::LAYOUT, key::KIND].contains(&key);
         checked.map_err(|source| match &source {
-            ValidateError::Graph(_)
-                if proto.metadata_props.iter().any(|e| written_by_us(e.key())) =>
-            {
-                ReadError::Changed {
-                    file: path.to_owned(),
-                    source: Box::new(source),
-                }
-            }
+            ValidateError::Graph(_) if is_compiled(&proto) => ReadError::Changed {
+                file: path.to_owned(),
+                source: Box::new(source),
+            },
             _ => ReadError::Invalid(source),
         })?;
         Ok(Self {

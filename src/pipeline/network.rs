@@ -221,7 +221,7 @@ fn declared(
 }
 
 fn in_memory(path: &Path, proto: &ModelProto) -> Result<ModelSource, PipelineError> {
-    ModelSource::in_memory(proto.clone(), path).map_err(|source| PipelineError::Encode {
+    ModelSource::in_memory(proto, path).map_err(|source| PipelineError::Encode {
         file: path.to_owned(),
         source,
     })

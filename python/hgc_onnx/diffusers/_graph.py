@@ -37,16 +37,18 @@ _ROLES = {
 }
 
 
-def config_beside(model: Path) -> dict[str, Any]:
-    """The `config.json` in the folder of a model; empty where there is none."""
-    file = model.with_name("config.json")
-    if not file.is_file():
-        return {}
+def read_json(file: Path) -> dict[str, Any]:
+    """The content of a JSON file; empty where there is none."""
     try:
-        found: dict[str, Any] = json.loads(file.read_text("utf-8"))
+        found: dict[str, Any] = json.loads(file.read_text("utf-8")) if file.is_file() else {}
     except ValueError as error:
         raise HgcError(f"{file} is no JSON: {error}") from error
     return found
+
+
+def config_beside(model: Path) -> dict[str, Any]:
+    """The `config.json` in the folder of a model."""
+    return read_json(model.with_name("config.json"))
 
 
 def model_in(path: str | Path) -> Path:
@@ -124,6 +126,15 @@ class Graph:
         self.session.run_with_iobinding(binding)
         values: Sequence[Any] = binding.get_outputs()
         return {name: torch.from_dlpack(value) for name, value in zip(self.outputs, values, strict=True)}
+
+    def first(self, feeds: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """The first output."""
+        return next(iter(self.run(feeds).values()))
+
+    def by_row(self, values: torch.Tensor) -> torch.Tensor:
+        """The first output for a single input, one row at a time as memory allows."""
+        (name,) = self.inputs
+        return torch.cat([self.first({name: row}) for row in values.split(1)])
 
     def timestep(self, name: str, value: Any, rows: int) -> torch.Tensor:
         """A timestep as an input wants it, in host memory: a scalar, `[1]`, `[B]` or `[B, 1]`."""

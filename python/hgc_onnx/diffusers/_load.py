@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import onnxruntime as ort
 
 from .._accelerate import accelerate
 from .._errors import HgcError
+from ._graph import read_json
 from ._networks import ControlNet, ControlNets, UNet
 from ._parts import TextEncoder, Vae
 
@@ -55,7 +55,7 @@ def load(
     unknown = [name for name in components if name not in wanted]
     if unknown:
         raise HgcError(f"{built.__name__} has no component {unknown[0]!r}; it has {', '.join(wanted)}")
-    index = _json(root / "model_index.json")
+    index = read_json(root / "model_index.json")
     for name, parameter in wanted.items():
         if name in given:
             continue
@@ -125,7 +125,7 @@ def _component(root: Path, name: str, options: dict[str, Any]) -> Any:
 
 
 def _scheduler(folder: Path) -> Any:
-    config = _json(folder / "scheduler_config.json")
+    config = read_json(folder / "scheduler_config.json")
     kind = getattr(diffusers, str(config.get("_class_name")), None)
     if kind is None:
         raise HgcError(f"{folder}/scheduler_config.json names no scheduler of diffusers; give `scheduler=`")
@@ -149,11 +149,3 @@ def _tokenizer(folder: Path) -> Any:
         tokenizer.pad_token = padding["pad_token"]
         tokenizer.model_max_length = padding["length"] or tokenizer.model_max_length
     return tokenizer
-
-
-def _json(file: Path) -> dict[str, Any]:
-    try:
-        found: dict[str, Any] = json.loads(file.read_text("utf-8")) if file.is_file() else {}
-    except ValueError as error:
-        raise HgcError(f"{file} is no JSON: {error}") from error
-    return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from diffusers import ControlNetModel, UNet2DConditionModel
@@ -13,6 +13,7 @@ from diffusers.configuration_utils import FrozenDict
 from diffusers.models.controlnets.controlnet import ControlNetOutput
 from diffusers.models.controlnets.multicontrolnet import MultiControlNetModel
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
+from typing_extensions import Self
 
 from .._errors import HgcError
 from ._graph import Graph, config_beside
@@ -28,10 +29,18 @@ def _config(of: type, given: dict[str, Any]) -> FrozenDict:
     return FrozenDict(defaults | given)
 
 
+Network = TypeVar("Network", bound="_OnGraph")
+
+
 class _OnGraph:
     """What UNet and ControlNet share: a graph, and no weights of their own."""
 
     graph: Graph
+
+    @classmethod
+    def load(cls, path: str | Path, **options: Any) -> Self:
+        """Opens `model.onnx` in a folder, or a file; options as of `InferenceSession`."""
+        return cls(Graph.load(path, **options))  # type: ignore[call-arg]
 
     def _take(self, graph: Graph, of: type) -> None:
         torch.nn.Module.__init__(self)
@@ -71,15 +80,24 @@ class _OnGraph:
         self.session.reset()
 
     def _common(
-        self, sample: torch.Tensor, timestep: Any, text: torch.Tensor, **optional: Any
+        self,
+        sample: torch.Tensor,
+        timestep: Any,
+        text: torch.Tensor,
+        guidance: torch.Tensor | None,
+        added: dict[str, torch.Tensor] | None,
     ) -> dict[str, torch.Tensor]:
-        """Feeds of what UNet and ControlNet both have; `optional` by role."""
-        graph, feeds = self.graph, {}
-        by_role = {"latent": sample, "text": text, **optional}
-        for role, value in by_role.items():
-            for name in graph.named(role):
-                if value is not None:
-                    feeds[name] = value
+        """Feeds of what UNet and ControlNet both have."""
+        graph, added = self.graph, added or {}
+        by_role = {
+            "latent": sample,
+            "text": text,
+            "guidance embedding": guidance,
+            "pooled text": added.get("text_embeds"),
+            "time ids": added.get("time_ids"),
+        }
+        given = {role: value for role, value in by_role.items() if value is not None}
+        feeds = {name: value for role, value in given.items() for name in graph.named(role)}
         for name in graph.named("timestep"):
             feeds[name] = graph.timestep(name, timestep, sample.shape[0])
         return feeds
@@ -91,11 +109,6 @@ def _refuse(who: str, **values: Any) -> None:
             raise HgcError(f"{who}: an exported model has no {name}")
 
 
-def _added(given: dict[str, torch.Tensor] | None) -> dict[str, torch.Tensor | None]:
-    given = given or {}
-    return {"pooled text": given.get("text_embeds"), "time ids": given.get("time_ids")}
-
-
 class UNet(_OnGraph, UNet2DConditionModel):
     """A UNet for `unet=` of a pipeline. Of a merged graph, which has the ControlNets inside, `controlnets()`
     are those of the pipeline."""
@@ -103,11 +116,6 @@ class UNet(_OnGraph, UNet2DConditionModel):
     def __init__(self, graph: Graph) -> None:
         self._take(graph, UNet2DConditionModel)
         self._controls: dict[int, tuple[torch.Tensor, float]] = {}
-
-    @classmethod
-    def load(cls, path: str | Path, **options: Any) -> UNet:
-        """Opens `model.onnx` in a folder, or a file; options as of `InferenceSession`."""
-        return cls(Graph.load(path, **options))
 
     @property
     def merged(self) -> int:
@@ -158,13 +166,7 @@ class UNet(_OnGraph, UNet2DConditionModel):
             down_intrablock_additional_residuals=down_intrablock_additional_residuals,
             encoder_attention_mask=encoder_attention_mask,
         )
-        feeds = self._common(
-            sample,
-            timestep,
-            encoder_hidden_states,
-            **{"guidance embedding": timestep_cond},
-            **_added(added_cond_kwargs),
-        )
+        feeds = self._common(sample, timestep, encoder_hidden_states, timestep_cond, added_cond_kwargs)
         residuals = [*(down_block_additional_residuals or ()), mid_block_additional_residual]
         taken = self.graph.named("residual")
         if self.merged:
@@ -174,7 +176,7 @@ class UNet(_OnGraph, UNet2DConditionModel):
                 f"{who} takes {len(taken)} residuals of a ControlNet, and the pipeline gives {given}"
             )
         feeds |= {name: value for name, value in zip(taken, residuals, strict=False) if value is not None}
-        noise = next(iter(self.graph.run(feeds).values()))
+        noise = self.graph.first(feeds)
         return UNet2DConditionOutput(sample=noise) if return_dict else (noise,)
 
     def _control(self) -> dict[str, torch.Tensor]:
@@ -200,11 +202,6 @@ class ControlNet(_OnGraph, ControlNetModel):
 
     def __init__(self, graph: Graph) -> None:
         self._take(graph, ControlNetModel)
-
-    @classmethod
-    def load(cls, path: str | Path, **options: Any) -> ControlNet:
-        """Opens `model.onnx` in a folder, or a file; options as of `InferenceSession`."""
-        return cls(Graph.load(path, **options))
 
     def forward(
         self,
@@ -236,13 +233,8 @@ class ControlNet(_OnGraph, ControlNetModel):
                 "prompted and unprompted rows; compile the pipeline with --control-rows prompted"
             )
         scale = float(conditioning_scale)
-        feeds = self._common(
-            sample,
-            timestep,
-            encoder_hidden_states,
-            **{"control image": controlnet_cond, "guidance embedding": timestep_cond},
-            **_added(added_cond_kwargs),
-        )
+        feeds = self._common(sample, timestep, encoder_hidden_states, timestep_cond, added_cond_kwargs)
+        feeds |= {name: controlnet_cond for name in self.graph.named("control image")}
         scales = self.graph.named("conditioning scale")
         for name in scales:
             feeds[name] = torch.tensor(scale).reshape([1] * self.graph.rank(name))
@@ -252,8 +244,6 @@ class ControlNet(_OnGraph, ControlNetModel):
         residuals = [
             r if f * outside == 1.0 else r * (f * outside) for r, f in zip(residuals, factors, strict=True)
         ]
-        if self.config.get("global_pool_conditions"):
-            residuals = [r.mean(dim=(2, 3), keepdim=True) for r in residuals]
         down, mid = residuals[:-1], residuals[-1]
         if return_dict:
             return ControlNetOutput(down_block_res_samples=tuple(down), mid_block_res_sample=mid)

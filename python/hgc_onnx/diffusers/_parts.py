@@ -107,10 +107,9 @@ class Vae(_Part):
         return cls(Graph.load(decoder, **options), Graph.load(encoder, **options) if encoder else None)
 
     def decode(self, z: torch.Tensor, return_dict: bool = True, generator: Any = None) -> Any:
-        """Pictures of latents, one at a time as memory allows."""
+        """Pictures of latents."""
         del generator
-        (name,) = self.graph.inputs
-        pictures = torch.cat([next(iter(self.graph.run({name: row}).values())) for row in z.split(1)])
+        pictures = self.graph.by_row(z)
         return DecoderOutput(sample=pictures) if return_dict else (pictures,)
 
     def encode(self, x: torch.Tensor, return_dict: bool = True) -> Any:
@@ -119,9 +118,7 @@ class Vae(_Part):
             raise HgcError(
                 f"{self.graph.model.parent.parent} has no vae_encoder, which pictures as inputs need"
             )
-        (name,) = self.encoder.inputs
-        rows = [next(iter(self.encoder.run({name: row}).items())) for row in x.split(1)]
-        latents = torch.cat([values for _, values in rows])
+        latents = self.encoder.by_row(x)
         channels = self.config.get("latent_channels") or 4
         if latents.shape[1] == 2 * channels:
             found: Any = DiagonalGaussianDistribution(latents)

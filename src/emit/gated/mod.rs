@@ -24,7 +24,8 @@ pub(super) use rows::constant as row_constant;
 pub(super) use scribe::entry;
 pub(super) use tables::{FUSED, GateNames, HALF};
 
-pub use strip::{StripError, compiled_plan, is_compiled, metadata, strip};
+pub use crate::convention::is_compiled;
+pub use strip::{StripError, compiled_plan, metadata, strip};
 
 use crate::analysis::Analysis;
 use crate::analysis::inputs::{self, InputKind};

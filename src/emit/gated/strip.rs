@@ -39,13 +39,6 @@ pub fn metadata<'m>(model: &'m ModelProto, key: &str) -> Option<&'m str> {
         .map(|e| e.value())
 }
 
-/// Whether the model was compiled by hgc.
-#[must_use]
-pub fn is_compiled(model: &ModelProto) -> bool {
-    let ours = [key::LAYOUT, key::PLAN, key::KIND];
-    ours.iter().any(|key| metadata(model, key).is_some())
-}
-
 /// The plan inside a compiled model.
 ///
 /// # Errors

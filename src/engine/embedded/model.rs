@@ -1,5 +1,6 @@
 //! A model on the embedded engine.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -113,10 +114,10 @@ fn read(path: &Path) -> std::io::Result<(Bytes, PathBuf)> {
     let bytes = Bytes::from(std::fs::read(path)?);
     let home = folder_of(path);
     // What cannot be read here cannot be read below, where it is told.
-    let Ok(mut model) = proto::ModelProto::decode(bytes.clone()) else {
+    let Ok(model) = proto::ModelProto::decode(bytes.clone()) else {
         return Ok((bytes, home));
     };
-    let folder = without_links(&mut model, &home);
+    let (model, folder) = without_links(Cow::Owned(model), &home);
     if folder == home {
         return Ok((bytes, home));
     }
