@@ -6,12 +6,16 @@ use crate::onnx::proto::ModelProto;
 /// Prefix of everything the compiler inserts.
 pub const PREFIX: &str = "hgc.";
 /// Input: number of evaluations since the generation began, int64 scalar; -1 - k names the kind k, so
-/// -1 forces a refresh.
+/// -1 forces a refresh. Where a plan has weights, -1 - k - K r names the kind k of K and the row r of
+/// the weights.
 pub const STEP: &str = "hgc.step";
 /// Inputs that take a cached value are called this and the name of the cache.
 pub const PAST_PREFIX: &str = "hgc.past.";
 /// Outputs that return a cached value are called this and the name of the cache.
 pub const PRESENT_PREFIX: &str = "hgc.present.";
+/// In a gated graph the row of the tables of weights for this evaluation, int64 scalar: 0 holds. An
+/// input of variants that weigh, which have no `hgc.step`.
+pub const ROW: &str = "hgc.row";
 /// Cache of the guidance difference.
 pub const GUIDANCE: &str = "guidance";
 

@@ -53,6 +53,9 @@ pub struct Sidecar {
     /// File of each kind, for variants.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<String>,
+    /// Rows of the tables of weights but for row 0, which holds; see [`step`](Self::step).
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub weights: usize,
     /// The schedules; the first is in the gated model, for callers that count.
     pub schedules: Vec<Schedule>,
     /// Cached values, in the order of the model's inputs.
@@ -64,6 +67,10 @@ pub struct Sidecar {
     pub constant_inputs: Vec<String>,
     /// Inputs after whose change everything must refresh.
     pub watched_inputs: Vec<String>,
+}
+
+fn is_zero(number: &usize) -> bool {
+    *number == 0
 }
 
 /// Which rows of a batch carry the prompt, and whether some kinds run them alone.
@@ -183,6 +190,13 @@ impl Sidecar {
                 "a schedule names the kind {name:?}, which is not there"
             ));
         }
+        let fits = |s: &Schedule| {
+            let rows = s.rows.len();
+            (rows == 0 || rows == s.kinds.len()) && s.rows.iter().all(|r| *r <= self.weights)
+        };
+        if !self.schedules.iter().all(fits) {
+            return Some("rows of a schedule do not fit".to_owned());
+        }
         let mut touching = self
             .states
             .iter()
@@ -227,6 +241,22 @@ impl Sidecar {
     #[must_use]
     pub fn kind(&self, name: &str) -> Option<usize> {
         self.kinds.iter().position(|k| k.name == name)
+    }
+
+    /// The value of `hgc.step` that names a kind, and a row of the weights.
+    #[must_use]
+    pub fn step(&self, kind: usize, row: usize) -> i64 {
+        let code = row.saturating_mul(self.kinds.len()).saturating_add(kind);
+        i64::try_from(code).map_or(i64::MIN, |code| -1 - code)
+    }
+
+    /// The kind and the row that a value of `hgc.step` below 0 names.
+    #[must_use]
+    pub fn named(&self, step: i64) -> Option<(usize, usize)> {
+        let code = usize::try_from(step.checked_add(1)?.checked_neg()?).ok()?;
+        let kinds = self.kinds.len();
+        let (kind, row) = (code.checked_rem(kinds)?, code.checked_div(kinds)?);
+        (row <= self.weights).then_some((kind, row))
     }
 
     /// What each kind does with each cached value.

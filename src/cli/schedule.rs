@@ -217,6 +217,7 @@ fn show(installed: &Installed, folder: &std::path::Path, format: Format) -> anyh
         flows.macs(&Schedule {
             sampler: None,
             kinds,
+            rows: Vec::new(),
         })
     };
     let kinds: Vec<KindReport> = installed

@@ -73,6 +73,7 @@ pub fn describe(placement: &Placement<'_, '_>, form: FormName, states: &[Declare
         kinds: plan.kinds.clone(),
         macs: plan.kinds.iter().map(macs).collect(),
         files: Vec::new(),
+        weights: plan.weights.rows(),
         schedules: plan.schedules.clone(),
         states: states.iter().map(entry).collect(),
         inputs: graph

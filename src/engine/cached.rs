@@ -30,8 +30,9 @@ pub struct CachedSession {
     loaded: Loaded,
     ports: Ports,
     generation: Generation,
-    /// The kind of each evaluation, where it is not the model's own schedule that is counted.
-    schedule: Option<Vec<usize>>,
+    /// What `hgc.step` is on each evaluation, where it is not the model's own schedule that is
+    /// counted.
+    schedule: Option<Vec<i64>>,
     /// Whether the next evaluation refreshes everything.
     refresh_next: bool,
     cancel: CancelHandle,
@@ -141,15 +142,22 @@ impl CachedSession {
             let file = self.face().file().to_owned();
             return Err(EngineError::InGeneration { file });
         }
-        let kinds = schedule.kinds.iter().map(|name| self.kind(name));
-        self.schedule = Some(kinds.collect::<Result<_>>()?);
+        let rows = self.sidecar().map_or(0, |s| s.weights);
+        if let Some(&row) = schedule.rows.iter().find(|row| **row > rows) {
+            let file = self.face().file().to_owned();
+            return Err(EngineError::UnknownRow { file, row, rows });
+        }
+        let kinds = schedule.kinds.iter().enumerate();
+        let steps = kinds.map(|(evaluation, name)| self.naming(name, schedule.row(evaluation)));
+        self.schedule = Some(steps.collect::<Result<_>>()?);
         Ok(())
     }
 
-    /// Position of the kind of that name.
-    fn kind(&self, name: &str) -> Result<usize> {
+    /// The value of `hgc.step` that names a kind, with a row of the weights.
+    fn naming(&self, name: &str, row: usize) -> Result<i64> {
         let sidecar = self.sidecar();
-        sidecar.and_then(|s| s.kind(name)).ok_or_else(|| {
+        let step = sidecar.and_then(|s| Some(s.step(s.kind(name)?, row)));
+        step.ok_or_else(|| {
             let kinds = sidecar.iter().flat_map(|s| &s.kinds);
             let known: Vec<&str> = kinds.map(|k| k.name.as_str()).collect();
             EngineError::UnknownKind {
@@ -207,9 +215,7 @@ impl CachedSession {
             return REFRESH;
         }
         let named = self.schedule.as_ref().and_then(|s| s.get(step));
-        named.map_or(i64::try_from(step).unwrap_or(i64::MAX), |kind| {
-            naming(*kind)
-        })
+        named.map_or(i64::try_from(step).unwrap_or(i64::MAX), |step| *step)
     }
 
     /// Like [`run`](Self::run), but as the kind of that name, whatever the schedule says. It counts
@@ -219,7 +225,7 @@ impl CachedSession {
         kind: &str,
         inputs: &[(&str, &Tensor)],
     ) -> Result<Vec<(String, Tensor)>> {
-        let step = naming(self.kind(kind)?);
+        let step = self.naming(kind, 0)?;
         // A caller that names kinds needs no schedule.
         to_host(self.evaluate(&feeds(inputs), (step, false), usize::MAX)?)
     }
@@ -284,8 +290,8 @@ impl CachedSession {
             Loaded::Gated(session) => session.model.evaluate(&self.ports, given, step, stay),
             Loaded::Variants(sessions) => {
                 let description = self.ports.description.as_ref();
-                let kind = description.and_then(|d| d.kind(step)).unwrap_or_default();
-                sessions.evaluate(kind, given)
+                let named = description.and_then(|d| d.named(step));
+                sessions.evaluate(named.unwrap_or_default(), given)
             }
         };
         match outputs {
@@ -324,11 +330,6 @@ impl CachedSession {
         self.forget();
         self.generation.end(reason);
     }
-}
-
-/// The value of `hgc.step` that names a kind.
-fn naming(kind: usize) -> i64 {
-    i64::try_from(kind).map_or(i64::MIN, |kind| -1 - kind)
 }
 
 #[cfg(test)]

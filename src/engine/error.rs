@@ -310,6 +310,17 @@ pub enum EngineError {
         steps: usize,
     },
 
+    /// A row of weights that the model does not have.
+    #[error("`{file}` has {rows} rows of weights, and the schedule names row {row}")]
+    UnknownRow {
+        /// The model.
+        file: String,
+        /// The row.
+        row: usize,
+        /// How many there are.
+        rows: usize,
+    },
+
     /// A kind that the model does not have.
     #[error("`{file}` has no kind `{kind}`; it has {known}")]
     UnknownKind {

@@ -7,7 +7,8 @@ use super::Engine;
 use super::device::{DeviceTensor, Feed};
 use super::error::{EngineError, Result, Source};
 use super::session::{Session, SessionOptions};
-use crate::convention::{PAST_PREFIX, PRESENT_PREFIX};
+use super::tensor::Tensor;
+use crate::convention::{PAST_PREFIX, PRESENT_PREFIX, ROW};
 use crate::sidecar::Sidecar;
 
 /// The sessions of all kinds, and what they leave for each other.
@@ -80,7 +81,7 @@ impl KindSessions {
     /// cached values are lost.
     pub fn evaluate(
         &mut self,
-        kind: usize,
+        (kind, row): (usize, usize),
         given: &[(&str, Feed<'_>)],
     ) -> std::result::Result<Vec<(String, DeviceTensor)>, Source> {
         let mut states = std::mem::take(&mut self.states);
@@ -103,6 +104,8 @@ impl KindSessions {
             .filter(|(name, _)| known(name))
             .copied()
             .collect();
+        let row = Tensor::from_i64(&[], &[i64::try_from(row).unwrap_or(i64::MAX)])?;
+        feeds.extend(known(ROW).then_some((ROW, Feed::Host(&row))));
         feeds.extend(
             pasts
                 .iter()

@@ -39,8 +39,8 @@ pub(super) struct Ports {
 pub(super) struct Description {
     pub sidecar: Sidecar,
     pub flow: Flow,
-    /// The kind of each evaluation that is counted.
-    pub counted: Vec<usize>,
+    /// Kind and row of each evaluation that is counted.
+    pub counted: Vec<(usize, usize)>,
 }
 
 impl Description {
@@ -64,20 +64,28 @@ impl Description {
 
     /// Of a sidecar whose first schedule is the one that is counted.
     fn new(sidecar: Sidecar) -> Self {
-        let counted = sidecar.schedules.first().into_iter().flat_map(|s| &s.kinds);
+        let counted = sidecar.schedules.first().into_iter().flat_map(|schedule| {
+            let kinds = schedule.kinds.iter().enumerate();
+            kinds.filter_map(|(e, name)| Some((sidecar.kind(name)?, schedule.row(e))))
+        });
         Self {
-            counted: counted.filter_map(|name| sidecar.kind(name)).collect(),
+            counted: counted.collect(),
             flow: sidecar.flow(),
             sidecar,
         }
     }
 
-    /// The kind that the value of `hgc.step` stands for.
-    pub fn kind(&self, step: i64) -> Option<usize> {
+    /// The kind, and the row of the weights, that the value of `hgc.step` stands for.
+    pub fn named(&self, step: i64) -> Option<(usize, usize)> {
         match usize::try_from(step) {
             Ok(counted) => self.counted.get(counted).copied(),
-            Err(_) => usize::try_from(-1 - step).ok(),
+            Err(_) => self.sidecar.named(step),
         }
+    }
+
+    /// The kind alone.
+    pub fn kind(&self, step: i64) -> Option<usize> {
+        self.named(step).map(|(kind, _)| kind)
     }
 }
 

@@ -14,12 +14,13 @@ pub struct Kept {
     pub like: Tensor,
 }
 
-/// `value + slope * steps since the last refresh`, or the value.
-pub fn forecast(kept: &Kept, schedule: &GateSchedule, step: usize) -> Rows {
+/// `value + slope * steps since the last refresh`, or `value + slope * weight`, or the value.
+pub fn forecast(kept: &Kept, schedule: &GateSchedule, step: usize, weight: Option<f32>) -> Rows {
     let since = schedule.last_refresh(step).map_or(0, |last| step - last);
     let since = f32::from(u16::try_from(since).unwrap_or(u16::MAX));
+    let way = weight.unwrap_or(since);
     match &kept.slope {
-        Some(slope) => kept.value.zip(slope, |v, s| v + s * since),
+        Some(slope) => kept.value.zip(slope, |v, s| v + s * way),
         None => kept.value.clone(),
     }
 }

@@ -12,12 +12,14 @@ use super::loadable::loadable;
 use super::part::cut;
 use super::rows::Rows;
 use crate::analysis::{Analysis, Role};
+use crate::convention::GUIDANCE;
 use crate::engine::{Engine, Session, SessionOptions, Tensor};
 use crate::graph::{BitSet, ValueId};
 use crate::onnx::proto::ModelProto;
+use crate::plan::kinds::gate_name;
 use crate::plan::layout::Layout;
 use crate::plan::schedule::GuidanceStep;
-use crate::plan::{ModelPlan, Plan, Reuse, Rows as KeptRows};
+use crate::plan::{ModelPlan, Plan, Rows as KeptRows};
 
 /// The original model, run step by step as a plan prescribes.
 pub struct Oracle<'a, 'm> {
@@ -26,6 +28,7 @@ pub struct Oracle<'a, 'm> {
     path: &'a Path,
     analysis: &'a Analysis<'m>,
     plan: &'a Plan,
+    name: &'a str,
     halves: bool,
     layout: &'a Layout,
     options: SessionOptions,
@@ -62,6 +65,7 @@ impl<'a, 'm> Oracle<'a, 'm> {
             path,
             analysis,
             plan,
+            name: &model_plan.name,
             halves: model_plan.halves,
             layout,
             options,
@@ -150,7 +154,9 @@ impl<'a, 'm> Oracle<'a, 'm> {
         if placed.tensors.iter().any(|t| t.value == value && t.measure) {
             return Ok(kept.like.clone());
         }
-        let moved = forecast(kept, &placed.schedule, step);
+        let name = gate_name(self.name, &placed.site.name);
+        let weight = self.plan.weight(&name, placed.site.reuse, step);
+        let moved = forecast(kept, &placed.schedule, step, weight);
         let rows = if self.half(step) && !kept.half {
             moved.halves(self.plan.guidance.prompted).0
         } else {
@@ -196,7 +202,7 @@ impl<'a, 'm> Oracle<'a, 'm> {
                         (one.zip(&other, |a, b| (a + b) * 0.5), true)
                     }
                 };
-                let linear = placed.site.reuse == Reuse::Linear && !tensor.measure;
+                let linear = placed.site.reuse.forecasts() && !tensor.measure;
                 let gap = placed.schedule.gap(step);
                 let before = self.kept.get(&tensor.value);
                 let slope = linear.then(|| slope(&value, before, gap, prompted));
@@ -238,7 +244,7 @@ impl<'a, 'm> Oracle<'a, 'm> {
                 if predicts {
                     let (with, without) = rows.halves(prompted);
                     let value = with.zip(&without, |p, u| p - u);
-                    let linear = self.plan.guidance.reuse == Reuse::Linear;
+                    let linear = self.plan.guidance.reuse.forecasts();
                     let gap = full_steps.gap(step);
                     let slope =
                         linear.then(|| slope(&value, self.difference.as_ref(), gap, prompted));
@@ -255,7 +261,8 @@ impl<'a, 'm> Oracle<'a, 'm> {
             GuidanceStep::Held if predicts => {
                 let kept = self.difference.as_ref();
                 let kept = kept.ok_or_else(|| MeasureError::MissingOutput { name: name.into() })?;
-                let moved = forecast(kept, &full_steps, step);
+                let weight = self.plan.weight(GUIDANCE, self.plan.guidance.reuse, step);
+                let moved = forecast(kept, &full_steps, step, weight);
                 let other = rows.zip(&moved, |p, d| p - d);
                 Ok(Rows::join(&rows, &other, prompted).tensor(&raw)?)
             }

@@ -1,7 +1,7 @@
 //! What a plan costs: MACs by step and cache memory.
 
 use super::Kind;
-use super::data::{ModelPlan, Plan, Reuse, Rows};
+use super::data::{ModelPlan, Plan, Rows};
 use super::layout::{Layout, Placed};
 use crate::analysis::Analysis;
 use crate::analysis::inputs::InputKind;
@@ -150,7 +150,7 @@ fn site_bytes(placed: &Placed, batch: u64, half: u64) -> u64 {
         half
     };
     let bytes = |t: &super::layout::SiteTensor| {
-        let states = if placed.site.reuse == Reuse::Linear && !t.measure {
+        let states = if placed.site.reuse.forecasts() && !t.measure {
             2
         } else {
             1
@@ -174,7 +174,7 @@ fn guidance_bytes(analysis: &Analysis<'_>, plan: &Plan, model: &ModelPlan, half:
         .map(|s| s.bytes(half))
         .sum();
     bytes
-        * if plan.guidance.reuse == Reuse::Linear {
+        * if plan.guidance.reuse.forecasts() {
             2
         } else {
             1

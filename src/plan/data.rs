@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::kinds::{Kind, Schedule};
 use super::policy::{Nothing, Policy as _};
 use super::schedule::{GateSchedule, GuidanceSchedule};
+use super::weights::Weights;
 use super::written::Written;
 use crate::analysis::Role;
 
@@ -22,6 +23,17 @@ pub enum Reuse {
     /// The value of the last refresh, moved on by the slope between the last two:
     /// `value + slope * steps_since`.
     Linear,
+    /// The same with a weight from the plan's table in place of `steps_since`: a fraction of it is a
+    /// damped forecast, 0 holds.
+    Fitted,
+}
+
+impl Reuse {
+    /// Whether a slope is kept beside the value.
+    #[must_use]
+    pub fn forecasts(self) -> bool {
+        self != Self::Hold
+    }
 }
 
 impl fmt::Display for Reuse {
@@ -29,6 +41,7 @@ impl fmt::Display for Reuse {
         f.write_str(match self {
             Self::Hold => "hold",
             Self::Linear => "linear",
+            Self::Fitted => "fitted",
         })
     }
 }
@@ -40,6 +53,7 @@ impl FromStr for Reuse {
         match text {
             "hold" => Ok(Self::Hold),
             "linear" => Ok(Self::Linear),
+            "fitted" => Err("only `hgc tune` can fit; choose hold or linear".to_owned()),
             _ => Err(format!("{text:?} is neither hold nor linear")),
         }
     }
@@ -158,7 +172,7 @@ pub struct Guidance {
 /// Kinds and schedules are what a plan is written as. Beside them stand the columns of the first
 /// schedule, by gate and for guidance: [`settle`](Self::settle) and [`expand`](Self::expand) derive
 /// one from the other.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Written", into = "Written")]
 pub struct Plan {
     /// Version of this format.
@@ -178,6 +192,8 @@ pub struct Plan {
     /// When each kind runs; a compiled model can follow any of them, and the first where its caller
     /// does no more than count.
     pub schedules: Vec<Schedule>,
+    /// What fitted reuse multiplies slopes with.
+    pub weights: Weights,
     /// Plans by file.
     pub models: Vec<ModelPlan>,
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::data::{ModelPlan, Plan, Reuse, Rows};
+use super::data::{ModelPlan, Plan, Rows};
 use super::layout::{Layout, Placed};
 use super::schedule::{Gating, GuidanceStep};
 use super::{Kind, Schedule};
@@ -59,7 +59,7 @@ impl Flow {
                 // What does not follow the batch is the same for any rows.
                 let any = tensor.measure || tensor.batch_axis.is_none();
                 let fit = |extent: Extent| if any { Extent::All } else { extent };
-                let linear = placed.site.reuse == Reuse::Linear && !tensor.measure;
+                let linear = placed.site.reuse.forecasts() && !tensor.measure;
                 let refreshes = |t: &Touch| t.writes.is_some();
                 let value = |t: &Touch| Touch {
                     reads: t.reads.filter(|_| linear || !refreshes(t)).map(fit),
@@ -151,7 +151,7 @@ fn guidance(plan: &Plan, model: &ModelPlan) -> Vec<StateFlow> {
     if !(model.halves && plan.keeps_difference(model.role)) {
         return Vec::new();
     }
-    let linear = plan.guidance.reuse == Reuse::Linear;
+    let linear = plan.guidance.reuse.forecasts();
     let all = Some(Extent::All);
     let value = |kind: &Kind| match kind.guidance {
         GuidanceStep::Full => Touch {
@@ -204,7 +204,7 @@ fn counts(plan: &Plan, model: &ModelPlan) -> Vec<StateFlow> {
     let mut states = Vec::new();
     for gate in &model.gates {
         let mut sites = model.sites.iter().filter(|s| s.gate == gate.name);
-        if sites.any(|s| s.reuse == Reuse::Linear) {
+        if sites.any(|s| s.reuse.forecasts()) {
             let restarts = |k: &Kind| k.gating(&model.name, &gate.name) == Gating::Restart;
             states.push(count(gate.name.clone(), &restarts));
         }
@@ -289,6 +289,8 @@ impl Flows {
         Schedule {
             sampler: None,
             kinds,
+            // Weights were fitted on other evaluations.
+            rows: Vec::new(),
         }
     }
 

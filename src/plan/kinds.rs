@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::data::{Plan, Reuse};
+use super::data::Plan;
 use super::schedule::{GateSchedule, Gating, GuidanceSchedule, GuidanceStep};
 use crate::analysis::Role;
 
@@ -37,6 +37,9 @@ pub struct Schedule {
     pub sampler: Option<String>,
     /// Names of kinds, one an evaluation.
     pub kinds: Vec<String>,
+    /// Row of the weights, one an evaluation; none where everything is held or forecast.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rows: Vec<usize>,
 }
 
 impl Schedule {
@@ -44,6 +47,12 @@ impl Schedule {
     #[must_use]
     pub fn evaluations(&self) -> usize {
         self.kinds.len()
+    }
+
+    /// The row of the weights on an evaluation; 0, which holds, where there is none.
+    #[must_use]
+    pub fn row(&self, evaluation: usize) -> usize {
+        self.rows.get(evaluation).copied().unwrap_or_default()
     }
 }
 
@@ -83,6 +92,8 @@ pub enum KindError {
         "the first kind, {kind:?}, reads {gate:?}; it must refresh everything with full guidance"
     )]
     Start { kind: String, gate: String },
+    #[error("the weights do not fit: {0}")]
+    Weights(String),
 }
 
 /// A gate of a model as kinds name it.
@@ -134,7 +145,7 @@ fn gates(plan: &Plan) -> BTreeMap<String, bool> {
     let all = plan.models.iter().flat_map(|model| {
         model.gates.iter().map(move |gate| {
             let mut sites = model.sites.iter().filter(|s| s.gate == gate.name);
-            let forecasts = sites.any(|s| s.reuse == Reuse::Linear);
+            let forecasts = sites.any(|s| s.reuse.forecasts());
             (gate_name(&model.name, &gate.name), forecasts)
         })
     });
@@ -156,7 +167,10 @@ impl Plan {
             return;
         }
         let gates = gates(self);
-        let sampler = self.schedules.first().and_then(|s| s.sampler.clone());
+        let before = self.schedules.first();
+        let sampler = before.and_then(|s| s.sampler.clone());
+        let rows = before.filter(|s| s.rows.len() == self.steps);
+        let rows = rows.map(|s| s.rows.clone()).unwrap_or_default();
         let mut names = Vec::new();
         for step in 0..self.steps {
             let column = self.column(step, &gates);
@@ -180,6 +194,7 @@ impl Plan {
         let schedule = Schedule {
             sampler,
             kinds: names,
+            rows,
         };
         match self.schedules.first_mut() {
             Some(first) => *first = schedule,
@@ -191,7 +206,7 @@ impl Plan {
 
     /// What happens on evaluation `step`, by the columns, as a kind without a name.
     fn column(&self, step: usize, gates: &BTreeMap<String, bool>) -> Kind {
-        let slopes = self.guidance.reuse == Reuse::Linear;
+        let slopes = self.guidance.reuse.forecasts();
         let guidance = match self.guidance.schedule.at(step) {
             // There is no difference yet to take a slope from.
             GuidanceStep::Full if step == 0 && slopes && self.holds_guidance() => {
@@ -395,6 +410,9 @@ impl Plan {
                 });
             }
         }
-        Ok(())
+        match self.problem_of_weights() {
+            Some(problem) => Err(KindError::Weights(problem)),
+            None => Ok(()),
+        }
     }
 }

@@ -65,8 +65,12 @@ fn join(plan: &Plan, a: usize, b: usize) -> Plan {
         }
     }
     let name = kept.name.clone();
-    for kind in plan.schedules.iter_mut().flat_map(|s| &mut s.kinds) {
-        if *kind == gone.name {
+    for schedule in &mut plan.schedules {
+        // Between other refreshes slopes are others: what was fitted to them holds.
+        if schedule.kinds.iter().any(|k| *k == gone.name || *k == name) {
+            schedule.rows.clear();
+        }
+        for kind in schedule.kinds.iter_mut().filter(|k| **k == gone.name) {
             kind.clone_from(&name);
         }
     }

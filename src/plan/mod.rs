@@ -15,8 +15,10 @@ pub mod policy;
 pub mod region;
 pub mod schedule;
 mod text;
+mod weights;
 mod written;
 
 pub use data::{Gate, Guidance, ModelPlan, Plan, Prompted, Refusal, Reuse, Rows, Site};
 pub use fitted::Fitted;
 pub use kinds::{Kind, KindError, Schedule};
+pub use weights::Weights;

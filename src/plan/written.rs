@@ -10,6 +10,7 @@ use super::data::{
 };
 use super::kinds::{Kind, Schedule};
 use super::schedule::{GateSchedule, GuidanceSchedule};
+use super::weights::Weights;
 use crate::analysis::Role;
 
 /// Version 1 of the format.
@@ -34,6 +35,8 @@ pub struct Written {
     schedules: Vec<Schedule>,
     #[serde(default, rename = "kind", skip_serializing_if = "Vec::is_empty")]
     kinds: Vec<Kind>,
+    #[serde(default, skip_serializing_if = "Weights::is_empty")]
+    weights: Weights,
     #[serde(rename = "model")]
     models: Vec<WrittenModel>,
 }
@@ -99,6 +102,7 @@ impl From<Plan> for Written {
             },
             schedules: plan.schedules,
             kinds: plan.kinds,
+            weights: plan.weights,
             models: plan.models.into_iter().map(model).collect(),
         }
     }
@@ -128,6 +132,7 @@ impl TryFrom<Written> for Plan {
                 prompted: written.guidance.prompted,
             },
             kinds: written.kinds,
+            weights: written.weights,
             schedules: written.schedules,
             models: written.models.into_iter().map(|m| m.read(old)).collect(),
         };

@@ -314,6 +314,7 @@ impl<'t> Tuner<'t> {
             .map(|drawn| Schedule {
                 sampler: Some(drawn.case.sampler.method.name().to_owned()),
                 kinds: kinds.by_ref().take(drawn.case.steps).collect(),
+                rows: Vec::new(),
             })
             .collect();
         // The first evaluation of each is the first kind, which reads nothing.

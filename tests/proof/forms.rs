@@ -25,7 +25,7 @@ fn told(text: &str) -> Point {
 }
 
 /// Writes a plan in a form; gives originals and what sessions open.
-fn write(
+pub fn write(
     project: &Project<'_>,
     (inputs, planned): (&Inputs, &Planned),
     form: OutputForm,
@@ -46,7 +46,7 @@ fn is_flat(graph: &GraphProto) -> bool {
 
 /// Every kind is a graph of its own without control flow, on the weights of the original alone, and
 /// has just the cached values that its kind reads and writes.
-fn check_files(model: &Path) {
+pub fn check_files(model: &Path) {
     let set = Sidecar::beside(model).unwrap().unwrap();
     assert_eq!(set.form, FormName::Variants);
     let mut names = Vec::new();

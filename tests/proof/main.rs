@@ -8,6 +8,7 @@ mod fixtures;
 
 mod broken;
 mod changed;
+mod fitted;
 mod forms;
 mod joined;
 mod own_policy;

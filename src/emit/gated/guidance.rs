@@ -9,7 +9,7 @@ use super::checks::Checks;
 use super::rows::RowMaker;
 use super::scribe::{Returned, Scribe, body};
 use super::site::State;
-use super::tables::{FUSED, GateNames, HALF};
+use super::tables::{FUSED, GateNames, HALF, weight_name};
 use crate::convention::{GUIDANCE, past, present, slope};
 
 /// An output that must have its full batch on every step.
@@ -35,7 +35,7 @@ pub fn states(plan: &Plan, elem_type: i32, rank: usize) -> Vec<State> {
         rank: Some(rank),
     };
     let mut found = vec![state(GUIDANCE.to_owned())];
-    if plan.guidance.reuse == Reuse::Linear {
+    if plan.guidance.reuse.forecasts() {
         found.push(state(slope(GUIDANCE)));
     }
     found
@@ -80,7 +80,7 @@ pub fn predicted(
     scribe: Scribe<'_>,
     output: &Output<'_>,
 ) -> NodeProto {
-    let linear = plan.guidance.reuse == Reuse::Linear;
+    let linear = plan.guidance.reuse.forecasts();
     let base = format!("hgc.whole.{}", output.name);
     let name = |what: &str| format!("{base}.{what}");
     let mut outputs = vec![output.name.to_owned(), present(GUIDANCE)];
@@ -122,12 +122,16 @@ fn held_step(
         forecast.push(checks.difference(output, &difference, &checked));
         difference = checked;
     }
-    if plan.guidance.reuse == Reuse::Linear {
+    if plan.guidance.reuse.forecasts() {
         let old = past(&slope(GUIDANCE));
         nodes.push(scribe.identity(&old, kept_slope));
-        let since = GateNames::typed(&GateNames::new(GUIDANCE).since, output.elem_type);
+        let way = match plan.guidance.reuse {
+            Reuse::Fitted => weight_name(GUIDANCE),
+            _ => GateNames::new(GUIDANCE).since,
+        };
+        let way = GateNames::typed(&way, output.elem_type);
         let (step, moved) = (name("step"), name("difference"));
-        forecast.push(scribe.node("Mul", &[&old, &since], &[&step]));
+        forecast.push(scribe.node("Mul", &[&old, &way], &[&step]));
         forecast.push(scribe.node("Add", &[&difference, &step], &[&moved]));
         difference = moved;
     }

@@ -9,7 +9,7 @@ use crate::onnx::proto::{
 };
 use crate::plan::layout::{Placed, SiteTensor};
 use crate::plan::schedule::Gating;
-use crate::plan::{Kind, Reuse, Rows};
+use crate::plan::{Kind, Rows};
 use crate::sidecar::FormName;
 
 use super::super::Placement;
@@ -157,13 +157,13 @@ impl Interface<'_, '_, '_> {
                 .filter(|k| gating(k) != Gating::Reuse);
             let steady = placed.site.rows != Rows::All || !refreshes.any(half);
             for tensor in &placed.tensors {
-                if (placed.site.reuse == Reuse::Hold || tensor.measure) && steady {
+                if (!placed.site.reuse.forecasts() || tensor.measure) && steady {
                     names.push(tensor.name.clone());
                 }
             }
         }
         let keeps = self.plan.keeps_difference(self.analysis.role);
-        if keeps && self.model_plan.halves && self.plan.guidance.reuse == Reuse::Hold {
+        if keeps && self.model_plan.halves && !self.plan.guidance.reuse.forecasts() {
             names.push(GUIDANCE.to_owned());
         }
         names

@@ -31,8 +31,9 @@ use crate::analysis::Analysis;
 use crate::analysis::inputs::{self, InputKind};
 use crate::graph::ValueId;
 use crate::onnx::proto::{GraphProto, ModelProto, NodeProto, TensorProto};
+use crate::plan::kinds::gate_name;
 use crate::plan::layout::{Layout, LayoutError};
-use crate::plan::{KindError, ModelPlan, Plan};
+use crate::plan::{KindError, ModelPlan, Plan, Reuse};
 
 use super::{Form, Placement};
 use crate::sidecar::SidecarError;
@@ -263,6 +264,14 @@ impl<'a, 'm> Assembly<'a, 'm> {
         for gate in &self.model_plan.gates {
             if let Some(types) = linear.get(gate.name.as_str()) {
                 tables.gate(&self.model_plan.name, &gate.name, types);
+            }
+        }
+        for placed in &self.layout.sites {
+            if placed.site.reuse == Reuse::Fitted {
+                let types = placed.tensors.iter().filter(|t| site::is_linear(placed, t));
+                let name = gate_name(&self.model_plan.name, &placed.site.name);
+                let types = types.map(site::elem_type).collect();
+                tables.weigh(self.plan, &name, &placed.site.name, &types);
             }
         }
         Ok(tables)

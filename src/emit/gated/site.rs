@@ -7,7 +7,7 @@ use crate::plan::{Reuse, Rows};
 use super::checks::Checks;
 use super::rows::RowMaker;
 use super::scribe::{Returned, Scribe, body};
-use super::tables::GateNames;
+use super::tables::{GateNames, weight_name};
 use crate::convention::{past, present, slope};
 
 /// A cache: an input and an output of the rewritten model.
@@ -60,7 +60,7 @@ fn rank(tensor: &SiteTensor) -> Option<usize> {
 /// Whether the site forecasts this tensor.
 #[must_use]
 pub fn is_linear(placed: &Placed, tensor: &SiteTensor) -> bool {
-    placed.site.reuse == Reuse::Linear && !tensor.measure
+    placed.site.reuse.forecasts() && !tensor.measure
 }
 
 /// Caches of one site, in order.
@@ -238,14 +238,18 @@ impl SiteWriter<'_, '_, '_> {
         nodes.extend(self.checked(tensor, &past(&tensor.name), &old));
         let mut value = old.clone();
         if is_linear(self.placed, tensor) {
-            let since = GateNames::typed(&gate.since, elem_type(tensor));
+            let way = match self.placed.site.reuse {
+                Reuse::Fitted => weight_name(&self.placed.site.name),
+                _ => gate.since.clone(),
+            };
+            let way = GateNames::typed(&way, elem_type(tensor));
             let old_slope = past(&slope(&tensor.name));
             let (moved, whole) = (
                 format!("{}.moved", own.forecast),
                 format!("{}.whole", own.forecast),
             );
             nodes.push(self.scribe.identity(&old_slope, &own.keep_slope));
-            nodes.push(self.scribe.node("Mul", &[&old_slope, &since], &[&moved]));
+            nodes.push(self.scribe.node("Mul", &[&old_slope, &way], &[&moved]));
             nodes.push(self.scribe.node("Add", &[&old, &moved], &[&whole]));
             value = whole;
         }

@@ -1,7 +1,8 @@
 //! Kinds in the graph: one small table a gate, indexed by the kind of this evaluation.
 //!
 //! The kind comes from `hgc.step`: a step that is counted looks up the schedule, and -1 - k names
-//! the kind k. Both are rows of one table; a number outside of it is an error of the session.
+//! the kind k. Both are rows of one table; a number outside of it is an error of the session. Where a
+//! plan has weights, the number names the row of their tables too: -1 - k - K r for K kinds.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +13,7 @@ use crate::plan::{Kind, KindError, Plan, Reuse};
 
 use super::scribe::{Scribe, dtype};
 use super::site::State;
-use crate::convention::{GUIDANCE, STEP, past, present, since};
+use crate::convention::{GUIDANCE, ROW, STEP, past, present, since};
 
 /// Position of this evaluation's kind.
 pub const KIND: &str = "hgc.kind";
@@ -70,6 +71,20 @@ pub struct Tables<'a> {
     pub states: Vec<State>,
 }
 
+/// The weight of what is called `site` on this evaluation, a float scalar.
+#[must_use]
+pub fn weight_name(site: &str) -> String {
+    format!("hgc.weight.{site}")
+}
+
+fn number(n: usize) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}
+
+fn scalar(name: &str, value: i64) -> TensorProto {
+    tensor_i64(name, &[], &[value])
+}
+
 impl<'a> Tables<'a> {
     /// The look-up of this evaluation's kind.
     ///
@@ -77,14 +92,12 @@ impl<'a> Tables<'a> {
     /// [`KindError`] where the plan's first schedule names a kind that is not there.
     pub fn new(scribe: Scribe<'a>, plan: &'a Plan) -> Result<Self, KindError> {
         let (kinds, evaluations) = (plan.kinds.len(), plan.evaluations()?);
-        let number = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
         // Row r is step r - kinds: the kinds that are named, the last first, then the schedule.
         let rows = (0..kinds).rev().chain(evaluations);
         let rows: Vec<i64> = rows.map(number).collect();
         let (offset, first, beyond) = ("hgc.step.offset", "hgc.step.first", "hgc.step.beyond");
         let (row, wrong, index) = ("hgc.step.row", "hgc.step.wrong", "hgc.step.index");
-        let scalar = |name: &str, value: i64| tensor_i64(name, &[], &[value]);
-        Ok(Self {
+        let mut tables = Self {
             scribe,
             kinds: &plan.kinds,
             tensors: vec![
@@ -93,22 +106,75 @@ impl<'a> Tables<'a> {
                 scalar(beyond, number(rows.len())),
                 tensor_i64("hgc.schedule", &[number(rows.len())], &rows),
             ],
-            // A negative index would count from the end of a table.
-            nodes: vec![
-                scribe.node("Add", &[STEP, offset], &[row]),
-                scribe.node("Less", &[STEP, first], &[wrong]),
-                scribe.node("Where", &[wrong, beyond, row], &[index]),
-                scribe.look_up("hgc.schedule", index, KIND),
-            ],
+            nodes: Vec::new(),
             states: Vec::new(),
-        })
+        };
+        let step = match plan.weights.is_empty() {
+            true => STEP,
+            false => tables.row(plan),
+        };
+        // A negative index would count from the end of a table.
+        tables.nodes.extend([
+            scribe.node("Add", &[step, offset], &[row]),
+            scribe.node("Less", &[step, first], &[wrong]),
+            scribe.node("Where", &[wrong, beyond, row], &[index]),
+            scribe.look_up("hgc.schedule", index, KIND),
+        ]);
+        Ok(tables)
+    }
+
+    /// Takes the row of the weights from the step; gives the name of what is left of it.
+    fn row(&mut self, plan: &Plan) -> &'static str {
+        let schedule = plan.schedules.first();
+        let rows = schedule.map(|s| (0..s.evaluations()).map(|e| number(s.row(e))));
+        let rows: Vec<i64> = rows.into_iter().flatten().collect();
+        let (kinds, last, none) = ("hgc.row.kinds", "hgc.row.last", "hgc.row.none");
+        let (table, names, code) = ("hgc.row.counted", "hgc.row.names", "hgc.row.code");
+        let (named, whole, bare) = ("hgc.row.named", "hgc.row.whole", "hgc.row.bare");
+        let (count, counted, step) = ("hgc.row.count", "hgc.row.own", "hgc.row.step");
+        self.tensors.extend([
+            scalar(kinds, number(plan.kinds.len())),
+            scalar(last, -1),
+            scalar(none, 0),
+            tensor_i64(table, &[number(rows.len())], &rows),
+        ]);
+        let s = self.scribe;
+        self.nodes.extend([
+            s.node("Less", &[STEP, none], &[names]),
+            s.node("Sub", &[last, STEP], &[code]),
+            s.node("Div", &[code, kinds], &[named]),
+            s.node("Mul", &[named, kinds], &[whole]),
+            s.node("Add", &[STEP, whole], &[bare]),
+            s.node("Where", &[names, bare, STEP], &[step]),
+            s.node("Where", &[names, none, STEP], &[count]),
+            s.look_up(table, count, counted),
+            s.node("Where", &[names, named, counted], &[ROW]),
+        ]);
+        step
+    }
+
+    /// The weight of what is called `site`, and `name` in the plan, in these element types.
+    pub fn weigh(&mut self, plan: &Plan, name: &str, site: &str, types: &BTreeSet<i32>) {
+        let weight = weight_name(site);
+        let rows: Vec<f32> = (0..=plan.weights.rows())
+            .map(|row| plan.weights.at(name, row))
+            .collect();
+        let table = format!("{weight}.table");
+        self.tensors
+            .push(tensor_f32(&table, &[number(rows.len())], &rows));
+        self.nodes.push(self.scribe.look_up(&table, ROW, &weight));
+        for &elem_type in types.iter().filter(|t| **t != dtype::F32) {
+            let typed = GateNames::typed(&weight, elem_type);
+            self.nodes
+                .push(self.scribe.cast(&weight, &typed, elem_type));
+        }
     }
 
     fn flag(&mut self, value: &str, of: impl Fn(&Kind) -> bool) {
         let table = format!("{value}.table");
         let rows: Vec<bool> = self.kinds.iter().map(of).collect();
-        let dims = [i64::try_from(rows.len()).unwrap_or_default()];
-        self.tensors.push(tensor_bool(&table, &dims, &rows));
+        self.tensors
+            .push(tensor_bool(&table, &[number(rows.len())], &rows));
         self.nodes.push(self.scribe.look_up(&table, KIND, value));
     }
 
@@ -157,10 +223,13 @@ impl<'a> Tables<'a> {
         if has(GuidanceStep::Fused) && has(GuidanceStep::Held) {
             self.flag(FUSED, |k| k.guidance == GuidanceStep::Fused);
         }
-        if plan.guidance.reuse == Reuse::Linear && holds {
-            let fresh = GateNames::new(GUIDANCE).fresh;
+        if plan.guidance.reuse.forecasts() && holds {
+            let (fresh, types) = (GateNames::new(GUIDANCE).fresh, BTreeSet::from([elem_type]));
             self.flag(&fresh, |k| k.guidance == GuidanceStep::Restart);
-            self.count(GUIDANCE, (HALF, &BTreeSet::from([elem_type])), false);
+            self.count(GUIDANCE, (HALF, &types), false);
+            if plan.guidance.reuse == Reuse::Fitted {
+                self.weigh(plan, GUIDANCE, GUIDANCE, &types);
+            }
         }
     }
 }

@@ -2,11 +2,12 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::convention::{PAST_PREFIX, PREFIX, PRESENT_PREFIX, STEP, key};
+use crate::analysis::shapes::declare;
+use crate::convention::{PAST_PREFIX, PREFIX, PRESENT_PREFIX, ROW, STEP, key};
 use crate::emit::RewriteError;
 use crate::emit::gated::CHECK;
 use crate::emit::gated::rename::{self, Renames};
-use crate::onnx::proto::{GraphProto, NodeProto, TensorProto, ValueInfoProto};
+use crate::onnx::proto::{GraphProto, NodeProto, TensorProto, TensorShapeProto, ValueInfoProto};
 use crate::onnx::tensor_i64;
 
 /// Values of the gates' flags by name.
@@ -14,6 +15,9 @@ pub type Flags = HashMap<String, bool>;
 
 /// Gives the constant that takes the place of a value, by its name.
 pub type Constants<'c> = &'c dyn Fn(&str) -> Option<TensorProto>;
+
+/// `TensorProto.DataType` INT64.
+const I64: i32 = 7;
 
 /// What a folded graph has.
 #[derive(Clone, Copy, Debug)]
@@ -85,6 +89,10 @@ impl Folder<'_> {
         };
         if let Some(constant) = constant {
             self.initializers.push(constant);
+            return Ok(());
+        }
+        // Which row it is, is told from outside.
+        if inserted && node.output.first().is_some_and(|o| o == ROW) {
             return Ok(());
         }
         let flag = self.flags.get(first).copied().filter(|_| inserted);
@@ -226,7 +234,8 @@ impl Folder<'_> {
         // OpenVINO (onnxruntime-openvino 1.24.1) mixes up inputs where some of them are not used.
         let idle = |name: &str| !used(name) && (drop_idle || ours(name));
         let input = graph.input.iter().filter(|i| !idle(i.name()));
-        let input: Vec<&ValueInfoProto> = input.collect();
+        let row = used(ROW).then(|| declare(ROW, I64, TensorShapeProto::default()));
+        let input: Vec<&ValueInfoProto> = input.chain(&row).collect();
         let is_input: HashSet<&str> = input.iter().map(|i| i.name()).collect();
         // The default of an input stays beside it.
         let initializer = self

@@ -6,7 +6,7 @@ use super::{Layout, LayoutError, Placed};
 use crate::analysis::Analysis;
 use crate::convention::{GUIDANCE, since, slope};
 use crate::graph::ValueId;
-use crate::plan::data::{ModelPlan, Plan, Reuse, Rows};
+use crate::plan::data::{ModelPlan, Plan, Rows};
 use crate::plan::schedule::GuidanceStep;
 
 /// Names are plain and unique; every schedule has the plan's length and computes first.
@@ -159,7 +159,7 @@ pub fn check_schedules(
                 return Err(LayoutError::ReadOnFull { site: name(), step });
             }
         }
-        let linear = placed.site.reuse == Reuse::Linear && placed.site.rows == Rows::All;
+        let linear = placed.site.reuse.forecasts() && placed.site.rows == Rows::All;
         if let Some(&step) = placed
             .schedule
             .short_slopes(half)

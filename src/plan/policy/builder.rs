@@ -122,7 +122,7 @@ impl<'a, 'm> Builder<'a, 'm> {
             .collect();
         let schedule = schedule.restarting(&restarts);
         let (schedule, rows) = self.fit(schedule, &reached, proposal.mean);
-        let schedule = if rows == Rows::All && proposal.reuse == Reuse::Linear {
+        let schedule = if rows == Rows::All && proposal.reuse.forecasts() {
             let short = schedule.short_slopes(|s| self.is_half(s));
             schedule.restarting(&short)
         } else {

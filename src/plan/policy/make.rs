@@ -7,6 +7,7 @@ use super::propose::propose;
 use super::{Given, Policy, candidates, shares};
 use crate::analysis::inputs::InputKind;
 use crate::analysis::{Analysis, Role};
+use crate::plan::Weights;
 use crate::plan::data::{FORMAT, Guidance, Plan};
 use crate::plan::parameter::{ControlRows, PROMPTED, Parameters};
 
@@ -46,6 +47,7 @@ pub fn make(policy: &dyn Policy, targets: &[Analysed<'_, '_>], parameters: &Para
         },
         kinds: Vec::new(),
         schedules: Vec::new(),
+        weights: Weights::default(),
         models: Vec::new(),
     };
     for target in targets {
