@@ -9,13 +9,13 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 
 use super::feeds::Step;
+use super::networks::{AsTheyAre, Evaluator, Networks};
 use super::{Drawing, Folder, Network, PipelineError, Version, check_finite, picture};
 use crate::analysis::inputs::InputKind;
 use crate::compile;
-use crate::engine::{DeviceTensor, Dim, Engine, SessionOptions, Tensor};
+use crate::engine::{Engine, SessionOptions, Tensor};
 use crate::plan::{Plan, Prompted, Schedule};
 use crate::sampler::{Config, Sampler};
-use crate::sidecar;
 
 /// One picture to draw.
 #[derive(Clone, Debug)]
@@ -50,12 +50,10 @@ pub struct Denoised {
     pub seconds: Vec<f64>,
 }
 
-/// UNet and ControlNets of a pipeline, ready to run.
+/// The denoising loop of a pipeline, ready to run.
 #[derive(Debug)]
 pub struct Loop {
-    unet: Network,
-    unet_file: PathBuf,
-    controlnets: Vec<(Network, PathBuf)>,
+    networks: Networks,
     sampler: Config,
     down_sampling: u32,
     plan: Option<Plan>,
@@ -75,21 +73,23 @@ impl Loop {
         version: Version,
         options: &SessionOptions,
     ) -> Result<Self, PipelineError> {
-        let open = |file: &PathBuf| Network::open(engine, file, version, options);
+        let open = |file: &PathBuf| -> Result<_, PipelineError> {
+            let network = Network::open(engine, file, version, options)?;
+            Ok((network, file.clone()))
+        };
         let plan = folder.plan.clone().filter(|_| version == Version::AsIs);
-        let controlnets = folder.controlnets.iter();
-        Self {
+        let controlnets = folder.controlnets.iter().map(open);
+        let networks = Networks {
             unet: open(&folder.unet)?,
-            unet_file: folder.unet.clone(),
-            controlnets: controlnets
-                .map(|file| Ok((open(file)?, file.clone())))
-                .collect::<Result<_, PipelineError>>()?,
+            controlnets: controlnets.collect::<Result<_, _>>()?,
+        };
+        Ok(Self {
+            networks: networks.checked()?,
             sampler,
             down_sampling: folder.pixels(),
             plan,
             schedule: None,
-        }
-        .checked()
+        })
     }
 
     /// Loads the networks as they come out of a compilation, without writing them.
@@ -114,77 +114,23 @@ impl Loop {
             folder: folder.path.clone(),
             part: "unet/model.onnx".to_owned(),
         };
-        let (unet, unet_file) = networks.next().ok_or_else(missing)?;
-        Self {
-            unet,
-            unet_file,
+        let networks = Networks {
+            unet: networks.next().ok_or_else(missing)?,
             controlnets: networks.collect(),
+        };
+        Ok(Self {
+            networks: networks.checked()?,
             sampler,
             down_sampling: folder.pixels(),
             plan: Some(compiled.plan.clone()),
             schedule: None,
-        }
-        .checked()
-    }
-
-    /// Whether the networks fit together.
-    fn checked(self) -> Result<Self, PipelineError> {
-        let is_unet = self.unet.of_kind(InputKind::Latent).next().is_some()
-            && self.unet.of_kind(InputKind::Text).next().is_some();
-        if !is_unet {
-            return Err(PipelineError::NotThis {
-                file: self.unet_file.clone(),
-                what: "latent and text",
-                role: "UNet",
-            });
-        }
-        let predicted = self.unet.outputs.first().and_then(|o| o.dims.get(1));
-        if let Some(&Dim::Fixed(given)) = predicted
-            && given != self.latent_channels()
-        {
-            let what = format!(
-                "{} takes {} channels and predicts {given}: an inpainting UNet, or one that predicts \
-                 the variance too; it can be compiled, but `hgc run` does not draw with it",
-                self.unet_file.display(),
-                self.latent_channels()
-            );
-            return Err(PipelineError::Refused { what });
-        }
-        let taken = self.unet.of_kind(InputKind::Residual).count();
-        for (network, file) in &self.controlnets {
-            if network.of_kind(InputKind::ControlImage).next().is_none() {
-                return Err(PipelineError::NotThis {
-                    file: file.clone(),
-                    what: "control image",
-                    role: "ControlNet",
-                });
-            }
-            if network.outputs.len() != taken {
-                return Err(PipelineError::Residuals {
-                    unet: taken,
-                    found: network.outputs.len(),
-                });
-            }
-        }
-        if taken > 0 && self.controlnets.is_empty() {
-            return Err(PipelineError::Residuals {
-                unet: taken,
-                found: 0,
-            });
-        }
-        Ok(self)
+        })
     }
 
     /// Control images that a generation needs.
     #[must_use]
     pub fn control_images(&self) -> usize {
-        let merged = self.unet.of_kind(InputKind::ControlImage).next();
-        match merged.map(|info| info.dims.as_slice()) {
-            // Stacked: one image for each ControlNet inside.
-            Some([Dim::Fixed(count), _, _, _, _]) => *count,
-            Some(_) => 1,
-            None => self.controlnets.len(),
-        }
+        self.networks.control_images()
     }
 
     /// The plan that the networks follow.
@@ -206,12 +152,17 @@ impl Loop {
 
     /// Whether guidance takes two halves: a model distilled with guidance takes its scale.
     fn has_halves(&self, settings: &Drawing) -> bool {
-        let distilled = self.unet.of_kind(InputKind::GuidanceEmbedding).next();
+        let distilled = self
+            .networks
+            .unet
+            .0
+            .of_kind(InputKind::GuidanceEmbedding)
+            .next();
         settings.rows() > 1 && distilled.is_none()
     }
 
     fn check(&self, batch: &Batch, settings: &Drawing) -> Result<(), PipelineError> {
-        let expected = self.control_images();
+        let expected = self.networks.control_images();
         let wrong = batch.rows.iter().find(|r| r.images.len() != expected);
         if let Some(row) = wrong {
             return Err(PipelineError::ControlImages {
@@ -222,8 +173,20 @@ impl Loop {
         if let Some(plan) = &self.plan {
             settings.check_plan(plan, self.has_halves(settings))?;
         }
-        let merged = self.unet.of_kind(InputKind::ControlImage).next().is_some();
-        let scalable = self.unet.of_kind(InputKind::ControlScale).next().is_some();
+        let merged = self
+            .networks
+            .unet
+            .0
+            .of_kind(InputKind::ControlImage)
+            .next()
+            .is_some();
+        let scalable = self
+            .networks
+            .unet
+            .0
+            .of_kind(InputKind::ControlScale)
+            .next()
+            .is_some();
         if merged && !scalable && (0..settings.steps).any(|s| settings.scale_at(s) != 1.0) {
             let what = "this merged graph has no input for the strength of control: leave out \
                         --control-scale, --control-start and --control-end";
@@ -238,9 +201,23 @@ impl Loop {
     ///
     /// # Errors
     /// [`PipelineError`] if the batch does not fit or the engine refuses.
-    #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation)]
     pub fn run(
         &mut self,
+        batch: &Batch,
+        settings: &Drawing,
+        progress: &mut dyn FnMut(usize, f64),
+    ) -> Result<Denoised, PipelineError> {
+        self.run_by(&mut AsTheyAre, batch, settings, progress)
+    }
+
+    /// Runs a generation whose evaluations are another's to decide.
+    ///
+    /// # Errors
+    /// [`PipelineError`] if the batch does not fit or the engine refuses.
+    #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation)]
+    pub fn run_by(
+        &mut self,
+        evaluator: &mut dyn Evaluator,
         batch: &Batch,
         settings: &Drawing,
         progress: &mut dyn FnMut(usize, f64),
@@ -256,7 +233,7 @@ impl Loop {
             (width / self.down_sampling) as usize,
             (height / self.down_sampling) as usize,
         );
-        let channels = self.latent_channels();
+        let channels = self.networks.latent_channels();
         let row = channels * h * w;
         let seeds = batch.rows.iter().map(|r| r.seed);
         let mut random: Vec<ChaCha8Rng> = seeds.map(ChaCha8Rng::seed_from_u64).collect();
@@ -282,11 +259,17 @@ impl Loop {
             let planes = |r: &Row| picture::to_planes(&r.images[i]);
             order(&planes, &planes)
         };
-        let images: Vec<Vec<f32>> = (0..self.control_images()).map(image).collect();
+        let images: Vec<Vec<f32>> = (0..self.networks.control_images()).map(image).collect();
         let rows = batch.rows.len() * if halves { 2 } else { 1 };
         let (fw, fh) = (width as f32, height as f32);
-        self.begin()?;
-        self.follow(settings.steps)?;
+        self.networks.begin()?;
+        match &self.schedule {
+            Some(schedule) => self.networks.follow(schedule)?,
+            None => {
+                let sampler = self.sampler.method.name();
+                self.networks.follow_for(settings.steps, sampler)?;
+            }
+        }
         let mut seconds = Vec::new();
         for index in 0..settings.steps {
             let start = Instant::now();
@@ -297,10 +280,10 @@ impl Loop {
             // The plan's own schedule refreshes where its control switches.
             let own = self.plan.as_ref().is_none_or(|p| p.steps == settings.steps);
             if !own && index > 0 && scale != settings.scale_at(index - 1) {
-                self.refresh_next();
+                self.networks.refresh_next();
             }
             let scales = vec![scale; images.len()];
-            let mut step = Step {
+            let step = Step {
                 latent: &scaled,
                 shape: [rows, channels, h, w],
                 timestep: sampler.timesteps()[index],
@@ -314,11 +297,7 @@ impl Loop {
                 scales: &scales,
                 residuals: &[],
             };
-            let residuals = self.residuals(&step, scale)?;
-            step.residuals = &residuals;
-            let feeds = step.feed(&self.unet, &self.unet_file)?;
-            let outputs = self.unet.run(&feeds)?;
-            let noise = outputs.first().map(Tensor::to_f32).unwrap_or_default();
+            let noise = evaluator.predict(index, &step, &mut self.networks)?;
             let guided = if halves && noise.len() == 2 * latent.len() {
                 let (a, b) = noise.split_at(latent.len());
                 let (prompted, other) = if prompted_first { (a, b) } else { (b, a) };
@@ -330,13 +309,13 @@ impl Loop {
             };
             if guided.len() != latent.len() {
                 return Err(PipelineError::NotThis {
-                    file: self.unet_file.clone(),
+                    file: self.networks.unet.1.clone(),
                     what: "noise of the latent's shape as first",
                     role: "UNet",
                 });
             }
             let place = || format!(" on step {index}");
-            check_finite(&guided, &self.unet_file, place)?;
+            check_finite(&guided, &self.networks.unet.1, place)?;
             let mut fresh = |_: usize| normal(&mut random, row);
             latent = sampler.next(index, &latent, &guided, &mut fresh);
             seconds.push(start.elapsed().as_secs_f64());
@@ -347,101 +326,6 @@ impl Loop {
             seconds,
         })
     }
-
-    fn begin(&mut self) -> Result<(), PipelineError> {
-        self.unet.begin()?;
-        self.controlnets.iter_mut().try_for_each(|(n, _)| n.begin())
-    }
-
-    fn refresh_next(&mut self) {
-        self.unet.refresh_next();
-        self.controlnets
-            .iter_mut()
-            .for_each(|(n, _)| n.refresh_next());
-    }
-
-    /// Follows the schedule for so many steps: one that the networks have, or their first, spread.
-    fn follow(&mut self, steps: usize) -> Result<(), PipelineError> {
-        let Some(planned) = self.unet.counts() else {
-            return Ok(());
-        };
-        if let Some(schedule) = self.schedule.clone() {
-            return self.follow_as(&schedule);
-        }
-        let all = || std::iter::once(&self.unet).chain(self.controlnets.iter().map(|(n, _)| n));
-        let sidecars: Vec<_> = all().filter_map(Network::sidecar).collect();
-        let sampler = self.sampler.method.name();
-        let found = match sidecars.len() == all().count() {
-            true => sidecar::schedule_for(&sidecars, steps, Some(sampler)),
-            false => None,
-        };
-        match found {
-            Some(schedule) => self.follow_as(&schedule),
-            // Compiled before models had kinds: they run what they count.
-            None if planned == steps => Ok(()),
-            None => Err(PipelineError::Steps {
-                planned,
-                asked: steps,
-            }),
-        }
-    }
-
-    fn follow_as(&mut self, schedule: &Schedule) -> Result<(), PipelineError> {
-        self.unet.follow(schedule)?;
-        let mut controlnets = self.controlnets.iter_mut();
-        controlnets.try_for_each(|(n, _)| n.follow(schedule))
-    }
-
-    fn latent_channels(&self) -> usize {
-        let info = self.unet.of_kind(InputKind::Latent).next();
-        match info.and_then(|i| i.dims.get(1)) {
-            Some(Dim::Fixed(channels)) => *channels,
-            _ => 4,
-        }
-    }
-
-    /// The sum of what all ControlNets give; a model without a scale input is scaled here.
-    fn residuals(
-        &mut self,
-        step: &Step<'_>,
-        scale: f32,
-    ) -> Result<Vec<DeviceTensor>, PipelineError> {
-        let mut total: Vec<DeviceTensor> = Vec::new();
-        for (index, (network, file)) in self.controlnets.iter_mut().enumerate() {
-            let own = Step {
-                images: &step.images[index..=index],
-                scales: &step.scales[index..=index],
-                ..*step
-            };
-            let feeds = own.feed(network, file)?;
-            let mut found = network.run_on_device(&feeds)?;
-            let scaled = network.of_kind(InputKind::ControlScale).next().is_some();
-            if !scaled && scale != 1.0 {
-                for tensor in &mut found {
-                    let values = tensor.to_tensor()?.to_f32();
-                    *tensor = like(
-                        tensor,
-                        &values.iter().map(|v| v * scale).collect::<Vec<_>>(),
-                    )?;
-                }
-            }
-            if total.is_empty() {
-                total = found;
-                continue;
-            }
-            for (sum, more) in total.iter_mut().zip(&found) {
-                let (own, more) = (sum.to_tensor()?.to_f32(), more.to_tensor()?.to_f32());
-                let values: Vec<f32> = own.iter().zip(&more).map(|(a, b)| a + b).collect();
-                *sum = like(sum, &values)?;
-            }
-        }
-        Ok(total)
-    }
-}
-
-/// A tensor like `old` with other values.
-fn like(old: &DeviceTensor, values: &[f32]) -> Result<DeviceTensor, PipelineError> {
-    Ok(Tensor::from_f32_as(old.dtype(), old.shape(), values)?.into())
 }
 
 /// Normal noise of `row` values for each generator.

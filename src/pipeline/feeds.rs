@@ -7,16 +7,20 @@ use crate::analysis::inputs::InputKind;
 use crate::engine::{DType, DeviceTensor, Dim, Tensor, ValueInfo};
 
 /// All that inputs may ask for on one step.
-pub(super) struct Step<'s> {
+pub struct Step<'s> {
     /// Latent scaled for the model, both halves.
     pub latent: &'s [f32],
     /// Rows, channels, height, width of it.
     pub shape: [usize; 4],
+    /// Time, as the model counts it.
     pub timestep: f64,
+    /// States of all prompts.
     pub text: &'s [f32],
     /// Tokens and width of it.
     pub text_shape: [usize; 2],
+    /// Their summaries.
     pub pooled: &'s [f32],
+    /// Sizes and crops, as SDXL takes them.
     pub time_ids: [f32; 6],
     /// Guidance scale, for models distilled with it.
     pub guidance: f64,
@@ -24,7 +28,9 @@ pub(super) struct Step<'s> {
     pub images: &'s [Vec<f32>],
     /// Height and width of them.
     pub image_size: [usize; 2],
+    /// Strengths of control, one a ControlNet.
     pub scales: &'s [f32],
+    /// What ControlNets give to the UNet.
     pub residuals: &'s [DeviceTensor],
 }
 

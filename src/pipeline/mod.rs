@@ -5,6 +5,7 @@ mod drawing;
 mod feeds;
 pub mod folder;
 pub mod network;
+mod networks;
 pub mod picture;
 mod text;
 pub mod tokenizer;
@@ -13,8 +14,10 @@ use std::path::{Path, PathBuf};
 
 pub use denoise::{Batch, Denoised, Loop, Row};
 pub use drawing::Drawing;
+pub use feeds::Step;
 pub use folder::Folder;
 pub use network::{Network, Version};
+pub use networks::{Evaluator, Networks};
 pub use text::{Encoded, encode, shortened};
 
 use crate::compile::InputError;

@@ -3,15 +3,17 @@
 use std::path::Path;
 
 use super::PipelineError;
+use crate::analysis::Analysis;
 use crate::analysis::inputs::{InputKind, classify};
+use crate::analysis::shapes::declare;
 use crate::emit;
 use crate::engine::{
     CachedSession, DeviceTensor, Engine, Feed, ModelSource, Session, SessionOptions, Tensor,
     ValueInfo,
 };
-use crate::graph::Graph;
+use crate::graph::{Graph, ValueId};
 use crate::onnx::Model;
-use crate::onnx::proto::ModelProto;
+use crate::onnx::proto::{ModelProto, TensorShapeProto, tensor_shape_proto};
 use crate::plan::Schedule;
 use crate::sidecar::{FormName, Sidecar};
 
@@ -85,6 +87,33 @@ impl Network {
         options: &SessionOptions,
     ) -> Result<Self, PipelineError> {
         Self::cached(engine, original, in_memory(path, compiled)?, options)
+    }
+
+    /// Loads an original that shows these values of its graph as its outputs.
+    ///
+    /// # Errors
+    /// [`PipelineError`] if it cannot be loaded.
+    pub fn showing(
+        engine: &'static Engine,
+        (path, original): (&Path, &ModelProto),
+        analysis: &Analysis<'_>,
+        shown: &[ValueId],
+        options: &SessionOptions,
+    ) -> Result<Self, PipelineError> {
+        let mut model = original.clone();
+        if let Some(graph) = &mut model.graph {
+            for value in shown.iter().skip(graph.output.len()) {
+                let shape = analysis.shapes.get(*value);
+                let open = tensor_shape_proto::Dimension::default();
+                let dim = vec![open; shape.map_or(0, |s| s.dims.len())];
+                let elem_type = shape.map_or(1, |s| s.elem_type);
+                let name = analysis.graph.name(*value);
+                let info = declare(name, elem_type, TensorShapeProto { dim });
+                graph.output.push(info);
+            }
+        }
+        let source = in_memory(path, &model)?;
+        Self::plain(engine, &model, source, options)
     }
 
     fn plain(

@@ -1,7 +1,7 @@
 //! A sampler and a number of steps, and what the original draws with them.
 
 use crate::engine::Tensor;
-use crate::pipeline::{Batch, Drawing, Loop, PipelineError};
+use crate::pipeline::{Batch, Drawing, Evaluator, Loop, PipelineError};
 use crate::sampler::Config;
 
 /// What one schedule is for.
@@ -70,6 +70,20 @@ impl Drawn {
             ..run.clone()
         };
         self.ratio_in(networks, &run, batches)
+    }
+
+    /// Draws one batch, with evaluations that are decided elsewhere.
+    pub fn run_by(
+        &self,
+        evaluator: &mut dyn Evaluator,
+        networks: &mut Loop,
+        run: &Drawing,
+        batch: &Batch,
+    ) -> Result<(), PipelineError> {
+        networks.set_sampler(self.case.sampler.clone());
+        let run = self.drawing(run);
+        networks.run_by(evaluator, batch, &run, &mut |_, _| {})?;
+        Ok(())
     }
 
     /// Draws all batches with `networks`; how near the final latents are to those of the original, in

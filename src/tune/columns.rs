@@ -57,7 +57,12 @@ impl Setting {
 
 /// What happens on every evaluation: a policy without a formula.
 #[derive(Clone, Debug)]
-pub struct Columns(pub Vec<Setting>);
+pub struct Columns {
+    /// One an evaluation.
+    pub settings: Vec<Setting>,
+    /// How blocks, ControlNets and the difference of guidance are reused.
+    pub reuse: Reuse,
+}
 
 static USES: [Use; 4] = [
     Use::derived(&CUT, cut_by_macs, "as many as make 5 % of the MACs"),
@@ -81,7 +86,7 @@ impl Policy for Columns {
 
     fn wants_halves(&self) -> bool {
         let half = |s: &Setting| s.guidance != GuidanceStep::Full;
-        self.0.iter().any(half)
+        self.settings.iter().any(half)
     }
 
     fn cuts(&self) -> bool {
@@ -89,18 +94,19 @@ impl Policy for Columns {
     }
 
     fn decide(&self, given: &Given<'_>) -> Decision {
-        let at = |step: usize| self.0.get(step).copied().unwrap_or(Setting::FULL);
+        let at = |step: usize| self.settings.get(step).copied().unwrap_or(Setting::FULL);
         let on = |what: fn(&Setting) -> bool| GateSchedule::new(given.steps(), |s| what(&at(s)));
         Decision {
             guidance: given.guidance(|s| at(s).guidance),
+            guidance_reuse: self.reuse,
             coarse: Some((
                 Coarse::Deep {
                     run: given.count(&CUT),
                 },
                 on(|s| s.deep),
-                Reuse::Hold,
+                self.reuse,
             )),
-            control: Some((on(|s| s.control), Reuse::Hold)),
+            control: Some((on(|s| s.control), self.reuse)),
             fine: Some(Fine::At {
                 schedule: on(|s| s.cross),
                 reuse: Reuse::Hold,
@@ -116,7 +122,7 @@ impl Columns {
     #[must_use]
     pub fn parameters(&self, base: &Parameters) -> Parameters {
         let mut parameters = base.clone();
-        parameters.steps = self.0.len();
+        parameters.steps = self.settings.len();
         parameters
     }
 }

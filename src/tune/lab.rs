@@ -7,7 +7,7 @@ use crate::compile::{CompileError, Planned, Project};
 use crate::plan::cost::Regions;
 use crate::plan::flow::{Flow, Flows};
 use crate::plan::parameter::{CONTROL_END, CONTROL_START, Parameters};
-use crate::plan::{Kind, Schedule};
+use crate::plan::{Kind, Reuse, Schedule};
 
 /// A plan with all kinds, and what they cost.
 pub struct Lab {
@@ -32,7 +32,10 @@ impl Lab {
         // Before each setting everything is refreshed, so that it finds what it reads.
         let settings = Setting::all(halves);
         let columns = settings.iter().flat_map(|s| [Setting::FULL, *s]);
-        let columns = Columns(columns.collect());
+        let columns = Columns {
+            settings: columns.collect(),
+            reuse: Reuse::Hold,
+        };
         let mut parameters = columns.parameters(base);
         // Where control switches is a matter of schedules.
         parameters.unset(&CONTROL_START);

@@ -5,16 +5,19 @@
 //! schedules are tried: a [`Lab`] is one compiled pipeline that has every kind of evaluation, and runs
 //! any schedule over them without being compiled or loaded again; a [`search`](search::search) looks
 //! among schedules under a budget of MACs for the one whose final latents are nearest to those of the
-//! original.
+//! original. Last, weights are fitted by which cached values move on between refreshes.
 
 mod case;
 mod columns;
+mod forecast;
 mod lab;
+mod recorder;
 pub mod search;
 mod starts;
 mod tuner;
 
 pub use case::Case;
 pub use columns::{Columns, Setting};
+pub use forecast::Forecast;
 pub use lab::Lab;
 pub use tuner::{Fit, Runs, Setup, TuneError, Tuned, Tuner, TunerOptions};

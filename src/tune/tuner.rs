@@ -2,17 +2,28 @@
 
 use super::case::{Case, Drawn};
 use super::search::{Found, SearchOptions, search};
-use super::{Columns, Lab, Setting};
+use super::{Columns, Forecast, Lab, Setting};
 use crate::analysis::macs::Macs;
-use crate::compile::{CompileError, Planned, Project};
+use crate::compile::{CompileError, Compiled, Planned, Project};
 use crate::engine::{Engine, SessionOptions};
 use crate::pipeline::{Batch, Drawing, Folder, Loop, PipelineError, Version};
 use crate::plan::cost::{Cost, fewest_steps, saved};
 use crate::plan::parameter::{CONTROL_END, CONTROL_START, Parameters};
-use crate::plan::{Fitted, KindError, Schedule};
+use crate::plan::{Fitted, KindError, Reuse, Schedule};
 
 /// The ratio of latents that are lost, in dB.
 const WORST: f64 = -100.0;
+
+/// The share of the effort that goes into schedules; the rest goes into weights.
+const SEARCHED: f64 = 0.85;
+
+/// A ratio; what was read may have grown without bound: nothing to keep, and nothing to stop for.
+pub(super) fn bounded(ratio: Result<f64, PipelineError>) -> Result<f64, PipelineError> {
+    match ratio {
+        Err(PipelineError::NotFinite { .. }) => Ok(WORST),
+        other => other,
+    }
+}
 
 /// Why a pipeline could not be tuned.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +71,8 @@ pub struct Fit {
     pub runs: usize,
     /// What the schedule does.
     pub settings: Vec<Setting>,
+    /// What weights do; none where everything is held.
+    pub forecast: Option<Forecast>,
 }
 
 /// A plan that was fitted, with a schedule a case.
@@ -84,16 +97,16 @@ pub trait Runs {
 
 /// A pipeline, its lab and what the original makes of the batches.
 pub struct Tuner<'t> {
-    engine: &'static Engine,
+    pub(super) engine: &'static Engine,
     folder: &'t Folder,
-    project: &'t Project<'t>,
-    session: &'t SessionOptions,
+    pub(super) project: &'t Project<'t>,
+    pub(super) session: &'t SessionOptions,
     base: Parameters,
-    run: Drawing,
-    batches: &'t [Batch],
+    pub(super) run: Drawing,
+    pub(super) batches: &'t [Batch],
     options: TunerOptions,
     lab: Lab,
-    cases: Vec<Drawn>,
+    pub(super) cases: Vec<Drawn>,
 }
 
 /// A pipeline as it is tuned.
@@ -171,11 +184,15 @@ impl<'t> Tuner<'t> {
     }
 
     /// Loads what was planned.
-    fn load(&self, planned: &Planned) -> Result<Loop, TuneError> {
-        let compiled = self.project.compile(planned)?;
+    pub(super) fn load(&self, planned: &Planned) -> Result<Loop, TuneError> {
+        self.open(&self.project.compile(planned)?)
+    }
+
+    /// Loads what was compiled.
+    pub(super) fn open(&self, compiled: &Compiled) -> Result<Loop, TuneError> {
         let sampler = self.cases[0].case.sampler.clone();
         let (engine, folder) = (self.engine, self.folder);
-        let loaded = Loop::compiled(engine, folder, sampler, &compiled, self.session)?;
+        let loaded = Loop::compiled(engine, folder, sampler, compiled, self.session)?;
         Ok(loaded)
     }
 
@@ -198,7 +215,7 @@ impl<'t> Tuner<'t> {
         for drawn in &self.cases {
             found.push(self.look(drawn, save, &mut lab, runs, told)?);
         }
-        self.plan(&found, lab)
+        self.plan(&found, lab, told)
     }
 
     fn look(
@@ -209,7 +226,7 @@ impl<'t> Tuner<'t> {
         runs: &mut dyn Runs,
         told: &mut dyn FnMut(&str, f64, f64),
     ) -> Result<Found, TuneError> {
-        let (steps, effort) = (drawn.case.steps, self.options.effort);
+        let (steps, effort) = (drawn.case.steps, SEARCHED * self.options.effort);
         let search_options = SearchOptions {
             steps,
             full: self.base.switches_of(steps),
@@ -223,11 +240,7 @@ impl<'t> Tuner<'t> {
                 return Ok(known);
             }
             lab.set_schedule(Some(schedule.clone()));
-            let found = match drawn.ratio(lab, &self.run, self.batches) {
-                // What was read grew without bound: no schedule to keep, and none to stop for.
-                Err(PipelineError::NotFinite { .. }) => WORST,
-                other => other?,
-            };
+            let found = bounded(drawn.ratio(lab, &self.run, self.batches))?;
             let kept = runs.keep(&name, schedule, found);
             kept.map_err(TuneError::Keep)?;
             Ok(found)
@@ -240,6 +253,13 @@ impl<'t> Tuner<'t> {
         })
     }
 
+    /// How often weights are fitted: each time takes as long as some three generations.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    fn rounds(&self) -> usize {
+        let left = (1.0 - SEARCHED) * self.options.effort;
+        ((left / 3.0) as usize).clamp(1, 4)
+    }
+
     /// The plainest rival: the original in as few steps as compute no less.
     fn fewer(&self, case: usize, saved: f64, lab: &mut Loop) -> Result<(usize, f64), TuneError> {
         let drawn = &self.cases[case];
@@ -250,8 +270,13 @@ impl<'t> Tuner<'t> {
     }
 
     /// A plan with the schedules that were found, each run once as it will be compiled.
-    fn plan(&self, found: &[Found], mut lab: Loop) -> Result<Tuned, TuneError> {
-        let mut planned = self.joined(found)?;
+    fn plan(
+        &self,
+        found: &[Found],
+        mut lab: Loop,
+        told: &mut dyn FnMut(&str, f64, f64),
+    ) -> Result<Tuned, TuneError> {
+        let mut planned = self.joined(found, Reuse::Hold)?;
         let mut fits = Vec::new();
         for (case, found) in found.iter().enumerate() {
             let adopted = self.project.adopt(planned.plan.under(case)?)?;
@@ -265,10 +290,19 @@ impl<'t> Tuner<'t> {
                 formula: found.start.score,
                 runs: found.runs,
                 settings: found.best.settings.clone(),
+                forecast: None,
             });
         }
         // Two pipelines may not fit in memory.
         drop(lab);
+        let mut said = |case: &str, best: f64| told(case, 1.0, best);
+        let fitted = self.joined(found, Reuse::Fitted)?;
+        if let Some((weighed, forecasts)) = self.weighed(&fitted, self.rounds(), &mut said)? {
+            planned = weighed;
+            for (fit, forecast) in fits.iter_mut().zip(forecasts) {
+                fit.forecast = Some(forecast);
+            }
+        }
         let mut networks = self.load(&planned)?;
         for fit in &mut fits {
             networks.set_schedule(planned.plan.schedules.get(fit.case).cloned());
@@ -296,9 +330,12 @@ impl<'t> Tuner<'t> {
 
     /// One plan for all cases: they are planned as one after the other, each of which begins anew, and
     /// then taken apart.
-    fn joined(&self, found: &[Found]) -> Result<Planned, TuneError> {
+    fn joined(&self, found: &[Found], reuse: Reuse) -> Result<Planned, TuneError> {
         let all = found.iter().flat_map(|f| f.best.settings.iter().copied());
-        let columns = Columns(all.collect());
+        let columns = Columns {
+            settings: all.collect(),
+            reuse,
+        };
         let mut parameters = columns.parameters(&self.base);
         // The search has seen to it that everything runs where control switches.
         parameters.unset(&CONTROL_START);

@@ -4,7 +4,7 @@
 use hgc::unstable::compile::{Inputs, Project};
 use hgc::unstable::plan::parameter::Parameters;
 use hgc::unstable::plan::schedule::GuidanceStep;
-use hgc::unstable::plan::{Plan, Schedule};
+use hgc::unstable::plan::{Plan, Reuse, Schedule};
 use hgc::unstable::tune::search::{Found, SearchOptions, search};
 use hgc::unstable::tune::{Columns, Lab, Setting};
 
@@ -111,7 +111,10 @@ fn a_lab_repairs_what_cannot_follow() {
 fn what_is_found_is_a_plan() {
     with_lab("sd15-ts17", |project, _, lab| {
         let best = found(lab, 0.4, 2).unwrap().best;
-        let columns = Columns(best.settings.clone());
+        let columns = Columns {
+            settings: best.settings.clone(),
+            reuse: Reuse::Hold,
+        };
         let parameters = columns.parameters(&Parameters::new(1));
         let planned = project.plan(&columns, &parameters).unwrap();
         let text = toml::to_string(&planned.plan).unwrap();

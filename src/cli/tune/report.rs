@@ -1,5 +1,6 @@
 //! What `hgc tune` found, as data and as text.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use hgc::unstable::plan::schedule::{GateSchedule, GuidanceSchedule};
@@ -33,6 +34,12 @@ pub struct FitReport {
     pub fewer: f64,
     /// Schedules that were drawn.
     pub runs: usize,
+    /// The ratio without weights, where the plan has some.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held: Option<f64>,
+    /// Share of the squared error of each site that its weights take away.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub forecast: BTreeMap<String, f64>,
     /// What happens on each evaluation.
     #[serde(flatten)]
     strips: Strips,
@@ -75,6 +82,8 @@ impl Report {
                 fewer_steps: fit.fewer.0,
                 fewer: fit.fewer.1,
                 runs: fit.runs,
+                held: fit.forecast.as_ref().map(|f| f.held),
+                forecast: fit.forecast.iter().flat_map(|f| f.gains.clone()).collect(),
                 strips: Strips::of(&fit.settings),
             }
         });
@@ -105,6 +114,16 @@ pub fn render(reports: &[Report]) -> String {
                 fit.steps,
                 100.0 * fit.saved
             );
+            if let Some(held) = fit.held {
+                let gains = fit.forecast.iter();
+                let gains = gains.map(|(name, gain)| format!("{name} {:.0} %", 100.0 * gain));
+                text += &format!(
+                    "  forecasts        {:.2} dB with held values, {:.2} dB with weights; squared error less: {}\n\n",
+                    held,
+                    fit.signal,
+                    gains.collect::<Vec<_>>().join(", ")
+                );
+            }
         }
     }
     let header = [

@@ -109,7 +109,7 @@ impl<'a> Tables<'a> {
             nodes: Vec::new(),
             states: Vec::new(),
         };
-        let step = match plan.weights.is_empty() {
+        let step = match plan.weighed().next().is_none() {
             true => STEP,
             false => tables.row(plan),
         };

@@ -1,0 +1,212 @@
+//! Weights of slopes, fitted on the way that the cached pipeline takes, and kept where they help.
+
+use super::recorder::{Probe, Recorder, Site, Sum};
+use super::tuner::bounded;
+use super::{TuneError, Tuner};
+use crate::compile::Planned;
+use crate::convention::GUIDANCE;
+use crate::pipeline::Loop;
+use crate::plan::{Plan, Schedule};
+
+/// Decibels that make weights worth a slope beside every value.
+const WORTH: f64 = 0.1;
+/// A weight is at most so many times what a forecast along the slope would take.
+const MOST: f64 = 1.5;
+
+/// What is tried of weights that were fitted: how much of them, and whether the difference of guidance
+/// has some.
+const TRIED: [(f64, bool); 4] = [(1.0, true), (0.5, true), (1.0, false), (0.5, false)];
+
+/// What weights do for one schedule.
+#[derive(Clone, Debug)]
+pub struct Forecast {
+    /// Ratio with held values, in dB.
+    pub held: f64,
+    /// Share of the squared error of each site that its weights take away, on evaluations that read it.
+    pub gains: Vec<(String, f64)>,
+}
+
+/// Weights by site, one an evaluation.
+type Table = Vec<(String, Vec<f64>)>;
+
+/// One case on the way.
+struct Way {
+    sites: Vec<Site>,
+    /// The best weights so far.
+    table: Table,
+    /// The schedule with their rows in the networks that are loaded.
+    schedule: Schedule,
+    score: f64,
+    held: f64,
+}
+
+impl Tuner<'_> {
+    /// The plan with the weights that bring its generations nearer to the originals', if there are
+    /// some: `planned` reads by weights, and has none yet. At most `rounds` times all is fitted anew.
+    pub(super) fn weighed(
+        &self,
+        planned: &Planned,
+        rounds: usize,
+        told: &mut dyn FnMut(&str, f64),
+    ) -> Result<Option<(Planned, Vec<Forecast>)>, TuneError> {
+        let compiled = self.project.compile(planned)?;
+        let mut networks = self.open(&compiled)?;
+        let parts = (planned, &compiled);
+        let mut probe = Probe::open(self.engine, self.project, parts, self.session)?;
+        drop(compiled);
+        let mut ways = Vec::new();
+        for (case, drawn) in self.cases.iter().enumerate() {
+            let plan = planned.plan.under(case)?;
+            let sites = probe.sites(&plan, planned);
+            let none = |s: &Site| (s.name.clone(), vec![0.0; drawn.case.steps]);
+            let schedule = planned.plan.schedules[case].clone();
+            networks.set_schedule(Some(schedule.clone()));
+            let score = drawn.ratio(&mut networks, &self.run, self.batches)?;
+            ways.push(Way {
+                table: sites.iter().map(none).collect(),
+                sites,
+                schedule,
+                score,
+                held: score,
+            });
+        }
+        for _ in 0..rounds {
+            let mut tables = Vec::new();
+            for (case, way) in ways.iter_mut().enumerate() {
+                let fitted = self.fit(case, way, (&mut networks, &mut probe))?;
+                let mut tried = vec![way.table.clone()];
+                tried.extend(TRIED.map(|(share, guided)| part_of(&fitted, share, guided)));
+                tables.push(tried);
+            }
+            let (plan, schedules) = laid_out(&planned.plan, &tables);
+            // Two pipelines may not fit in memory.
+            drop(networks);
+            networks = self.load(&self.project.adopt(plan)?)?;
+            let mut better = false;
+            for (case, way) in ways.iter_mut().enumerate() {
+                let before = way.score;
+                let tried = tables[case].iter().zip(&schedules[case]);
+                for (number, (table, schedule)) in tried.enumerate() {
+                    let mut score = before;
+                    if number > 0 {
+                        networks.set_schedule(Some(schedule.clone()));
+                        let drawn = &self.cases[case];
+                        score = bounded(drawn.ratio(&mut networks, &self.run, self.batches))?;
+                        told(&drawn.case.name(), way.score.max(score));
+                    }
+                    if number == 0 || score > way.score {
+                        (way.table, way.schedule) = (table.clone(), schedule.clone());
+                        way.score = score;
+                    }
+                }
+                better |= way.score > before + WORTH / 2.0;
+            }
+            if !better {
+                break;
+            }
+        }
+        drop(networks);
+        if ways.iter().all(|way| way.score < way.held + WORTH) {
+            return Ok(None);
+        }
+        let tables: Vec<Vec<Table>> = ways.iter().map(|w| vec![w.table.clone()]).collect();
+        let (plan, _) = laid_out(&planned.plan, &tables);
+        let forecasts = ways.iter().map(Way::forecast).collect();
+        Ok(Some((self.project.adopt(plan)?, forecasts)))
+    }
+
+    /// Weights for the way that the networks take now.
+    fn fit(
+        &self,
+        case: usize,
+        way: &mut Way,
+        (networks, probe): (&mut Loop, &mut Probe),
+    ) -> Result<Table, TuneError> {
+        let drawn = &self.cases[case];
+        for site in &mut way.sites {
+            site.sums.fill(Sum::default());
+        }
+        networks.set_schedule(Some(way.schedule.clone()));
+        for batch in self.batches {
+            let mut recorder = Recorder::new(probe, &mut way.sites);
+            drawn.run_by(&mut recorder, networks, &self.run, batch)?;
+        }
+        let weight = |site: &Site, evaluation: usize| {
+            let last = site.schedule.last_refresh(evaluation);
+            #[allow(clippy::cast_precision_loss)]
+            let most = MOST * (evaluation - last.unwrap_or(evaluation)) as f64;
+            site.sums[evaluation].weight().clamp(-most, most)
+        };
+        let weights = |site: &Site| (0..site.sums.len()).map(|e| weight(site, e)).collect();
+        let sites = way.sites.iter();
+        Ok(sites.map(|s| (s.name.clone(), weights(s))).collect())
+    }
+}
+
+impl Way {
+    fn forecast(&self) -> Forecast {
+        let gain = |(site, (_, weights)): (&Site, &(String, Vec<f64>))| {
+            let held: f64 = site.sums.iter().map(|s| s.change).sum();
+            let moved = site.sums.iter().zip(weights);
+            let moved: f64 = moved.map(|(sum, weight)| sum.error(*weight)).sum();
+            let gain = if held > 0.0 { 1.0 - moved / held } else { 0.0 };
+            (site.name.clone(), gain)
+        };
+        Forecast {
+            held: self.held,
+            gains: self.sites.iter().zip(&self.table).map(gain).collect(),
+        }
+    }
+}
+
+fn part_of(table: &Table, share: f64, guided: bool) -> Table {
+    let part = |(name, weights): &(String, Vec<f64>)| {
+        let share = if name == GUIDANCE && !guided {
+            0.0
+        } else {
+            share
+        };
+        let weights = weights.iter().map(|w| share * w);
+        (name.clone(), weights.collect())
+    };
+    table.iter().map(part).collect()
+}
+
+/// The plan with the tables of all cases, a row an evaluation that weighs, and the schedules that name
+/// them; those of the plan are the first of each case.
+fn laid_out(plan: &Plan, tables: &[Vec<Table>]) -> (Plan, Vec<Vec<Schedule>>) {
+    let mut plan = plan.clone();
+    plan.weights.0 = plan.weighed().map(|name| (name, Vec::new())).collect();
+    let mut rows = 0;
+    let mut all = Vec::new();
+    for (schedule, tried) in plan.schedules.iter().zip(tables) {
+        let mut schedules = Vec::new();
+        for table in tried {
+            let mut schedule = schedule.clone();
+            schedule.rows = Vec::new();
+            for evaluation in 0..schedule.kinds.len() {
+                if table.iter().all(|(_, weights)| weights[evaluation] == 0.0) {
+                    schedule.rows.push(0);
+                    continue;
+                }
+                rows += 1;
+                schedule.rows.push(rows);
+                for (name, column) in &mut plan.weights.0 {
+                    let own = table.iter().find(|(n, _)| n == name);
+                    // Four places are more than enough, and read well.
+                    #[allow(clippy::cast_possible_truncation)]
+                    let weight = own.map_or(0.0, |(_, weights)| {
+                        (weights[evaluation] * 1e4).round() as f32 / 1e4
+                    });
+                    column.push(weight);
+                }
+            }
+            schedules.push(schedule);
+        }
+        all.push(schedules);
+    }
+    for (schedule, own) in plan.schedules.iter_mut().zip(&all) {
+        schedule.clone_from(&own[0]);
+    }
+    (plan, all)
+}
