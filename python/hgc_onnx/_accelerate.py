@@ -10,7 +10,7 @@ from . import _session
 from ._errors import HgcError
 from ._generation import Source
 from ._session import InferenceSession
-from ._sidecar import Sidecar, schedule_for
+from ._sidecar import Evaluation, Sidecar, schedule_for
 
 _SAMPLERS = {
     "DDIMScheduler": "ddim",
@@ -47,12 +47,12 @@ def accelerate(pipe: Pipeline) -> Pipeline:
         )
     sidecars = [session.sidecar for session in sessions if session.sidecar is not None]
 
-    def kinds() -> tuple[str, ...]:
+    def schedule() -> tuple[Evaluation, ...]:
         _check_guidance(pipe, sidecars)
         return schedule_for(sidecars, _evaluations(pipe), _SAMPLERS.get(type(_scheduler(pipe)).__name__))
 
     # Each picture sets the timesteps anew, also after one that was broken off.
-    source = Source(kinds, lambda: getattr(_scheduler(pipe), "timesteps", None))
+    source = Source(schedule, lambda: getattr(_scheduler(pipe), "timesteps", None))
     for session in sessions:
         session.follow_as(source)
     return pipe

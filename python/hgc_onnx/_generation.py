@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ._binding import Binding
-from ._sidecar import Sidecar
+from ._sidecar import Evaluation, Sidecar
 
 # Streams of one thread: prompted and unprompted pass as two calls, and a few more.
 _MOST_STREAMS = 4
@@ -88,8 +88,8 @@ def _no_mark() -> None:
 class Source:
     """Who knows of generations what the inputs do not say."""
 
-    # Asked at each beginning for the kinds of its evaluations.
-    kinds: Callable[[], tuple[str, ...]]
+    # Asked at each beginning for its evaluations.
+    schedule: Callable[[], tuple[Evaluation, ...]]
     # An object that is another one in each generation.
     mark: Callable[[], Any] = _no_mark
     # Evaluations on which a model of the pipeline had to refresh: those after it are given what it made.
@@ -104,7 +104,7 @@ class Generations:
         self.stats = stats
         self.source = source
         self.mark: Any = None
-        self.kinds: tuple[str, ...] = ()
+        self.schedule: tuple[Evaluation, ...] = ()
         self.streams: list[Stream] = []
         self.told_past_end = False
 
@@ -112,14 +112,14 @@ class Generations:
         """Forgets everything: the next call begins a generation."""
         self.streams.clear()
 
-    def admit(self, call: Call) -> tuple[Stream, str]:
-        """The stream that a call belongs to, and the kind that it runs."""
+    def admit(self, call: Call) -> tuple[Stream, Evaluation]:
+        """The stream that a call belongs to, and what it runs."""
         mark = self.source.mark()
         if mark is not self.mark:
             self.streams.clear()
             self.mark = mark
         stream, reason = self._find(call)
-        start = self.sidecar.kinds[0].name
+        start = Evaluation(self.sidecar.kinds[0].name)
         if stream.step == 0:
             self.source.forced.clear()
             return stream, start
@@ -128,15 +128,15 @@ class Generations:
             stream.watched = _copied(call.watched)
         if reason is None and stream.step in self.source.forced:
             reason = "another model of the pipeline refreshed"
-        if reason is None and stream.step >= len(self.kinds):
+        if reason is None and stream.step >= len(self.schedule):
             reason = "past the end of the schedule"
-        kind = start if reason else self.kinds[stream.step]
-        if not self.sidecar.admits(kind, stream.holding):
-            reason, kind = "nothing to read yet", start
+        due = start if reason else self.schedule[stream.step]
+        if not self.sidecar.admits(due.kind, stream.holding):
+            reason, due = "nothing to read yet", start
         if reason:
             self.stats.forced[reason] += 1
             self.source.forced.add(stream.step)
-        return stream, kind
+        return stream, due
 
     def _find(self, call: Call) -> tuple[Stream, str | None]:
         alike = [s for s in self.streams if s.shapes == call.shapes]
@@ -168,7 +168,7 @@ class Generations:
         return call.t <= stream.last_t and (call.t != stream.first_t or stream.step == 0)
 
     def _begin(self, call: Call) -> Stream:
-        self.kinds = self.source.kinds()
+        self.schedule = self.source.schedule()
         stream = call.begin()
         self.told_past_end = False
         self.streams.append(stream)

@@ -15,13 +15,14 @@ import onnxruntime as ort
 from ._binding import Binding
 from ._errors import HgcError
 from ._generation import Call, Generations, PerThread, Source, Stats, Stream
-from ._sidecar import KEY, Sidecar, schedule_for
+from ._sidecar import KEY, Evaluation, Sidecar, schedule_for
 
 # As it was before `install()`; onnxruntime has no types.
 _Base: TypeAlias = ort.InferenceSession
 _PAST = "hgc.past."
 _PRESENT = "hgc.present."
 _STEP = "hgc.step"
+_ROW = "hgc.row"
 _OURS = ("hgc.",)
 
 
@@ -142,9 +143,11 @@ class InferenceSession(_Base):
         """From the next generation on, follows the schedule for so many evaluations, or these kinds."""
         if self._hgc is None:
             return
-        chosen = tuple(kinds) if kinds else schedule_for([self._hgc], evaluations, sampler)
-        for kind in chosen:
-            self._hgc.position(kind)
+        chosen = schedule_for([self._hgc], evaluations, sampler)
+        if kinds:
+            chosen = tuple(map(Evaluation, kinds))
+        for evaluation in chosen:
+            self._hgc.position(evaluation.kind)
         self.follow_as(Source(lambda: chosen))
 
     def follow_as(self, source: Source) -> None:
@@ -174,8 +177,8 @@ class InferenceSession(_Base):
             return
         source = self._source
         if evaluations:
-            kinds = schedule_for([self._hgc], evaluations, sampler)
-            source = Source(lambda: kinds)
+            schedule = schedule_for([self._hgc], evaluations, sampler)
+            source = Source(lambda: schedule)
         told = self._threads.told
         told.append(Generations(self._hgc, self.stats, source))
         try:
@@ -246,20 +249,20 @@ class InferenceSession(_Base):
                 binding.bind_output(name)
         call = Call.of(self._compiled, binding)
         generations = self._current()
-        stream, kind = generations.admit(call)
-        if stream.step >= len(generations.kinds) and not generations.told_past_end:
+        stream, due = generations.admit(call)
+        if stream.step >= len(generations.schedule) and not generations.told_past_end:
             generations.told_past_end = True
             warnings.warn(
-                f"{self._compiled.name}: the schedule has {len(generations.kinds)} evaluations and this is one "
+                f"{self._compiled.name}: the schedule has {len(generations.schedule)} evaluations and this is one "
                 "more; everything is recomputed. `hgc schedule add` makes a longer one",
                 stacklevel=3,
             )
         try:
-            states = self._evaluate(kind, binding, names, stream, options)
+            states = self._evaluate(due, binding, names, stream, options)
         except Exception:
             generations.failed(stream)
             raise
-        generations.done(stream, kind, call, states)
+        generations.done(stream, due.kind, call, states)
 
     def _check(self, binding: Binding, names: Sequence[str]) -> None:
         """What the runtime would refuse in words that nobody understands."""
@@ -285,19 +288,21 @@ class InferenceSession(_Base):
 
     def _evaluate(
         self,
-        kind: str,
+        due: Evaluation,
         binding: Binding,
         names: Sequence[str],
         stream: Stream,
         options: ort.RunOptions | None,
     ) -> dict[str, Any]:
-        session = self._variants.get(kind, self)
+        session = self._variants.get(due.kind, self)
         declared = {info.name for info in _Base.get_inputs(session)}
         inner = _Base.io_binding(session)
         binding.replay(inner, declared)
         for name in declared:
             if name == _STEP:
-                inner.bind_cpu_input(name, np.array(-1 - self._compiled.position(kind), np.int64))
+                inner.bind_cpu_input(name, np.array(self._compiled.step(due), np.int64))
+            elif name == _ROW:
+                inner.bind_cpu_input(name, np.array(due.row, np.int64))
             elif name.startswith(_PAST):
                 inner.bind_ortvalue_input(name, self._past(name, stream))
         presents = [o.name for o in _Base.get_outputs(session) if o.name.startswith(_PRESENT)]

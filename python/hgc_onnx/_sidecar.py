@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ._errors import HgcError
 
@@ -48,6 +48,14 @@ class State:
     writes: dict[str, str]
 
 
+class Evaluation(NamedTuple):
+    """What one evaluation of a schedule does."""
+
+    kind: str
+    # Row of the weights of forecasts; 0 holds.
+    row: int = 0
+
+
 @dataclass(frozen=True)
 class Sidecar:
     """A compiled model as its drivers see it."""
@@ -58,7 +66,9 @@ class Sidecar:
     halves: bool
     kinds: tuple[Kind, ...]
     files: tuple[str, ...]
-    schedules: tuple[tuple[str | None, tuple[str, ...]], ...]
+    schedules: tuple[tuple[str | None, tuple[Evaluation, ...]], ...]
+    # Rows of the tables of weights.
+    weights: int
     states: tuple[State, ...]
     inputs: dict[str, str]
     constant_inputs: tuple[str, ...]
@@ -92,7 +102,8 @@ class Sidecar:
                 halves=data["rows"]["halves"],
                 kinds=kinds,
                 files=tuple(data.get("files", ())),
-                schedules=tuple((s.get("sampler"), tuple(s["kinds"])) for s in data["schedules"]),
+                schedules=tuple((s.get("sampler"), _evaluations(s)) for s in data["schedules"]),
+                weights=data.get("weights", 0),
                 states=states,
                 inputs=dict(data.get("inputs", {})),
                 constant_inputs=tuple(data["constant_inputs"]),
@@ -101,7 +112,11 @@ class Sidecar:
         except (KeyError, TypeError, ValueError) as error:
             raise HgcError(f"{where} is damaged ({error}); compile the original again") from error
         known = {kind.name for kind in kinds}
-        if not kinds or not found.schedules or any(set(k) - known or not k for _, k in found.schedules):
+
+        def wrong(schedule: tuple[Evaluation, ...]) -> bool:
+            return not schedule or any(e.kind not in known or e.row > found.weights for e in schedule)
+
+        if not kinds or not found.schedules or any(wrong(schedule) for _, schedule in found.schedules):
             raise HgcError(f"{where} is damaged (its schedules); compile the original again")
         return found
 
@@ -119,6 +134,10 @@ class Sidecar:
                 return number
         raise HgcError(f"there is no kind {kind!r}; there are {', '.join(k.name for k in self.kinds)}")
 
+    def step(self, evaluation: Evaluation) -> int:
+        """The value of `hgc.step` that names an evaluation."""
+        return -1 - self.position(evaluation.kind) - len(self.kinds) * evaluation.row
+
     def admits(self, kind: str, holding: dict[str, str]) -> bool:
         """Whether all that `kind` reads is in `holding`: rows by state."""
 
@@ -134,10 +153,15 @@ class Sidecar:
                 holding[state.name] = state.writes[kind]
 
 
+def _evaluations(schedule: dict[str, Any]) -> tuple[Evaluation, ...]:
+    kinds = schedule["kinds"]
+    return tuple(Evaluation(*e) for e in zip(kinds, schedule.get("rows") or [0] * len(kinds), strict=True))
+
+
 def schedule_for(
     models: Sequence[Sidecar], evaluations: int | None = None, sampler: str | None = None
-) -> tuple[str, ...]:
-    """The kinds of a generation, for all models of a pipeline: of their schedule for so many
+) -> tuple[Evaluation, ...]:
+    """The evaluations of a generation, for all models of a pipeline: of their schedule for so many
     evaluations, or of the first, spread over them.
     """
     first = models[0]
@@ -155,8 +179,12 @@ def schedule_for(
     return _spread(models, min(near, key=lambda kinds: abs(len(kinds) - evaluations)), evaluations)
 
 
-def _spread(models: Sequence[Sidecar], given: Sequence[str], evaluations: int) -> tuple[str, ...]:
-    """As `Flows::spread` of hgc: the same share of the way, never less than planned."""
+def _spread(
+    models: Sequence[Sidecar], given: Sequence[Evaluation], evaluations: int
+) -> tuple[Evaluation, ...]:
+    """As `Flows::spread` of hgc: the same share of the way, never less than planned; weights were fitted
+    to other evaluations, so all is held.
+    """
     kinds = models[0].kinds
     work = {kind.name: sum(m.kinds[n].macs for m in models) for n, kind in enumerate(kinds)}
     by_name = {kind.name: kind for kind in kinds}
@@ -164,7 +192,7 @@ def _spread(models: Sequence[Sidecar], given: Sequence[str], evaluations: int) -
     start = 0
     for evaluation in range(evaluations):
         end = -(-(evaluation + 1) * len(given) // evaluations)
-        covered = [by_name[name] for name in given[start:end]]
+        covered = [by_name[e.kind] for e in given[start:end]]
         if covered:
             # Of equals the last, as Rust's `max_by_key` has it.
             wanted.append(max(reversed(covered), key=lambda kind: work[kind.name]))
@@ -173,7 +201,7 @@ def _spread(models: Sequence[Sidecar], given: Sequence[str], evaluations: int) -
             wanted.append(min(alike, key=lambda kind: work[kind.name]))
         start = max(start, end)
     holdings: list[dict[str, str]] = [{} for _ in models]
-    chosen: list[str] = []
+    chosen: list[Evaluation] = []
     for evaluation, kind in enumerate(wanted):
         best = kinds[0].name
         if evaluation > 0:
@@ -188,5 +216,5 @@ def _spread(models: Sequence[Sidecar], given: Sequence[str], evaluations: int) -
                 best = fitting[min(ranked)[2]].name
         for model, holding in zip(models, holdings, strict=True):
             model.follow(best, holding)
-        chosen.append(best)
+        chosen.append(Evaluation(best))
     return tuple(chosen)

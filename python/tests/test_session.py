@@ -267,3 +267,49 @@ def test_a_loaded_session_is_wrapped_and_forked(compiled: Path) -> None:
         assert np.array_equal(wrapped.run(None, one)[0], alone.run(None, one)[0])
         assert np.array_equal(forked.run(None, two)[0], other.run(None, two)[0])
     assert wrapped.stats == forked.stats == alone.stats
+
+
+def weighed(folder: Path) -> Path:
+    """A plan that follows slopes by other weights on each evaluation, in two schedules."""
+    plan = folder / "plan.toml"
+    unet, control = (PIPELINE / part / "model.onnx" for part in ("unet", "controlnet"))
+    policy = ["--steps", str(STEPS), "--policy", "hgc:reuse=linear,lambda-inter=0.5"]
+    hgc("plan", unet, "--controlnet", control, *policy, "-o", plan)
+    text = plan.read_text().replace('reuse = "linear"', 'reuse = "fitted"')
+    head, kinds, rest = text.partition("kinds = [")
+    kinds += rest[: rest.index("]") + 1]
+    rows = list(range(STEPS))
+    more = f'\n[[schedule]]\nsampler = "euler"\n{kinds}\nrows = {rows[::-1]}\n'
+    weights = [0.25 * row for row in range(1, STEPS + 1)]
+    sites = ["unet/deep", "controlnet/residuals"]
+    tables = "\n".join(f'"{site}" = {weights}' for site in sites)
+    text = head + kinds + f"\nrows = {rows}\n" + more + rest[rest.index("]") + 1 :]
+    plan.write_text(text + f"\n[weights]\n{tables}\n")
+    return plan
+
+
+def test_weights_are_followed_in_both_forms(tmp_path: Path) -> None:
+    plan = weighed(tmp_path)
+    sessions = []
+    for form in ("gated", "variants"):
+        out = tmp_path / form
+        dynamic = ["--dynamic"] if form == "variants" else []
+        hgc("compile", PIPELINE, "--plan", plan, "--form", form, *dynamic, "-o", out)
+        file = out / "unet" / "model.onnx"
+        sessions.append(InferenceSession(file, exact(), providers=["CPUExecutionProvider"]))
+    gated, variants = sessions
+    plain = Plain(tmp_path / "gated" / "unet" / "model.onnx")
+    drawn = {}
+    for sampler in (None, "euler"):
+        for session in sessions:
+            session.follow(STEPS, sampler)
+        results = []
+        for step in range(STEPS):
+            feed = feeds(gated, 3, step)
+            results.append(gated.run(None, feed)[0])
+            assert np.array_equal(results[-1], variants.run(None, feed)[0]), (sampler, step)
+            if sampler is None:
+                assert np.array_equal(results[-1], plain(feed)), step
+        drawn[sampler] = results
+    # The same evaluations with other weights.
+    assert not all(np.array_equal(*both) for both in zip(*drawn.values(), strict=True))
