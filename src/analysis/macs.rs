@@ -20,6 +20,26 @@ pub struct Macs {
     pub weights: u64,
 }
 
+impl Macs {
+    /// A share of them.
+    #[must_use]
+    #[allow(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss
+    )]
+    pub fn part(self, share: f64) -> Self {
+        let of = |macs: u64| (macs as f64 * share).round() as u64;
+        match share {
+            1.0 => self,
+            _ => Self {
+                all: of(self.all),
+                weights: of(self.weights),
+            },
+        }
+    }
+}
+
 impl std::ops::Add for Macs {
     type Output = Self;
 

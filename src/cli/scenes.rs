@@ -20,7 +20,7 @@ pub struct SceneArgs {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["prompt", "prompts", "control"])]
     pub set: Option<PathBuf>,
     /// What to draw, where there is no set; may be repeated
-    #[arg(long, required_unless_present_any = ["set", "prompts"])]
+    #[arg(long)]
     prompt: Vec<String>,
     /// File with one prompt a line
     #[arg(long, value_name = "FILE")]
@@ -71,7 +71,9 @@ impl SceneArgs {
             set.scenes.truncate(count);
         }
         if set.scenes.is_empty() {
-            bail!("there is nothing to draw; give a prompt, and --scenes 1 or more")
+            bail!(
+                "there is nothing to draw; give --set FILE or --prompt TEXT, and --scenes 1 or more"
+            )
         }
         Ok(set)
     }
@@ -118,6 +120,11 @@ impl SceneArgs {
             (Some(sampler), true) => Ok(sampler),
             _ => bail!("one --sampler at a time is taken here"),
         }
+    }
+
+    /// Whether a sampler was named.
+    pub fn names_sampler(&self) -> bool {
+        !self.sampler.is_empty()
     }
 
     /// All samplers that were named.

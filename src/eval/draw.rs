@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::batches::batches;
 use super::statistics::mean;
-use super::{EvalError, Set, Subject, Way, score};
+use super::{EvalError, Set, Skip, Skipper, Subject, Way, score};
 use crate::analysis::macs::Macs;
 use crate::compile::{Planned, Project};
 use crate::engine::{Engine, SessionOptions};
@@ -207,6 +207,10 @@ impl<'e> Evaluation<'e> {
         Ok(match &subject.way {
             Way::Policy(point) => self.project.plan(point.policy, &point.parameters)?,
             Way::Plan(plan) => self.project.adopt(plan.as_ref().clone())?,
+            Way::Skip(_) => {
+                let steps = self.settings.run.steps;
+                self.project.plan(&Nothing, &Parameters::new(steps))?
+            }
             Way::Fewer { steps, .. } => self.project.plan(&Nothing, &Parameters::new(*steps))?,
         })
     }
@@ -221,8 +225,14 @@ impl<'e> Evaluation<'e> {
         originals: &[RgbImage],
         progress: Progress<'_>,
     ) -> Result<Measured, EvalError> {
+        let mut share = 1.0;
         let (pictures, seconds) = match subject.way {
             Way::Fewer { steps, sampler } => (self.fewer(steps, sampler, progress)?, Vec::new()),
+            Way::Skip(rule) => {
+                let (pictures, computed) = self.skipping(rule, progress)?;
+                share = computed;
+                (pictures, Vec::new())
+            }
             _ => self.pictures(planned, progress)?,
         };
         let pictures_quality = self.quality(&pictures, originals);
@@ -235,7 +245,7 @@ impl<'e> Evaluation<'e> {
                 all: one.all * steps,
                 weights: one.weights * steps,
             },
-            after: total(Cost::after),
+            after: total(Cost::after).part(share),
             seconds,
             quality: pictures_quality,
             pictures,
@@ -268,6 +278,31 @@ impl<'e> Evaluation<'e> {
             progress();
         }
         Ok(decode(engine, folder, options, &latents)?)
+    }
+
+    /// Draws the set with the original and a rule that skips evaluations; gives the share that was
+    /// computed.
+    fn skipping(
+        &self,
+        rule: Skip,
+        progress: Progress<'_>,
+    ) -> Result<(Vec<RgbImage>, f64), EvalError> {
+        let (engine, folder, options) = (self.engine, self.folder, self.options);
+        let (sampler, run) = (self.sampler.clone(), &self.settings.run);
+        let mut networks = Loop::open(engine, folder, sampler, Version::Original, options)?;
+        let (mut latents, mut computed, mut all) = (Vec::new(), 0, 0);
+        for batch in &self.batches {
+            let mut skipper = Skipper::new(rule, run.steps);
+            let done = networks.run_by(&mut skipper, batch, run, &mut |_, _| {})?;
+            latents.push(done.latents);
+            computed += skipper.computed() * batch.rows.len();
+            all += run.steps * batch.rows.len();
+            progress();
+        }
+        drop(networks);
+        #[allow(clippy::cast_precision_loss)]
+        let share = computed as f64 / all.max(1) as f64;
+        Ok((decode(engine, folder, options, &latents)?, share))
     }
 
     /// Draws the set as planned; gives seconds of original and cached where timed.

@@ -2,7 +2,8 @@
 //! scenes.
 //!
 //! [`Set`] is what is drawn and, where that is known, what the pictures must show.
-//! A [`Subject`] is a policy with parameters, a plan, or the original in fewer steps. [`Evaluation`] draws
+//! A [`Subject`] is a policy with parameters, a plan, a rule that skips evaluations, or the original in
+//! fewer steps. [`Evaluation`] draws
 //! the set with the original once and with every subject, and [`compare`] says which policy is ahead at equal compute.
 
 mod batches;
@@ -11,12 +12,14 @@ mod draw;
 pub mod score;
 pub mod sensitivity;
 mod set;
+mod skipping;
 pub mod statistics;
 mod subject;
 
 pub use batches::batches;
 pub use draw::{EvalOptions, Evaluation, Measured, Quality};
 pub use set::{Scene, Set, SetError};
+pub use skipping::{SKIPS, Skip, Skipper};
 pub use subject::{FEWER, PLAN, Subject, Way};
 
 use crate::compile::CompileError;

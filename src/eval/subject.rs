@@ -1,5 +1,6 @@
 //! What is drawn beside the original.
 
+use super::Skip;
 use crate::plan::Plan;
 use crate::plan::policy::Point;
 use crate::sampler::Method;
@@ -22,6 +23,8 @@ pub enum Way {
     Policy(Point),
     /// A plan that was made before.
     Plan(Box<Plan>),
+    /// The original, with evaluations skipped while it runs.
+    Skip(Skip),
     /// The original, in fewer steps.
     Fewer {
         /// Steps.
@@ -54,6 +57,16 @@ impl Subject {
             label: label.to_owned(),
             policy: PLAN.to_owned(),
             way: Way::Plan(Box::new(plan)),
+        }
+    }
+
+    /// A rule that skips evaluations, called `label`.
+    #[must_use]
+    pub fn of_rule(label: String, rule: Skip) -> Self {
+        Self {
+            label,
+            policy: rule.name().to_owned(),
+            way: Way::Skip(rule),
         }
     }
 

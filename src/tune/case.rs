@@ -50,6 +50,34 @@ impl Drawn {
         Ok(drawn)
     }
 
+    /// The same latents, wanted of another case.
+    pub fn of(&self, case: &Case) -> Self {
+        Self {
+            case: case.clone(),
+            wanted: self.wanted.clone(),
+        }
+    }
+
+    /// The latents that are wanted.
+    pub fn wanted(&self) -> &[Tensor] {
+        &self.wanted
+    }
+
+    /// Draws all batches with `networks`.
+    pub fn latents(
+        &self,
+        networks: &mut Loop,
+        run: &Drawing,
+        batches: &[Batch],
+    ) -> Result<Vec<Tensor>, PipelineError> {
+        networks.set_sampler(self.case.sampler.clone());
+        let run = self.drawing(run);
+        let drawn = batches
+            .iter()
+            .map(|batch| Ok(networks.run(batch, &run, &mut |_, _| {})?.latents));
+        drawn.collect()
+    }
+
     fn drawing(&self, run: &Drawing) -> Drawing {
         Drawing {
             steps: self.case.steps,

@@ -112,7 +112,6 @@ impl Policy for Columns {
                 reuse: Reuse::Hold,
             }),
             invariant: true,
-            ..given.nothing()
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Weights of slopes, fitted on the way that the cached pipeline takes, and kept where they help.
 
+use super::error::bounded;
 use super::recorder::{Probe, Recorder, Site, Sum};
-use super::tuner::bounded;
 use super::{TuneError, Tuner};
 use crate::compile::Planned;
 use crate::convention::GUIDANCE;

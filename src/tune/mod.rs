@@ -9,8 +9,10 @@
 
 mod case;
 mod columns;
+mod error;
 mod forecast;
 mod lab;
+mod range;
 mod recorder;
 pub mod search;
 mod starts;
@@ -18,6 +20,8 @@ mod tuner;
 
 pub use case::Case;
 pub use columns::{Columns, Setting};
+pub use error::TuneError;
 pub use forecast::Forecast;
 pub use lab::Lab;
-pub use tuner::{Fit, Runs, Setup, TuneError, Tuned, Tuner, TunerOptions};
+pub use range::{Allowance, Choice};
+pub use tuner::{Aim, Fit, Runs, Setup, Tuned, Tuner, TunerOptions};

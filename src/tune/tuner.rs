@@ -1,49 +1,20 @@
 //! Runs searches on a pipeline and makes a plan of what they find.
 
 use super::case::{Case, Drawn};
+use super::error::{TuneError, bounded};
 use super::search::{Found, SearchOptions, search};
 use super::{Columns, Forecast, Lab, Setting};
 use crate::analysis::macs::Macs;
-use crate::compile::{CompileError, Compiled, Planned, Project};
+use crate::compile::{Compiled, Planned, Project};
+use crate::engine::Tensor;
 use crate::engine::{Engine, SessionOptions};
-use crate::pipeline::{Batch, Drawing, Folder, Loop, PipelineError, Version};
+use crate::pipeline::{Batch, Drawing, Folder, Loop, Version, decode, picture};
 use crate::plan::cost::{Cost, fewest_steps, saved};
 use crate::plan::parameter::{CONTROL_END, CONTROL_START, Parameters};
 use crate::plan::{Fitted, KindError, Reuse, Schedule};
 
-/// The ratio of latents that are lost, in dB.
-const WORST: f64 = -100.0;
-
 /// The share of the effort that goes into schedules; the rest goes into weights.
 const SEARCHED: f64 = 0.85;
-
-/// A ratio; what was read may have grown without bound: nothing to keep, and nothing to stop for.
-pub(super) fn bounded(ratio: Result<f64, PipelineError>) -> Result<f64, PipelineError> {
-    match ratio {
-        Err(PipelineError::NotFinite { .. }) => Ok(WORST),
-        other => other,
-    }
-}
-
-/// Why a pipeline could not be tuned.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-#[allow(missing_docs)]
-pub enum TuneError {
-    #[error(transparent)]
-    Compile(#[from] CompileError),
-    #[error(transparent)]
-    Pipeline(#[from] PipelineError),
-    #[error(transparent)]
-    Kind(#[from] KindError),
-    #[error("the runs could not be kept")]
-    Keep(#[source] std::io::Error),
-    #[error(
-        "no schedule of {steps} evaluations computes as little as {budget:.1} % of the MACs; the first \
-         evaluation computes everything: ask for less, or for more evaluations"
-    )]
-    Budget { steps: usize, budget: f64 },
-}
 
 /// How to look.
 #[derive(Clone, Copy, Debug)]
@@ -52,6 +23,15 @@ pub struct TunerOptions {
     pub effort: f64,
     /// Seed of the search.
     pub seed: u64,
+}
+
+/// What final latents are measured to.
+#[derive(Clone, Debug)]
+pub enum Aim {
+    /// Those of the original in as many steps of the same sampler.
+    Original,
+    /// Those of the original in this case, whatever is tuned.
+    Of(Box<Case>),
 }
 
 /// What was found for one sampler and number of steps.
@@ -63,7 +43,9 @@ pub struct Fit {
     pub saved: f64,
     /// Signal-to-noise ratio of the final latents to the original's, in dB: mean over pictures.
     pub signal: f64,
-    /// The same of the best formula.
+    /// PSNR of the decoded pictures, in dB: mean over pictures.
+    pub psnr: f64,
+    /// The ratio of the best formula.
     pub formula: f64,
     /// The original in fewer steps that compute no less: how many, and their ratio.
     pub fewer: (usize, f64),
@@ -101,11 +83,11 @@ pub struct Tuner<'t> {
     folder: &'t Folder,
     pub(super) project: &'t Project<'t>,
     pub(super) session: &'t SessionOptions,
-    base: Parameters,
+    pub(super) base: Parameters,
     pub(super) run: Drawing,
     pub(super) batches: &'t [Batch],
     options: TunerOptions,
-    lab: Lab,
+    pub(super) lab: Lab,
     pub(super) cases: Vec<Drawn>,
 }
 
@@ -132,7 +114,7 @@ impl<'t> Tuner<'t> {
         subject: Setup<'t>,
         base: Parameters,
         (run, batches): (Drawing, &'t [Batch]),
-        cases: &[Case],
+        (cases, aim): (&[Case], &Aim),
         options: TunerOptions,
         told: &mut dyn FnMut(),
     ) -> Result<Self, TuneError> {
@@ -148,10 +130,14 @@ impl<'t> Tuner<'t> {
         };
         let version = Version::Original;
         let mut original = Loop::open(engine, folder, sampler.clone(), version, session)?;
-        let drawn = cases
-            .iter()
-            .map(|case| Drawn::new(case, &mut original, &run, batches, told));
-        let cases = drawn.collect::<Result<_, _>>()?;
+        let mut draw = |case: &Case| Drawn::new(case, &mut original, &run, batches, told);
+        let cases = match aim {
+            Aim::Original => cases.iter().map(&mut draw).collect::<Result<_, _>>()?,
+            Aim::Of(case) => {
+                let wanted = draw(case)?;
+                cases.iter().map(|case| wanted.of(case)).collect()
+            }
+        };
         drop(original);
         let lab = Lab::new(project, &base)?;
         Ok(Self {
@@ -173,14 +159,34 @@ impl<'t> Tuner<'t> {
     pub fn unreachable(&self, save: f64) -> Option<TuneError> {
         let budget = 1.0 - save;
         let mut all = self.cases.iter().map(|drawn| drawn.case.steps);
-        let beyond = all.find(|steps| {
-            let full = self.base.switches_of(*steps);
-            self.lab.least(*steps, &full) > budget
-        });
+        let beyond = all.find(|steps| self.least_of(*steps) > budget);
         beyond.map(|steps| TuneError::Budget {
             steps,
             budget: 100.0 * budget,
         })
+    }
+
+    /// The least that so many evaluations compute, as a share of the original's MACs.
+    pub(super) fn least_of(&self, steps: usize) -> f64 {
+        self.lab.least(steps, &self.base.switches_of(steps))
+    }
+
+    /// Runs a schedule, or remembers it.
+    pub(super) fn scored(
+        &self,
+        drawn: &Drawn,
+        (name, schedule): (&str, &Schedule),
+        lab: &mut Loop,
+        runs: &mut dyn Runs,
+    ) -> Result<f64, TuneError> {
+        if let Some(known) = runs.known(name, schedule) {
+            return Ok(known);
+        }
+        lab.set_schedule(Some(schedule.clone()));
+        let found = bounded(drawn.ratio(lab, &self.run, self.batches))?;
+        let kept = runs.keep(name, schedule, found);
+        kept.map_err(TuneError::Keep)?;
+        Ok(found)
     }
 
     /// Loads what was planned.
@@ -235,16 +241,7 @@ impl<'t> Tuner<'t> {
             seed: self.options.seed,
         };
         let name = drawn.case.name();
-        let mut score = |schedule: &Schedule| -> Result<f64, TuneError> {
-            if let Some(known) = runs.known(&name, schedule) {
-                return Ok(known);
-            }
-            lab.set_schedule(Some(schedule.clone()));
-            let found = bounded(drawn.ratio(lab, &self.run, self.batches))?;
-            let kept = runs.keep(&name, schedule, found);
-            kept.map_err(TuneError::Keep)?;
-            Ok(found)
-        };
+        let mut score = |schedule: &Schedule| self.scored(drawn, (&name, schedule), lab, runs);
         let mut said = |spent: f64, best: f64| told(&name, (spent / effort).min(1.0), best);
         let found = search(&self.lab, search_options, &mut score, &mut said)?;
         found.ok_or(TuneError::Budget {
@@ -258,6 +255,17 @@ impl<'t> Tuner<'t> {
     fn rounds(&self) -> usize {
         let left = (1.0 - SEARCHED) * self.options.effort;
         ((left / 3.0) as usize).clamp(1, 4)
+    }
+
+    /// How near pictures are to those that are wanted, in dB: mean over pictures.
+    #[allow(clippy::cast_precision_loss)]
+    fn psnr(&self, drawn: &Drawn, networks: &mut Loop) -> Result<f64, TuneError> {
+        let latents = drawn.latents(networks, &self.run, self.batches)?;
+        let decoded = |latents: &[Tensor]| decode(self.engine, self.folder, self.session, latents);
+        let (wanted, found) = (decoded(drawn.wanted())?, decoded(&latents)?);
+        let pairs = wanted.iter().zip(&found);
+        let sum: f64 = pairs.map(|(a, b)| picture::psnr(a, b)).sum();
+        Ok(sum / wanted.len().max(1) as f64)
     }
 
     /// The plainest rival: the original in as few steps as compute no less.
@@ -287,6 +295,7 @@ impl<'t> Tuner<'t> {
                 saved,
                 fewer: self.fewer(case, saved, &mut lab)?,
                 signal: 0.0,
+                psnr: 0.0,
                 formula: found.start.score,
                 runs: found.runs,
                 settings: found.best.settings.clone(),
@@ -308,6 +317,7 @@ impl<'t> Tuner<'t> {
             networks.set_schedule(planned.plan.schedules.get(fit.case).cloned());
             let drawn = &self.cases[fit.case];
             fit.signal = drawn.ratio(&mut networks, &self.run, self.batches)?;
+            fit.psnr = self.psnr(drawn, &mut networks)?;
         }
         let worst = fits.iter().map(|f| f.signal).fold(f64::MAX, f64::min);
         planned.plan.fitted = Fitted {

@@ -69,6 +69,8 @@ fn mistakes_are_named_before_drawing() {
     for (options, text) in [
         ("--prompt a --policy best", "no policy \"best\""),
         ("--prompt a --policy hgc:gate-step=30", "1 to 20"),
+        ("--prompt a --policy easycache:tau=1", "it has threshold"),
+        ("", "--set FILE or --prompt TEXT"),
         ("--prompt a --scenes 0", "nothing to draw"),
         ("--prompt a --steps 0", "steps is 0"),
         ("--set none.json", "none.json"),
@@ -77,4 +79,50 @@ fn mistakes_are_named_before_drawing() {
     ] {
         hgc("eval", &pipeline, options).fails(BAD, &[text]);
     }
+}
+
+/// One report a cell, one over all, and what was drawn is kept.
+#[test]
+fn a_matrix_is_drawn_cell_by_cell() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    let matrix = folder.path().join("matrix.toml");
+    let text = format!(
+        "samplers = [\"ddim\", \"unipc\"]\nsteps = [6]\nscenes = 1\n\
+         policies = [\"hgc\", \"control:interval=2\", \"easycache:threshold=0.3\", \"spectrum:interval=2\"]\n\
+         [[pipeline]]\npath = {:?}\nset = {:?}\nguidance = 5\n",
+        shapes("pipeline"),
+        shapes("choice/scenes.json")
+    );
+    fs::write(&matrix, &text).unwrap();
+    let mut words = vec!["--matrix".into(), matrix.clone().into_os_string()];
+    words.extend(to(&out).map(ToOwned::to_owned));
+    let found = hgc("eval", &words, "--format json").json();
+    let cells = found["cells"].as_array().unwrap();
+    assert_eq!(cells.len(), 2, "{found:#}");
+    assert_eq!(cells[0]["pipeline"], "shapes");
+    let rival = &cells[0]["rival"];
+    assert!(
+        rival["reduction"].as_f64() <= cells[0]["reduction"].as_f64(),
+        "{found:#}"
+    );
+    assert_eq!(found["worst"][0]["cells"], 2);
+    // Skipping computes less than all, and control alone leaves the UNet as it is.
+    let report = fs::read(out.join("shapes-ddim-6/report.json")).unwrap();
+    let report: Value = serde_json::from_slice(&report).unwrap();
+    let report = report.get(0).unwrap_or(&report);
+    let reduction = |label: &str| row(report, label)["reduction"].as_f64().unwrap();
+    assert!((0.1..0.7).contains(&reduction("spectrum:interval=2")));
+    assert!((0.0..0.9).contains(&reduction("easycache:threshold=0.3")));
+    assert!((0.05..0.5).contains(&reduction("control:interval=2")));
+    let page = fs::read_to_string(out.join("matrix.html")).unwrap();
+    assert!(page.contains("unipc") && page.contains("hsl("));
+
+    hgc("eval", &words, "").fails(BAD, &["matrix.html", "--force", "--resume"]);
+    let again = hgc("eval", &words, "--format json --resume").json();
+    assert_eq!(again, found);
+    fs::write(&matrix, text.replace("steps = [6]", "steps = []")).unwrap();
+    hgc("eval", &words, "--force").fails(BAD, &["names no pipelines, samplers or steps"]);
+    fs::write(&matrix, text.replace("scenes", "scene")).unwrap();
+    hgc("eval", &words, "--force").fails(BAD, &["matrix.toml", "unknown field"]);
 }

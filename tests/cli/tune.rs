@@ -149,3 +149,49 @@ fn a_window_of_control_is_kept() {
     );
     assert!(plans.join("save-40.toml").is_file());
 }
+
+/// The number of steps is chosen against the converged picture, beside the best plain sampler.
+#[test]
+fn the_number_of_steps_can_be_chosen() {
+    let folder = tempfile::tempdir().unwrap();
+    let plan = folder.path().join("plan.toml");
+    let words = onto(&plan);
+    let options = format!("{} --steps 3..6 --save 0.4 --sampler ddim,dpm++2m", drawn());
+    let found = hgc("tune", &words, &format!("{options} --format json")).json();
+    let (choice, fit) = (&found["choice"], &found["fits"][0]);
+    let tried = choice["tried"].as_object().unwrap();
+    assert!(tried.len() >= 2, "{found:#}");
+    let plain = choice["plain"].as_str().unwrap();
+    assert!(plain.ends_with(" 3"), "{found:#}");
+    assert!(
+        plain.starts_with(fit["sampler"].as_str().unwrap()),
+        "{found:#}"
+    );
+    let text = fs::read_to_string(&plan).unwrap();
+    let steps = fit["steps"].as_u64().unwrap();
+    assert!(
+        (3..=6).contains(&steps) && text.contains("[[schedule]]"),
+        "{found:#}"
+    );
+    // No more than 3.6 whole evaluations.
+    let spent = steps as f64 * (1.0 - fit["saved"].as_f64().unwrap());
+    assert!(spent <= 3.6 + 1e-9, "{found:#}");
+    hgc("tune", &words, &format!("{options} --force --psnr 30")).fails(BAD, &["stands alone"]);
+}
+
+/// The largest saving that keeps a PSNR; one that nothing keeps is told with what was found.
+#[test]
+fn a_psnr_can_be_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let plan = folder.path().join("plan.toml");
+    let words = onto(&plan);
+    let options = format!("{} --steps 6", drawn());
+    let found = hgc("tune", &words, &format!("{options} --psnr 5 --format json")).json();
+    let fit = &found["fits"][0];
+    assert!(fit["psnr"].as_f64().unwrap() >= 5.0, "{found:#}");
+    assert!(fit["saved"].as_f64().unwrap() >= 0.4, "{found:#}");
+    let other = folder.path().join("other.toml");
+    hgc("tune", &onto(&other), &format!("{options} --psnr 99"))
+        .fails(BAD, &["no saving from 40 % on keeps 99 dB"]);
+    assert!(!other.exists());
+}

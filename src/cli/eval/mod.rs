@@ -2,11 +2,12 @@
 
 mod html;
 mod kept;
+mod matrix;
 mod report;
 mod subjects;
 mod table;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use hgc::unstable::compile::{Inputs, Project};
@@ -35,7 +36,12 @@ const SHOWN: usize = 6;
 #[derive(clap::Args)]
 pub struct Args {
     /// Pipeline folder, not compiled
-    pipeline: PathBuf,
+    #[arg(required_unless_present = "matrix")]
+    pipeline: Option<PathBuf>,
+    /// Pipelines, samplers and numbers of steps (TOML) in the place of one pipeline: a report for each,
+    /// and one over all
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["pipeline", "set", "prompt", "sensitivity", "policy", "plan", "sampler"])]
+    matrix: Option<PathBuf>,
     #[command(flatten)]
     scenes: SceneArgs,
     #[command(flatten)]
@@ -76,9 +82,30 @@ pub struct Args {
 
 /// Runs `hgc eval`.
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
+    if let Some(file) = &args.matrix {
+        return matrix::run(args, file);
+    }
+    let Some(report) = evaluate(args)? else {
+        return Ok(Outcome::Done);
+    };
+    let page = args.files().map(|[html, _]| html);
+    match (args.format, page) {
+        (Format::Json, _) => print_json("hgc.eval.v1", &[report])?,
+        (Format::Table, None) => print(&table::points(&report))?,
+        (Format::Table, Some(html)) => {
+            let points = table::points(&report);
+            print(&format!("{points}\nreport: {}", html.display()))?;
+        }
+    }
+    Ok(Outcome::Done)
+}
+
+/// Draws what is asked for, and writes the reports that are; none where sensitivities were asked for,
+/// which are printed.
+fn evaluate(args: &Args) -> anyhow::Result<Option<Report>> {
     let reports = args.reports()?;
     let scenes = &args.scenes;
-    let folder = scenes.folder(&args.pipeline, "eval compiles it with every policy")?;
+    let folder = scenes.folder(args.folder(), "eval compiles it with every policy")?;
     let set = scenes.read_set(args.count)?;
     let drawing = scenes.drawing(args.steps, &folder, &set, &args.told);
     let base = args.engine.target().parameters(drawing.parameters());
@@ -130,7 +157,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
             Format::Json => print_json("hgc.sensitivity.v1", &found)?,
             Format::Table => print(&table::sensitivities(&found))?,
         }
-        return Ok(Outcome::Done);
+        return Ok(None);
     }
     let (mut measured, mut failed) = (Vec::new(), Vec::new());
     let count = asked.len();
@@ -186,16 +213,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         transaction.add_bytes(data, text.as_bytes())?;
         transaction.commit()?;
     }
-    let page = reports.as_ref().map(|[html, _]| html);
-    match (args.format, page) {
-        (Format::Json, _) => print_json("hgc.eval.v1", &[report])?,
-        (Format::Table, None) => print(&table::points(&report))?,
-        (Format::Table, Some(html)) => {
-            let points = table::points(&report);
-            print(&format!("{points}\nreport: {}", html.display()))?;
-        }
-    }
-    Ok(Outcome::Done)
+    Ok(Some(report))
 }
 
 /// What became of a subject.
@@ -238,12 +256,22 @@ fn score(
 }
 
 impl Args {
+    /// The pipeline; clap sees to it that there is one.
+    fn folder(&self) -> &Path {
+        self.pipeline.as_deref().unwrap_or(Path::new(""))
+    }
+
+    /// The files of a report.
+    fn files(&self) -> Option<[PathBuf; 2]> {
+        let folder = self.output.as_ref()?;
+        Some(["report.html", "report.json"].map(|name| folder.join(name)))
+    }
+
     /// The files to write; none that exists without `--force`.
     fn reports(&self) -> anyhow::Result<Option<[PathBuf; 2]>> {
-        let Some(folder) = &self.output else {
+        let (Some(folder), Some(files)) = (&self.output, self.files()) else {
             return Ok(None);
         };
-        let files = ["report.html", "report.json"].map(|name| folder.join(name));
         let kept = folder.join("points.json");
         let found = files.iter().chain([&kept]).find(|f| f.exists());
         if let Some(file) = found.filter(|_| !self.force && !self.resume) {
@@ -283,7 +311,7 @@ impl Args {
 
     fn about(&self, set: &Set, sampler: &str, engine: &Engine) -> report::About {
         report::About {
-            pipeline: self.pipeline.display().to_string(),
+            pipeline: self.folder().display().to_string(),
             set: self.scenes.set.as_ref().map(|s| s.display().to_string()),
             scenes: set.scenes.len(),
             steps: self.steps,

@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hgc::unstable::eval::compare::{self, Comparison, drop_of, is_faithful};
 use hgc::unstable::eval::statistics::mean;
-use hgc::unstable::eval::{EvalError, FEWER, Measured, PLAN, Quality, Subject};
+use hgc::unstable::eval::{EvalError, FEWER, Measured, PLAN, Quality, SKIPS, Subject};
 use hgc::unstable::pipeline::picture::resized;
 use hgc::unstable::plan::policy;
 use image::{ImageFormat, RgbImage};
@@ -123,7 +123,11 @@ impl Report {
         failed: Vec<Failed>,
     ) -> Self {
         let of = |name: &'static str| measured.iter().filter(move |m| m.subject.policy == name);
-        let names = policy::ALL.iter().map(|p| p.name()).chain([PLAN, FEWER]);
+        let names = policy::ALL
+            .iter()
+            .map(|p| p.name())
+            .chain([PLAN, FEWER])
+            .chain(SKIPS);
         let families = names.filter(|name| of(name).next().is_some());
         let is_ours =
             |m: &&Measured| m.subject.policy == policy::DEFAULT.name() || m.subject.policy == PLAN;

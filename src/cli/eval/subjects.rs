@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use hgc::unstable::analysis::macs::Macs;
 use hgc::unstable::compile::Project;
-use hgc::unstable::eval::{Evaluation, Subject, Way};
+use hgc::unstable::eval::{Evaluation, SKIPS, Skip, Subject, Way};
 use hgc::unstable::plan::cost::{Cost, fewest_steps, saved};
 use hgc::unstable::plan::parameter::Parameters;
 use hgc::unstable::plan::policy::{self, Nothing, Point, Policy as _};
@@ -75,19 +75,28 @@ impl SubjectArgs {
     ) -> anyhow::Result<Vec<Subject>> {
         let all = policy::ALL.iter().filter(|p| p.name() != Nothing.name());
         let texts: Vec<String> = if self.policy.is_empty() && self.plan.is_empty() {
-            all.map(ToString::to_string).collect()
+            let all = all.map(ToString::to_string);
+            all.chain(SKIPS.map(str::to_owned)).collect()
         } else {
             self.policy.clone()
         };
-        let mut points = Vec::new();
+        let (mut points, mut rules) = (Vec::new(), Vec::new());
         for text in &texts {
+            if let Some(found) = Skip::parse(text, self.grid) {
+                rules.extend(found.map_err(anyhow::Error::msg)?);
+                continue;
+            }
             let parsed = Point::parse(text, base)?;
             if let Some(point) = parsed.first().filter(|_| self.grid && !text.contains(':')) {
                 points.extend(Point::grid(point.policy, base, project.skips()));
             }
             points.extend(parsed);
         }
-        let mut found: Vec<Subject> = points.into_iter().map(Subject::of_policy).collect();
+        let points = points.into_iter().map(Subject::of_policy);
+        let rules = rules.into_iter();
+        let mut found: Vec<Subject> = points
+            .chain(rules.map(|(label, rule)| Subject::of_rule(label, rule)))
+            .collect();
         for file in &self.plan {
             let label = file.display().to_string();
             let plan = scheduled(read_plan(file)?, &label, base.steps, sampler)?;
@@ -117,6 +126,9 @@ impl SubjectArgs {
             if subjects.iter().all(|s| s.label != label) {
                 let points = Point::parse(label, base).unwrap_or_default();
                 more.extend(points.into_iter().map(Subject::of_policy));
+                let rules = Skip::parse(label, false).and_then(Result::ok);
+                let rules = rules.into_iter().flatten();
+                more.extend(rules.map(|(label, rule)| Subject::of_rule(label, rule)));
                 let plan = Path::new(label)
                     .is_file()
                     .then(|| read_plan(label.as_ref()));

@@ -1,5 +1,6 @@
 //! `hgc tune`: the plan that suits one pipeline, found by drawing with it.
 
+mod goal;
 mod report;
 mod runs;
 
@@ -15,7 +16,8 @@ use hgc::unstable::pipeline::Folder;
 use hgc::unstable::plan::parameter::{
     CONTROL_END, CONTROL_ROWS, CONTROL_START, CUT, PROMPTED, Parameter, WHOLE_BATCH,
 };
-use hgc::unstable::tune::{Case, Setup, Tuner, TunerOptions};
+use hgc::unstable::sampler::Method;
+use hgc::unstable::tune::{Aim, Allowance, Case, Setup, Tuned, Tuner, TunerOptions};
 
 use super::Outcome;
 use super::args::{Format, share};
@@ -25,7 +27,8 @@ use super::plan::Told;
 use super::progress::Progress;
 use super::scenes::SceneArgs;
 use super::terminal::{note, print, print_json, warn};
-use report::{Report, render};
+use goal::{FRONTIER, Steps, largest, times};
+use report::{ChoiceReport, Report, render};
 use runs::KeptRuns;
 
 const EXAMPLES: &str = "\
@@ -34,9 +37,6 @@ Examples:
   hgc tune sd15-onnx --set scenes.json --steps 20,30 --sampler ddim,dpm++2m -o plan.toml
   hgc tune sd15-onnx --set scenes.json --steps 20 --frontier -o plans
   hgc compile sd15-onnx --plan plan.toml -o sd15-cached";
-
-/// Shares of the MACs that a frontier saves.
-const FRONTIER: [f64; 7] = [0.4, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75];
 
 /// Parameters of plans that a search does not choose.
 static USED: [&Parameter; 6] = [
@@ -57,15 +57,20 @@ pub struct Args {
     #[command(flatten)]
     scenes: SceneArgs,
     /// Denoising steps; several, joined by commas, or several samplers make a plan with a schedule for
-    /// each
-    #[arg(long, value_name = "N,...", value_delimiter = ',', required = true, value_parser = clap::value_parser!(u64).range(1..=1000))]
-    steps: Vec<u64>,
+    /// each. A range (8..30) leaves the number to tune: the one that comes nearest to the converged
+    /// picture (100 steps of DPM++ 2M) for the MACs that --save leaves of the longest; without --sampler
+    /// the sampler too
+    #[arg(long, value_name = "N,...|A..B", value_delimiter = ',', required = true, value_parser = Steps::read)]
+    steps: Vec<Steps>,
     /// Share of the MACs of weight operators to save
-    #[arg(long, value_name = "SHARE", default_value_t = 0.65, value_parser = share, conflicts_with_all = ["faster", "frontier"])]
+    #[arg(long, value_name = "SHARE", default_value_t = 0.65, value_parser = share, conflicts_with_all = ["faster", "frontier", "psnr"])]
     save: f64,
     /// How many times fewer MACs: 2.5 saves 60 %
-    #[arg(long, value_name = "TIMES", value_parser = times, conflicts_with = "frontier")]
+    #[arg(long, value_name = "TIMES", value_parser = times, conflicts_with_all = ["frontier", "psnr"])]
     faster: Option<f64>,
+    /// The largest saving, of 40 to 75 %, at which pictures keep this PSNR in dB; up to three searches
+    #[arg(long, value_name = "DB", value_parser = super::args::finite::<f64>, conflicts_with = "frontier")]
+    psnr: Option<f64>,
     /// A plan for each of several savings, 40 to 75 %; -o names their folder
     #[arg(long)]
     frontier: bool,
@@ -96,12 +101,8 @@ pub struct Args {
     pub format: Format,
 }
 
-/// A number from 1.
-fn times(text: &str) -> Result<f64, String> {
-    let found: Option<f64> = text.parse().ok();
-    let found = found.filter(|t| (1.0..=1000.0).contains(t));
-    found.ok_or_else(|| format!("{text:?} is no number from 1 to 1000"))
-}
+/// Steps of the converged picture.
+const CONVERGED: usize = 100;
 
 /// Runs `hgc tune`.
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
@@ -150,21 +151,33 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let (name, ep) = (engine.info().name(), &args.engine);
     let parameters: Vec<String> = base.given().map(|(k, v)| format!("{k}={v}")).collect();
     let version = env!("CARGO_PKG_VERSION");
+    let aim = match args.range()? {
+        None => Aim::Original,
+        Some(_) => Aim::Of(Box::new(Case {
+            sampler: folder.sampler(Some(Method::DpmSolver))?,
+            steps: CONVERGED,
+        })),
+    };
+    let far = matches!(aim, Aim::Of(_)).then_some(" converged");
     let name = format!(
-        "{name} {version} {:?} {:?} {parameters:?}",
-        ep.ep, ep.ep_option
+        "{name} {version} {:?} {:?} {parameters:?}{}",
+        ep.ep,
+        ep.ep_option,
+        far.unwrap_or_default()
     );
     let key = key(&folder, &set, &settings, &cases[0].sampler, &name)?;
     // What does not fit is told at once; a new file is begun when there is something to keep.
     let open = || KeptRuns::open(&runs::path_of(&args.output), &key, args.resume);
     let resumed = args.resume.then(open).transpose()?;
+    let range = args.range()?;
     let mut told = |text: &str| warn(text);
     let batches = batches(engine, &folder, &session, &set, &settings, &mut told)?;
     let pictures = set.scenes.len();
-    let searches = cases.len() * plans.len();
-    let each = match searches {
-        1 => String::new(),
-        n => format!(" for each of {n} searches"),
+    let each = match (&range, args.psnr, cases.len() * plans.len()) {
+        (Some(_), ..) => ", and up to half as long to choose the number of steps".to_owned(),
+        (_, Some(_), n) => format!(" for each of up to {} searches", 3 * n),
+        (_, _, 1) => String::new(),
+        (_, _, n) => format!(" for each of {n} searches"),
     };
     note(format_args!(
         "{pictures} pictures; it takes as long as {} times drawing them with the original{each}",
@@ -183,17 +196,20 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         project: &project,
         session: &session,
     };
-    let tuner = Tuner::new(
+    let mut tuner = Tuner::new(
         subject,
         base,
         (drawing, &batches),
-        &cases,
+        (&cases, &aim),
         options,
         &mut || {
             bar.inc(1);
         },
     )?;
-    if let Some(error) = tuner.unreachable(plans[0].0).filter(|_| !args.frontier) {
+    if range.is_none()
+        && args.psnr.is_none()
+        && let Some(error) = tuner.unreachable(plans[0].0).filter(|_| !args.frontier)
+    {
         return Err(error.into());
     }
     let mut runs = match resumed {
@@ -202,23 +218,47 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     };
     let mut reports = Vec::new();
     bar.set_length(1000);
+    let (mut cases, mut plans, mut choice) = (cases, plans, None);
+    if let Some((_, longest)) = range {
+        let allowance = args.allowance(longest);
+        let found = tuner.choose(allowance, &mut runs, &mut |case, best| {
+            bar.set_message(format!("{case}: {best:.2} dB"));
+        })?;
+        cases = vec![cases[found.case].clone()];
+        plans[0].0 = allowance.save(cases[0].steps);
+        tuner = tuner.only(found.case);
+        choice = Some(ChoiceReport::of(&found));
+    }
+    let mut search = |save: f64| -> anyhow::Result<Tuned> {
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let found = tuner.tune(save, &mut runs, &mut |case, spent, best| {
+            bar.set_position((1000.0 * spent) as u64);
+            bar.set_message(format!("{case}, {:.0} %: {best:.2} dB", 100.0 * save));
+        })?;
+        Ok(found)
+    };
+    // Each when it is found: the next search may be interrupted.
+    let write = |file: &Path, found: &Tuned| -> anyhow::Result<Report> {
+        let text = toml::to_string(&found.planned.plan)?;
+        let mut transaction = Transaction::new(args.force);
+        own.iter().for_each(|f| transaction.protect(f));
+        transaction.add_bytes(file, text.as_bytes())?;
+        transaction.commit()?;
+        Ok(Report::new(file.to_owned(), found, &cases, pictures))
+    };
+    if let Some(psnr) = args.psnr {
+        let found = largest(psnr, &mut search)?;
+        reports.push(write(&plans[0].1, &found)?);
+        plans.clear();
+    }
     for (save, file) in &plans {
         if let Some(error) = tuner.unreachable(*save).filter(|_| args.frontier) {
             warn(format_args!("{}: {error}; left out", file.display()));
             continue;
         }
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-        let found = tuner.tune(*save, &mut runs, &mut |case, spent, best| {
-            bar.set_position((1000.0 * spent) as u64);
-            bar.set_message(format!("{case}, {:.0} %: {best:.2} dB", 100.0 * save));
-        })?;
-        let text = toml::to_string(&found.planned.plan)?;
-        // Each when it is found: the next search may be interrupted.
-        let mut transaction = Transaction::new(args.force);
-        own.iter().for_each(|f| transaction.protect(f));
-        transaction.add_bytes(file, text.as_bytes())?;
-        transaction.commit()?;
-        reports.push(Report::new(file.clone(), &found, &cases, pictures));
+        let mut report = write(file, &search(*save)?)?;
+        report.choice = choice.take();
+        reports.push(report);
     }
     bar.finish();
     if reports.is_empty() {
@@ -235,6 +275,28 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
 }
 
 impl Args {
+    /// The range of steps to choose from, if there is one.
+    fn range(&self) -> anyhow::Result<Option<(usize, usize)>> {
+        let range = self.steps.iter().find_map(|s| match s {
+            Steps::Range(from, to) => Some((*from, *to)),
+            Steps::One(_) => None,
+        });
+        if range.is_some() && (self.steps.len() > 1 || self.psnr.is_some() || self.frontier) {
+            bail!("a range of --steps stands alone, with --save or --faster")
+        }
+        Ok(range)
+    }
+
+    /// What the savings leave of the longest generation.
+    #[allow(clippy::cast_precision_loss)]
+    fn allowance(&self, longest: usize) -> Allowance {
+        Allowance((1.0 - self.saved()) * longest as f64)
+    }
+
+    fn saved(&self) -> f64 {
+        self.faster.map_or(self.save, |times| 1.0 - 1.0 / times)
+    }
+
     /// What to save, and the file of each plan, which does not exist without `--force`.
     fn plans(&self) -> anyhow::Result<Vec<(f64, PathBuf)>> {
         let plans: Vec<(f64, PathBuf)> = if self.frontier {
@@ -244,8 +306,7 @@ impl Args {
             };
             FRONTIER.iter().map(file).collect()
         } else {
-            let save = self.faster.map_or(self.save, |times| 1.0 - 1.0 / times);
-            vec![(save, self.output.clone())]
+            vec![(self.saved(), self.output.clone())]
         };
         let mut files = plans.iter().map(|(_, file)| file);
         if let Some(file) = files.find(|f| f.exists() && !self.force) {
@@ -279,11 +340,29 @@ impl Args {
     /// Every number of steps with every sampler.
     fn cases(&self, folder: &Folder) -> anyhow::Result<Vec<Case>> {
         let mut cases: Vec<Case> = Vec::new();
-        for sampler in self.scenes.samplers(folder)? {
-            for steps in &self.steps {
+        let range = self.range()?;
+        let samplers = match range {
+            Some(_) if !self.scenes.names_sampler() => {
+                let calm = Method::ALL.into_iter().filter(|m| !m.adds_noise());
+                calm.map(|m| folder.sampler(Some(m)))
+                    .collect::<Result<_, _>>()?
+            }
+            _ => self.scenes.samplers(folder)?,
+        };
+        let steps: Vec<usize> = match range {
+            Some((from, to)) => self.allowance(to).tried(from, to),
+            None => {
+                let one = |s: &Steps| match s {
+                    Steps::One(steps) | Steps::Range(steps, _) => *steps,
+                };
+                self.steps.iter().map(one).collect()
+            }
+        };
+        for sampler in samplers {
+            for steps in &steps {
                 let case = Case {
                     sampler: sampler.clone(),
-                    steps: usize::try_from(*steps)?,
+                    steps: *steps,
                 };
                 if cases.iter().all(|c| c.name() != case.name()) {
                     cases.push(case);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use hgc::unstable::plan::schedule::{GateSchedule, GuidanceSchedule};
-use hgc::unstable::tune::{Case, Setting, Tuned};
+use hgc::unstable::tune::{Case, Choice, Setting, Tuned};
 use serde::Serialize;
 
 use crate::cli::args::table;
@@ -15,6 +15,9 @@ pub struct Report {
     pub plan: PathBuf,
     pub pictures: usize,
     pub fits: Vec<FitReport>,
+    /// How the number of evaluations was chosen, where it was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub choice: Option<ChoiceReport>,
     pub seconds: f64,
 }
 
@@ -27,6 +30,8 @@ pub struct FitReport {
     pub saved: f64,
     /// Signal-to-noise ratio of the final latents to those of the original, dB.
     pub signal: f64,
+    /// PSNR of the decoded pictures, dB.
+    pub psnr: f64,
     /// That of the best formula at the same budget.
     pub formula: f64,
     /// Steps of the original that compute no less, and the ratio that they reach.
@@ -43,6 +48,27 @@ pub struct FitReport {
     /// What happens on each evaluation.
     #[serde(flatten)]
     strips: Strips,
+}
+
+/// What `--steps A..B` found out, in dB to the converged latents.
+#[derive(Serialize)]
+pub struct ChoiceReport {
+    /// The best sampler without caches, in as many steps as cost the same.
+    pub plain: String,
+    pub plain_signal: f64,
+    /// The best formula for each number of evaluations.
+    pub tried: BTreeMap<String, f64>,
+}
+
+impl ChoiceReport {
+    pub fn of(choice: &Choice) -> Self {
+        let (method, steps, signal) = choice.plain;
+        Self {
+            plain: format!("{method} {steps}"),
+            plain_signal: signal,
+            tried: choice.tried.iter().cloned().collect(),
+        }
+    }
 }
 
 /// A sign an evaluation.
@@ -78,6 +104,7 @@ impl Report {
                 steps: case.steps,
                 saved: fit.saved,
                 signal: fit.signal,
+                psnr: fit.psnr,
                 formula: fit.formula,
                 fewer_steps: fit.fewer.0,
                 fewer: fit.fewer.1,
@@ -91,6 +118,7 @@ impl Report {
             plan,
             pictures,
             fits: fits.collect(),
+            choice: None,
             seconds: 0.0,
         }
     }
@@ -132,11 +160,12 @@ pub fn render(reports: &[Report]) -> String {
         "steps",
         "saved",
         "signal",
+        "PSNR",
         "formula",
         "fewer steps",
         "drawn",
     ];
-    let mut rows = table(&header, &[2, 3, 4, 5, 6, 7]);
+    let mut rows = table(&header, &[2, 3, 4, 5, 6, 7, 8]);
     for report in reports {
         for fit in &report.fits {
             rows.add_row([
@@ -145,6 +174,7 @@ pub fn render(reports: &[Report]) -> String {
                 fit.steps.to_string(),
                 format!("{:.1} %", 100.0 * fit.saved),
                 format!("{:.2} dB", fit.signal),
+                format!("{:.1} dB", fit.psnr),
                 format!("{:.2} dB", fit.formula),
                 format!("{}: {:.2} dB", fit.fewer_steps, fit.fewer),
                 fit.runs.to_string(),
@@ -155,6 +185,29 @@ pub fn render(reports: &[Report]) -> String {
         "{rows}\n\nsignal: final latents against the original's; formula: the best of some formulas at the \
          same MACs;\nfewer steps: the original in as few steps as compute no less\n"
     );
+    for report in reports {
+        let (Some(choice), Some(fit)) = (&report.choice, report.fits.first()) else {
+            continue;
+        };
+        let tried = choice.tried.iter();
+        let tried: Vec<String> = tried.map(|(n, db)| format!("{n}: {db:.1} dB")).collect();
+        text += &format!(
+            "\nto the converged latents, at the same MACs: {} {} with caches {:.2} dB, {} without {:.2} dB\n\
+             formulas: {}\n",
+            fit.sampler,
+            fit.steps,
+            fit.signal,
+            choice.plain,
+            choice.plain_signal,
+            tried.join(", ")
+        );
+        if choice.plain_signal >= fit.signal {
+            text += &format!(
+                "plain steps win here: take {} without caches\n",
+                choice.plain
+            );
+        }
+    }
     let fits = reports.iter().flat_map(|r| &r.fits);
     for fit in fits.filter(|f| f.fewer > f.signal) {
         text += &format!(

@@ -5,6 +5,7 @@
 
 mod builder;
 mod candidates;
+mod control;
 mod decision;
 mod deepcache;
 mod faster_diffusion;
@@ -23,6 +24,7 @@ mod uses;
 use std::fmt;
 use std::str::FromStr;
 
+pub use control::Control;
 pub use decision::{Coarse, Decision, Fine, Given, cut_by_macs};
 pub use deepcache::DeepCache;
 pub use faster_diffusion::FasterDiffusion;
@@ -82,6 +84,7 @@ pub static ALL: &[&dyn Policy] = &[
     &Nothing,
     &Lossless,
     &DeepCache,
+    &Control,
     &FasterDiffusion,
     &TGate,
     &HgcPaper,

@@ -32,7 +32,7 @@ pub fn propose(
 
 fn propose_coarse(builder: &mut Builder<'_, '_>, analysis: &Analysis<'_>, decision: &Decision) {
     let Some((coarse, schedule, reuse)) = &decision.coarse else {
-        return;
+        return propose_merged_control(builder, analysis, decision, None);
     };
     let skips = analysis.skips.len();
     let (name, tensors, why) = match coarse {
@@ -59,19 +59,30 @@ fn propose_coarse(builder: &mut Builder<'_, '_>, analysis: &Analysis<'_>, decisi
         tensors,
         why,
     });
-    if let Some((control, reuse)) = &decision.control {
-        let tensors = candidates::merged_control(analysis);
-        if !tensors.is_empty() && control != schedule {
-            builder.add(Proposal {
-                name: "control".to_owned(),
-                gate: "control".to_owned(),
-                schedule: control.clone(),
-                reuse: *reuse,
-                mean: false,
-                tensors,
-                why: "the merged ControlNet".to_owned(),
-            });
-        }
+    propose_merged_control(builder, analysis, decision, Some(schedule));
+}
+
+/// The ControlNet inside a merged graph, where it does not follow the blocks around it.
+fn propose_merged_control(
+    builder: &mut Builder<'_, '_>,
+    analysis: &Analysis<'_>,
+    decision: &Decision,
+    around: Option<&GateSchedule>,
+) {
+    let Some((control, reuse)) = &decision.control else {
+        return;
+    };
+    let tensors = candidates::merged_control(analysis);
+    if !tensors.is_empty() && Some(control) != around {
+        builder.add(Proposal {
+            name: "control".to_owned(),
+            gate: "control".to_owned(),
+            schedule: control.clone(),
+            reuse: *reuse,
+            mean: false,
+            tensors,
+            why: "the merged ControlNet".to_owned(),
+        });
     }
 }
 
