@@ -1,4 +1,4 @@
-"""Draw `points.json` as `points.svg`: what saves how much, and how near pictures stay.
+"""Draw `points.json` as `points.svg`: MACs saved to the right, PSNR in dB to the original's pictures up.
 
     python docs/points.py
 
@@ -9,17 +9,19 @@ import json
 from pathlib import Path
 
 HERE = Path(__file__).parent
-PIPELINES = ["shapes", "outlines", "depths"]
-PANELS = [(pipeline, sampler) for pipeline in PIPELINES for sampler in ("ddim", "dpm++2m")]
+PIPELINES = ["shapes", "outlines", "depths", "landscapes"]
+SAMPLERS = ["ddim", "euler", "dpm++2m", "unipc"]
+PANELS = [(pipeline, sampler) for pipeline in PIPELINES for sampler in SAMPLERS]
 COLOURS = {
     "fitted (hgc tune)": "#009e73",
     "hgc": "#0072b2",
-    "other refreshes": "#9fc5e0",
     "deepcache": "#d55e00",
+    "easycache": "#cc79a7",
+    "spectrum": "#e69f00",
     "fewer steps": "#8a8f98",
 }
-WIDTH, HEIGHT, SIDE, TOP = 430, 250, 50, 40
-X0, X1, Y0, Y1 = 0.53, 0.70, 18.0, 49.0
+WIDTH, HEIGHT, SIDE, TOP = 310, 230, 40, 40
+X0, X1, Y0, Y1 = 0.53, 0.70, 18.0, 56.0
 
 
 def panel(rows: list[dict], title: str, left: int, top: int) -> list[str]:
@@ -28,7 +30,7 @@ def panel(rows: list[dict], title: str, left: int, top: int) -> list[str]:
         return left + SIDE + (x - X0) / (X1 - X0) * width, top + 24 + (Y1 - y) / (Y1 - Y0) * height
 
     out = [f'<text x="{left + SIDE}" y="{top + 14}" class="h">{title}</text>']
-    for psnr in range(20, 49, 5):
+    for psnr in range(20, 56, 10):
         (a, y), (b, _) = at(X0, psnr), at(X1, psnr)
         out.append(f'<line x1="{a:.0f}" x2="{b:.0f}" y1="{y:.1f}" y2="{y:.1f}" stroke="#e4e7eb"/>')
         out.append(f'<text x="{a - 8:.0f}" y="{y + 4:.1f}" text-anchor="end" class="s">{psnr}</text>')
@@ -51,7 +53,7 @@ def panel(rows: list[dict], title: str, left: int, top: int) -> list[str]:
 
 def main() -> None:
     rows = json.loads((HERE / "points.json").read_text())["points"]
-    width, height = 2 * WIDTH, TOP + len(PIPELINES) * HEIGHT + 10
+    width, height = len(SAMPLERS) * WIDTH, TOP + len(PIPELINES) * HEIGHT + 10
     out = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}">',
         "<style>text{font:12px system-ui,sans-serif;fill:#24292f}.s{fill:#57606a}.h{font-weight:600}</style>",
@@ -63,8 +65,8 @@ def main() -> None:
         x += 50 + 7 * len(family)
     for index, (pipeline, sampler) in enumerate(PANELS):
         own = [r for r in rows if (r["pipeline"], r["sampler"]) == (pipeline, sampler)]
-        left, top = WIDTH * (index % 2), TOP + HEIGHT * (index // 2)
-        out += panel(own, f"{pipeline}, {sampler}: PSNR (dB) against MACs saved", left, top)
+        left, top = WIDTH * (index % len(SAMPLERS)), TOP + HEIGHT * (index // len(SAMPLERS))
+        out += panel(own, f"{pipeline}, {sampler}", left, top)
     (HERE / "points.svg").write_text("\n".join([*out, "</svg>"]) + "\n")
 
 

@@ -18,8 +18,10 @@ pub struct Lab {
     kinds: BTreeMap<Setting, Kind>,
     /// The first setting of each kind.
     settings: BTreeMap<String, Setting>,
-    /// MACs of weight operators of each kind, all models.
+    /// What each kind costs, all models: MACs of weight operators, or nanoseconds.
     work: BTreeMap<String, u64>,
+    /// The same of the original.
+    original: u64,
 }
 
 impl Lab {
@@ -64,6 +66,7 @@ impl Lab {
         let work: Vec<u64> = planned.plan.kinds.iter().map(macs).collect();
         let names = planned.plan.kinds.iter().map(|k| k.name.clone());
         Ok(Self {
+            original: planned.costs.iter().map(|c| c.original.weights).sum(),
             work: names.zip(work.iter().copied()).collect(),
             flows: Flows::new(planned.plan.kinds.clone(), flows, work),
             kinds,
@@ -114,11 +117,16 @@ impl Lab {
         self.cost(&self.schedule(&settings))
     }
 
-    /// MACs of a schedule as a share of those of the original.
+    /// From now on counts what was measured.
+    pub fn price(&mut self, kinds: BTreeMap<String, u64>, original: u64) {
+        (self.work, self.original) = (kinds, original);
+    }
+
+    /// What a schedule costs as a share of what the original does.
     #[must_use]
     #[allow(clippy::cast_precision_loss)]
     pub fn cost(&self, schedule: &Schedule) -> f64 {
-        let whole: u64 = self.planned.costs.iter().map(|c| c.original.weights).sum();
+        let whole = self.original;
         let macs = schedule.kinds.iter().filter_map(|k| self.work.get(k));
         let macs: u64 = macs.fold(0, |sum, n| sum.saturating_add(*n));
         macs as f64 / (whole as f64 * schedule.kinds.len().max(1) as f64).max(1.0)

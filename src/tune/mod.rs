@@ -16,6 +16,7 @@ mod range;
 mod recorder;
 pub mod search;
 mod starts;
+mod timing;
 mod tuner;
 
 pub use case::Case;
@@ -24,4 +25,5 @@ pub use error::TuneError;
 pub use forecast::Forecast;
 pub use lab::Lab;
 pub use range::{Allowance, Choice};
+pub use timing::Unit;
 pub use tuner::{Aim, Fit, Runs, Setup, Tuned, Tuner, TunerOptions};

@@ -3,7 +3,7 @@
 use super::case::{Case, Drawn};
 use super::error::{TuneError, bounded};
 use super::search::{Found, SearchOptions, search};
-use super::{Columns, Forecast, Lab, Setting};
+use super::{Columns, Forecast, Lab, Setting, Unit, timing};
 use crate::analysis::macs::Macs;
 use crate::compile::{Compiled, Planned, Project};
 use crate::engine::Tensor;
@@ -23,6 +23,8 @@ pub struct TunerOptions {
     pub effort: f64,
     /// Seed of the search.
     pub seed: u64,
+    /// What budgets are counted in.
+    pub unit: Unit,
 }
 
 /// What final latents are measured to.
@@ -41,6 +43,8 @@ pub struct Fit {
     pub case: usize,
     /// Share of the MACs of weight operators that is saved.
     pub saved: f64,
+    /// Share of the time that is saved, by what was measured; none where budgets are in MACs.
+    pub saved_time: Option<f64>,
     /// Signal-to-noise ratio of the final latents to the original's, in dB: mean over pictures.
     pub signal: f64,
     /// PSNR of the decoded pictures, in dB: mean over pictures.
@@ -138,8 +142,17 @@ impl<'t> Tuner<'t> {
                 cases.iter().map(|case| wanted.of(case)).collect()
             }
         };
+        let timed = batches.first().filter(|_| options.unit == Unit::Time);
+        let one = |batch| timing::of_original(&mut original, &run, batch);
+        let nanos = timed.map(one).transpose()?;
         drop(original);
-        let lab = Lab::new(project, &base)?;
+        let mut lab = Lab::new(project, &base)?;
+        if let (Some(batch), Some(nanos)) = (timed, nanos) {
+            let compiled = project.compile(&lab.planned)?;
+            let mut networks = Loop::compiled(engine, folder, sampler, &compiled, session)?;
+            let kinds = timing::of_kinds(&lab, &mut networks, &run, batch)?;
+            lab.price(kinds, nanos);
+        }
         Ok(Self {
             engine,
             folder,
@@ -290,10 +303,13 @@ impl<'t> Tuner<'t> {
             let adopted = self.project.adopt(planned.plan.under(case)?)?;
             let total = |of: fn(&Cost) -> Macs| adopted.costs.iter().map(|c| of(c).weights).sum();
             let saved = saved(total(Cost::before), total(Cost::after));
+            let time = 1.0 - self.lab.cost(&found.best.schedule);
+            let saved_time = (self.options.unit == Unit::Time).then_some(time);
             fits.push(Fit {
                 case,
                 saved,
-                fewer: self.fewer(case, saved, &mut lab)?,
+                saved_time,
+                fewer: self.fewer(case, saved_time.unwrap_or(saved), &mut lab)?,
                 signal: 0.0,
                 psnr: 0.0,
                 formula: found.start.score,

@@ -156,7 +156,7 @@ fn the_number_of_steps_can_be_chosen() {
     let folder = tempfile::tempdir().unwrap();
     let plan = folder.path().join("plan.toml");
     let words = onto(&plan);
-    let options = format!("{} --steps 3..6 --save 0.4 --sampler ddim,dpm++2m", drawn());
+    let options = format!("{} --steps 3..5 --save 0.4 --sampler ddim,dpm++2m", drawn());
     let found = hgc("tune", &words, &format!("{options} --format json")).json();
     let (choice, fit) = (&found["choice"], &found["fits"][0]);
     let tried = choice["tried"].as_object().unwrap();
@@ -170,13 +170,14 @@ fn the_number_of_steps_can_be_chosen() {
     let text = fs::read_to_string(&plan).unwrap();
     let steps = fit["steps"].as_u64().unwrap();
     assert!(
-        (3..=6).contains(&steps) && text.contains("[[schedule]]"),
+        (3..=5).contains(&steps) && text.contains("[[schedule]]"),
         "{found:#}"
     );
-    // No more than 3.6 whole evaluations.
+    // No more than three whole evaluations.
     let spent = steps as f64 * (1.0 - fit["saved"].as_f64().unwrap());
-    assert!(spent <= 3.6 + 1e-9, "{found:#}");
-    hgc("tune", &words, &format!("{options} --force --psnr 30")).fails(BAD, &["stands alone"]);
+    assert!(spent <= 3.0 + 1e-9, "{found:#}");
+    let options = format!("{} --steps 3..6 --force --psnr 30", drawn());
+    hgc("tune", &words, &options).fails(BAD, &["stands alone"]);
 }
 
 /// The largest saving that keeps a PSNR; one that nothing keeps is told with what was found.
@@ -185,13 +186,26 @@ fn a_psnr_can_be_asked_for() {
     let folder = tempfile::tempdir().unwrap();
     let plan = folder.path().join("plan.toml");
     let words = onto(&plan);
-    let options = format!("{} --steps 6", drawn());
+    let options = format!("{} --steps 4", drawn());
     let found = hgc("tune", &words, &format!("{options} --psnr 5 --format json")).json();
     let fit = &found["fits"][0];
     assert!(fit["psnr"].as_f64().unwrap() >= 5.0, "{found:#}");
     assert!(fit["saved"].as_f64().unwrap() >= 0.4, "{found:#}");
     let other = folder.path().join("other.toml");
+    let options = format!("{} --steps 3", drawn());
     hgc("tune", &onto(&other), &format!("{options} --psnr 99"))
         .fails(BAD, &["no saving from 40 % on keeps 99 dB"]);
     assert!(!other.exists());
+}
+
+/// Budgets in seconds: what was measured is told.
+#[test]
+fn budgets_can_be_in_seconds() {
+    let folder = tempfile::tempdir().unwrap();
+    let words = onto(&folder.path().join("plan.toml"));
+    let options = format!("{} --steps 4 --save 0.3 --cost time --format json", drawn());
+    let found = hgc("tune", &words, &options).json();
+    let fit = &found["fits"][0];
+    assert!(fit["saved_time"].as_f64().unwrap() >= 0.3, "{found:#}");
+    assert!(fit["saved"].as_f64().unwrap() > 0.0, "{found:#}");
 }

@@ -1,10 +1,29 @@
 //! What `hgc tune` is asked for: steps, savings, a PSNR to keep.
 
 use anyhow::bail;
-use hgc::unstable::tune::{TuneError, Tuned};
+use hgc::unstable::tune::{TuneError, Tuned, Unit};
 
 /// Shares of the MACs that a frontier saves.
 pub const FRONTIER: [f64; 7] = [0.4, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75];
+
+/// What budgets are counted in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum CostUnit {
+    /// MACs of weight operators
+    #[default]
+    Macs,
+    /// Seconds
+    Time,
+}
+
+impl From<CostUnit> for Unit {
+    fn from(unit: CostUnit) -> Self {
+        match unit {
+            CostUnit::Macs => Self::Macs,
+            CostUnit::Time => Self::Time,
+        }
+    }
+}
 
 /// A number of steps, or a range to choose from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

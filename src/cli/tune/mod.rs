@@ -27,7 +27,7 @@ use super::plan::Told;
 use super::progress::Progress;
 use super::scenes::SceneArgs;
 use super::terminal::{note, print, print_json, warn};
-use goal::{FRONTIER, Steps, largest, times};
+use goal::{CostUnit, FRONTIER, Steps, largest, times};
 use report::{ChoiceReport, Report, render};
 use runs::KeptRuns;
 
@@ -74,6 +74,9 @@ pub struct Args {
     /// A plan for each of several savings, 40 to 75 %; -o names their folder
     #[arg(long)]
     frontier: bool,
+    /// What --save and --faster count: MACs, or the time of each kind of evaluation as it is measured here
+    #[arg(long, value_enum, default_value_t)]
+    cost: CostUnit,
     /// What one search may cost, in generations of the original
     #[arg(long, value_name = "GENERATIONS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     effort: u64,
@@ -160,7 +163,8 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     };
     let far = matches!(aim, Aim::Of(_)).then_some(" converged");
     let name = format!(
-        "{name} {version} {:?} {:?} {parameters:?}{}",
+        "{name} {version} {:?} {:?} {:?} {parameters:?}{}",
+        args.cost,
         ep.ep,
         ep.ep_option,
         far.unwrap_or_default()
@@ -189,6 +193,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let options = TunerOptions {
         effort: args.effort as f64,
         seed: args.search_seed,
+        unit: args.cost.into(),
     };
     let subject = Setup {
         engine,

@@ -42,6 +42,8 @@ pub enum Kind {
     Solver,
     /// `all` or `prompted`.
     Rows,
+    /// `quality`, `balanced` or `fast`.
+    Preset,
     /// `true` or `false`.
     Flag,
 }
@@ -67,6 +69,18 @@ pub enum ControlRows {
     Prompted,
 }
 
+/// How much is given for how much.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Preset {
+    /// Half of the compute saved, pictures hardly told apart.
+    Quality,
+    /// What the defaults are.
+    #[default]
+    Balanced,
+    /// Three quarters saved.
+    Fast,
+}
+
 /// A value of a parameter.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
@@ -84,6 +98,8 @@ pub enum Value {
     Solver(Solver),
     /// Of [`Kind::Rows`].
     Rows(ControlRows),
+    /// Of [`Kind::Preset`].
+    Preset(Preset),
     /// Of [`Kind::Flag`].
     Flag(bool),
 }
@@ -105,6 +121,8 @@ macro_rules! parameters {
 }
 
 parameters! {
+    PRESET "preset" Preset:
+        "What is given for what: quality saves about half of the MACs, balanced two thirds, fast three quarters";
     CUT "cut" Count:
         "Outermost decoder skip connections that still run on a reuse step";
     INTERVAL "interval" Count:
@@ -194,6 +212,7 @@ impl Kind {
             Self::Half => "last, first or none",
             Self::Solver => "first-order or multistep",
             Self::Rows => "all or prompted",
+            Self::Preset => "quality, balanced or fast",
             Self::Flag => "true or false",
         }
     }
@@ -210,6 +229,7 @@ impl Kind {
             Self::Half => "HALF",
             Self::Solver => "KIND",
             Self::Rows => "ROWS",
+            Self::Preset => "NAME",
             Self::Flag => "BOOL",
         }
     }
@@ -241,6 +261,12 @@ impl Kind {
             Self::Rows => Value::Rows(match text {
                 "all" => ControlRows::All,
                 "prompted" => ControlRows::Prompted,
+                _ => return None,
+            }),
+            Self::Preset => Value::Preset(match text {
+                "quality" => Preset::Quality,
+                "balanced" => Preset::Balanced,
+                "fast" => Preset::Fast,
                 _ => return None,
             }),
             Self::Flag => Value::Flag(text.parse().ok()?),
@@ -309,6 +335,11 @@ impl fmt::Display for Value {
             Self::Rows(rows) => f.write_str(match rows {
                 ControlRows::All => "all",
                 ControlRows::Prompted => "prompted",
+            }),
+            Self::Preset(preset) => f.write_str(match preset {
+                Preset::Quality => "quality",
+                Preset::Balanced => "balanced",
+                Preset::Fast => "fast",
             }),
             Self::Flag(flag) => flag.fmt(f),
         }

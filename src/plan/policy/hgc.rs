@@ -6,27 +6,42 @@ use super::{Decision, Fine, Given, Policy, Use, by, gates, scaled, shares};
 use crate::plan::data::Reuse;
 use crate::plan::parameter::{
     CONTROL_END, CONTROL_INTERVAL, CONTROL_ROWS, CONTROL_START, CUT, GATE_STEP, KEY_STEPS,
-    LAMBDA_GUIDANCE, LAMBDA_INTER, LAMBDA_INTRA, PROMPTED, Parameters, REUSE, SOLVER, Value,
-    WHOLE_BATCH,
+    LAMBDA_GUIDANCE, LAMBDA_INTER, LAMBDA_INTRA, PRESET, PROMPTED, Parameters, Preset, REUSE,
+    SOLVER, Value, WHOLE_BATCH,
 };
 use crate::plan::schedule::{GateSchedule, GuidanceSchedule, GuidanceStep};
 
 /// The default policy.
 pub struct Hgc;
 
-/// Share of steps on which the deeper blocks refresh.
-const SHARE: f64 = 0.35;
 /// Fewer refreshes than this lose too much, however few the steps.
 const LEAST: usize = 7;
 
-static USES: [Use; 14] = [
+fn preset(parameters: &Parameters) -> Preset {
+    match parameters.get(&PRESET) {
+        Some(Value::Preset(preset)) => *preset,
+        _ => Preset::default(),
+    }
+}
+
+/// Share of steps on which the deeper blocks refresh, and the least of them.
+fn refreshes(preset: Preset) -> (f64, usize) {
+    match preset {
+        Preset::Quality => (0.5, LEAST + 2),
+        Preset::Balanced => (0.35, LEAST),
+        Preset::Fast => (0.25, LEAST - 2),
+    }
+}
+
+static USES: [Use; 15] = [
     Use::derived(&CUT, cut_by_macs, "as many as make 5 % of the MACs"),
+    Use::neutral(&PRESET, "balanced"),
     Use::instead_of(&KEY_STEPS, &LAMBDA_INTER),
     Use::derived(&GATE_STEP, never, "the number of steps (never)"),
     Use::derived(
         &LAMBDA_INTER,
         enough,
-        "0.35; of fewer than 20 steps so much that 7 refresh, or all but one",
+        "0.35, quality 0.5, fast 0.25; so much that of few steps 7, 9 or 5 refresh, or all but one",
     ),
     Use::value(&LAMBDA_INTRA, "1"),
     Use::value(&LAMBDA_GUIDANCE, "1"),
@@ -44,13 +59,14 @@ fn never(given: &Given<'_>) -> Value {
     Value::Count(given.steps())
 }
 
-/// A share that gives [`LEAST`] refreshes where there are enough steps, and all but one where not.
+/// The share of the preset; one that gives its least refreshes where there are enough steps, and all but one where not.
 #[allow(clippy::cast_precision_loss)]
 fn enough(given: &Given<'_>) -> Value {
     let steps = given.steps().max(1);
-    let least = LEAST.min(steps - 1) as f64 / steps as f64;
+    let (share, least) = refreshes(preset(given.parameters));
+    let least = least.min(steps - 1) as f64 / steps as f64;
     // Two digits tell the same number of refreshes, and read better.
-    Value::Share(SHARE.max((100.0 * least).round() / 100.0))
+    Value::Share(share.max((100.0 * least).round() / 100.0))
 }
 
 impl Policy for Hgc {
@@ -123,7 +139,8 @@ impl Policy for Hgc {
 
     fn caution(&self, parameters: &Parameters) -> Option<String> {
         let told = |p| parameters.get(p).is_some();
-        let few = (2..=LEAST + 1).contains(&parameters.steps)
+        let (_, least) = refreshes(preset(parameters));
+        let few = (2..=least + 1).contains(&parameters.steps)
             && !told(&KEY_STEPS)
             && !told(&LAMBDA_INTER);
         few.then(|| {
