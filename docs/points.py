@@ -41,10 +41,10 @@ def panel(rows: list[dict], title: str, left: int, top: int) -> list[str]:
     for family in reversed(COLOURS):
         for row in (r for r in rows if r["family"] == family):
             x, y = at(row["reduction"], row["psnr"])
-            loss = f'{100 * row["miou_change"]:+.1f} % mIoU'
+            loss = f"{100 * row['miou_change']:+.1f} % mIoU"
             out.append(
                 f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="{COLOURS[family]}" stroke="#fff">'
-                f'<title>{family}, {row["label"]}: {row["psnr"]} dB, {loss}</title></circle>'
+                f"<title>{family}, {row['label']}: {row['psnr']} dB, {loss}</title></circle>"
             )
             if family in ("fitted (hgc tune)", "hgc"):
                 out.append(f'<text x="{x + 8:.1f}" y="{y + 4:.1f}">{row["psnr"]:.1f}</text>')
@@ -61,7 +61,9 @@ def main() -> None:
     ]
     x = SIDE
     for family, colour in COLOURS.items():
-        out.append(f'<circle cx="{x}" cy="18" r="5" fill="{colour}"/><text x="{x + 10}" y="22">{family}</text>')
+        out.append(
+            f'<circle cx="{x}" cy="18" r="5" fill="{colour}"/><text x="{x + 10}" y="22">{family}</text>'
+        )
         x += 50 + 7 * len(family)
     for index, (pipeline, sampler) in enumerate(PANELS):
         own = [r for r in rows if (r["pipeline"], r["sampler"]) == (pipeline, sampler)]
