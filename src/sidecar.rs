@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::convention::key;
 use crate::limited;
 use crate::onnx::proto::ModelProto;
+use crate::plan::data::is_usual;
 use crate::plan::flow::{Extent, Flow, Flows, StateFlow, Touch};
 use crate::plan::{Kind, Prompted, Schedule};
 
@@ -54,7 +55,7 @@ pub struct Sidecar {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<String>,
     /// Rows of the tables of weights but for row 0, which holds; see [`step`](Self::step).
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "is_usual")]
     pub weights: usize,
     /// The schedules; the first is in the gated model, for callers that count.
     pub schedules: Vec<Schedule>,
@@ -67,10 +68,6 @@ pub struct Sidecar {
     pub constant_inputs: Vec<String>,
     /// Inputs after whose change everything must refresh.
     pub watched_inputs: Vec<String>,
-}
-
-fn is_zero(number: &usize) -> bool {
-    *number == 0
 }
 
 /// Which rows of a batch carry the prompt, and whether some kinds run them alone.

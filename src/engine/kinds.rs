@@ -104,8 +104,11 @@ impl KindSessions {
             .filter(|(name, _)| known(name))
             .copied()
             .collect();
-        let row = Tensor::from_i64(&[], &[i64::try_from(row).unwrap_or(i64::MAX)])?;
-        feeds.extend(known(ROW).then_some((ROW, Feed::Host(&row))));
+        let row = i64::try_from(row).unwrap_or(i64::MAX);
+        let row = known(ROW)
+            .then(|| Tensor::from_i64(&[], &[row]))
+            .transpose()?;
+        feeds.extend(row.as_ref().map(|row| (ROW, Feed::Host(row))));
         feeds.extend(
             pasts
                 .iter()

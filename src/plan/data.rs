@@ -85,7 +85,7 @@ pub enum Prompted {
 }
 
 /// Whether a value is what stands where none is written; a plan does not say it.
-pub(super) fn is_usual<T: Default + PartialEq>(value: &T) -> bool {
+pub(crate) fn is_usual<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 

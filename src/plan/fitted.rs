@@ -45,11 +45,8 @@ impl Plan {
         if self.fitted.is_empty() {
             return None;
         }
-        let fits = |s: &super::Schedule| {
-            s.evaluations() == steps && s.sampler.as_deref().is_none_or(|own| own == sampler)
-        };
         let mut found = Vec::new();
-        if !self.schedules.iter().any(fits) {
+        if !self.schedules.iter().any(|s| s.is_for(steps, sampler)) {
             let all = self.schedules.iter().map(|s| {
                 let sampler = s.sampler.as_deref().unwrap_or("any sampler");
                 format!("{} steps of {sampler}", s.evaluations())

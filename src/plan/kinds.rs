@@ -49,6 +49,13 @@ impl Schedule {
         self.kinds.len()
     }
 
+    /// Whether it was made for so many evaluations of this sampler.
+    #[must_use]
+    pub fn is_for(&self, evaluations: usize, sampler: &str) -> bool {
+        self.evaluations() == evaluations
+            && self.sampler.as_deref().is_none_or(|own| own == sampler)
+    }
+
     /// The row of the weights on an evaluation; 0, which holds, where there is none.
     #[must_use]
     pub fn row(&self, evaluation: usize) -> usize {

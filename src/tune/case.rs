@@ -40,11 +40,9 @@ impl Drawn {
             case: case.clone(),
             wanted: Vec::new(),
         };
-        original.set_sampler(case.sampler.clone());
-        let run = drawn.drawing(run);
         for batch in batches {
-            let done = original.run(batch, &run, &mut |_, _| {})?;
-            drawn.wanted.push(done.latents);
+            let latents = drawn.latents(original, run, std::slice::from_ref(batch))?;
+            drawn.wanted.extend(latents);
             told();
         }
         Ok(drawn)
@@ -70,34 +68,25 @@ impl Drawn {
         run: &Drawing,
         batches: &[Batch],
     ) -> Result<Vec<Tensor>, PipelineError> {
-        networks.set_sampler(self.case.sampler.clone());
-        let run = self.drawing(run);
-        let drawn = batches
-            .iter()
-            .map(|batch| Ok(networks.run(batch, &run, &mut |_, _| {})?.latents));
-        drawn.collect()
+        self.latents_in(self.case.steps, networks, run, batches)
     }
 
-    fn drawing(&self, run: &Drawing) -> Drawing {
-        Drawing {
-            steps: self.case.steps,
-            ..run.clone()
-        }
-    }
-
-    /// The same for networks that compute everything, in fewer steps.
-    pub fn fewer(
+    fn latents_in(
         &self,
-        networks: &mut Loop,
         steps: usize,
+        networks: &mut Loop,
         run: &Drawing,
         batches: &[Batch],
-    ) -> Result<f64, PipelineError> {
+    ) -> Result<Vec<Tensor>, PipelineError> {
+        networks.set_sampler(self.case.sampler.clone());
         let run = Drawing {
             steps,
             ..run.clone()
         };
-        self.ratio_in(networks, &run, batches)
+        let drawn = batches
+            .iter()
+            .map(|batch| Ok(networks.run(batch, &run, &mut |_, _| {})?.latents));
+        drawn.collect()
     }
 
     /// Draws one batch, with evaluations that are decided elsewhere.
@@ -109,7 +98,10 @@ impl Drawn {
         batch: &Batch,
     ) -> Result<(), PipelineError> {
         networks.set_sampler(self.case.sampler.clone());
-        let run = self.drawing(run);
+        let run = Drawing {
+            steps: self.case.steps,
+            ..run.clone()
+        };
         networks.run_by(evaluator, batch, &run, &mut |_, _| {})?;
         Ok(())
     }
@@ -122,24 +114,31 @@ impl Drawn {
         run: &Drawing,
         batches: &[Batch],
     ) -> Result<f64, PipelineError> {
-        self.ratio_in(networks, &self.drawing(run), batches)
+        Ok(self.ratio_of(&self.latents(networks, run, batches)?, batches))
     }
 
-    fn ratio_in(
+    /// The same for networks that compute everything, in fewer steps.
+    pub fn fewer(
         &self,
         networks: &mut Loop,
+        steps: usize,
         run: &Drawing,
         batches: &[Batch],
     ) -> Result<f64, PipelineError> {
-        networks.set_sampler(self.case.sampler.clone());
+        let latents = self.latents_in(steps, networks, run, batches)?;
+        Ok(self.ratio_of(&latents, batches))
+    }
+
+    /// The same of latents that were drawn.
+    pub fn ratio_of(&self, latents: &[Tensor], batches: &[Batch]) -> f64 {
         let mut ratios = Vec::new();
-        for (batch, wanted) in batches.iter().zip(&self.wanted) {
-            let found = networks.run(batch, run, &mut |_, _| {})?.latents;
+        for ((batch, wanted), found) in batches.iter().zip(&self.wanted).zip(latents) {
             let rows = batch.rows.len();
             ratios.extend(ratios_by_row(&wanted.to_f32(), &found.to_f32(), rows));
         }
         #[allow(clippy::cast_precision_loss)]
-        Ok(ratios.iter().sum::<f64>() / ratios.len().max(1) as f64)
+        let count = ratios.len().max(1) as f64;
+        ratios.iter().sum::<f64>() / count
     }
 }
 

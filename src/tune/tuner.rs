@@ -272,10 +272,9 @@ impl<'t> Tuner<'t> {
 
     /// How near pictures are to those that are wanted, in dB: mean over pictures.
     #[allow(clippy::cast_precision_loss)]
-    fn psnr(&self, drawn: &Drawn, networks: &mut Loop) -> Result<f64, TuneError> {
-        let latents = drawn.latents(networks, &self.run, self.batches)?;
+    fn psnr(&self, drawn: &Drawn, latents: &[Tensor]) -> Result<f64, TuneError> {
         let decoded = |latents: &[Tensor]| decode(self.engine, self.folder, self.session, latents);
-        let (wanted, found) = (decoded(drawn.wanted())?, decoded(&latents)?);
+        let (wanted, found) = (decoded(drawn.wanted())?, decoded(latents)?);
         let pairs = wanted.iter().zip(&found);
         let sum: f64 = pairs.map(|(a, b)| picture::psnr(a, b)).sum();
         Ok(sum / wanted.len().max(1) as f64)
@@ -332,8 +331,9 @@ impl<'t> Tuner<'t> {
         for fit in &mut fits {
             networks.set_schedule(planned.plan.schedules.get(fit.case).cloned());
             let drawn = &self.cases[fit.case];
-            fit.signal = drawn.ratio(&mut networks, &self.run, self.batches)?;
-            fit.psnr = self.psnr(drawn, &mut networks)?;
+            let latents = drawn.latents(&mut networks, &self.run, self.batches)?;
+            fit.signal = drawn.ratio_of(&latents, self.batches);
+            fit.psnr = self.psnr(drawn, &latents)?;
         }
         let worst = fits.iter().map(|f| f.signal).fold(f64::MAX, f64::min);
         planned.plan.fitted = Fitted {

@@ -1,16 +1,14 @@
 //! Rewrites that are wrong on purpose must be caught.
 
-use std::path::Path;
-
 use hgc::unstable::engine::EngineKind;
 use hgc::unstable::measure::verify::Verdict;
 use hgc::unstable::onnx::proto::{GraphProto, ModelProto, NodeProto, TensorProto};
-use hgc::unstable::onnx::{Model, Transaction, folder_of, tensor_i64};
+use hgc::unstable::onnx::{Model, tensor_i64};
 use hgc::unstable::plan::parameter::Parameters;
 use hgc::unstable::plan::policy::{DeepCache, Hgc, Point, Policy, TGate};
 
 use crate::fixtures::fixture;
-use crate::support::{compile, engine, prove, try_prove};
+use crate::support::{compile, engine, prove, store, try_prove};
 
 fn branch<'n>(node: &'n mut NodeProto, name: &str) -> &'n mut GraphProto {
     let attribute = node.attribute.iter_mut().find(|a| a.name() == name);
@@ -52,14 +50,6 @@ fn verify_broken(policy: &dyn Policy, break_it: impl Fn(&mut ModelProto)) -> Ver
     let broken = rewritten.with_file_name("broken.onnx");
     store(proto, rewritten, &broken);
     prove(original, &broken)
-}
-
-fn store(proto: ModelProto, beside: &Path, file: &Path) {
-    let mut transaction = Transaction::new(false);
-    transaction
-        .add_model(proto, &folder_of(beside), file, &mut |_, _| {})
-        .unwrap();
-    transaction.commit().unwrap();
 }
 
 fn fails(verdict: &Verdict, check: &str) {

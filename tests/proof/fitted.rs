@@ -1,19 +1,17 @@
 //! Reuse by weights: slopes that are followed a part of the way, another part on each evaluation.
 
-use std::path::Path;
-
 use hgc::unstable::compile::{Inputs, OutputForm, Planned, Project};
 use hgc::unstable::engine::{CachedSession, EngineError, SessionOptions};
 use hgc::unstable::measure::Feeds;
 use hgc::unstable::measure::verify::{Verdict, borrowed};
-use hgc::unstable::onnx::{Model, Transaction, folder_of, tensor_f32, tensor_i64};
+use hgc::unstable::onnx::{Model, tensor_f32, tensor_i64};
 use hgc::unstable::plan::parameter::Parameters;
 use hgc::unstable::plan::policy::Point;
 use hgc::unstable::plan::{Plan, Reuse};
 
 use crate::fixtures::fixture;
 use crate::forms::{check_files, write};
-use crate::support::{SIZES, engine, prove};
+use crate::support::{SIZES, engine, prove, store};
 
 const STEPS: usize = 8;
 const FORECASTS: &str = "hgc:lambda-inter=0.5,lambda-intra=0.5,lambda-guidance=0.9,reuse=linear";
@@ -139,16 +137,8 @@ fn broken(break_it: impl Fn(&str, usize) -> bool) -> Verdict {
         }
     }
     assert!(changed > 2);
-    store(proto, &model);
+    store(proto, &model, &model);
     prove(&original, &model)
-}
-
-fn store(proto: hgc::unstable::onnx::proto::ModelProto, file: &Path) {
-    let mut transaction = Transaction::new(true);
-    transaction
-        .add_model(proto, &folder_of(file), file, &mut |_, _| {})
-        .unwrap();
-    transaction.commit().unwrap();
 }
 
 #[test]

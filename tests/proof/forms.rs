@@ -7,14 +7,14 @@ use hgc::unstable::compile::{Inputs, Installed, OutputForm, Planned, Project};
 use hgc::unstable::engine::{CachedSession, EngineError, EngineKind, SessionOptions};
 use hgc::unstable::measure::Feeds;
 use hgc::unstable::measure::verify::borrowed;
+use hgc::unstable::onnx::Model;
 use hgc::unstable::onnx::proto::GraphProto;
-use hgc::unstable::onnx::{Model, Transaction, folder_of};
 use hgc::unstable::plan::parameter::Parameters;
 use hgc::unstable::plan::policy::{self, DeepCache, Hgc, Point};
 use hgc::unstable::sidecar::{self, FormName, Sidecar};
 
 use crate::fixtures::fixture;
-use crate::support::{SIZES, busy, engine, prove};
+use crate::support::{SIZES, busy, engine, prove, store};
 
 const STEPS: usize = 6;
 /// Every kind of cache and of guidance, as [`busy`] tells it.
@@ -199,12 +199,7 @@ fn a_broken_variant_is_caught() {
     }
     let negation = hgc::unstable::onnx::make_node("Neg", "negation", [past], ["negated"]);
     graph.node.insert(0, negation);
-    let mut transaction = Transaction::new(true);
-    let beside = folder_of(&reuse);
-    transaction
-        .add_model(proto, &beside, &reuse, &mut |_, _| {})
-        .unwrap();
-    transaction.commit().unwrap();
+    store(proto, &reuse, &reuse);
     let verdict = prove(&original, &model);
     let failed: Vec<_> = verdict
         .checks

@@ -8,6 +8,8 @@ use hgc::unstable::compile::{Inputs, Project};
 use hgc::unstable::engine::{Engine, EngineRequest, Provider};
 use hgc::unstable::measure::MeasureError;
 use hgc::unstable::measure::verify::{Verdict, VerifyOptions, verify};
+use hgc::unstable::onnx::proto::ModelProto;
+use hgc::unstable::onnx::{Transaction, folder_of};
 use hgc::unstable::plan::parameter::Parameters;
 use hgc::unstable::plan::policy::{Point, Policy};
 
@@ -86,4 +88,13 @@ pub fn try_prove(original: &Path, rewritten: &Path) -> Result<Verdict, MeasureEr
         provider_options: Vec::new(),
     };
     verify(engine(), original, rewritten, &settings, &mut |_, _, _| {})
+}
+
+/// Writes a model that a test has changed, with the data files that lie beside another.
+pub fn store(proto: ModelProto, beside: &Path, file: &Path) {
+    let mut transaction = Transaction::new(true);
+    transaction
+        .add_model(proto, &folder_of(beside), file, &mut |_, _| {})
+        .unwrap();
+    transaction.commit().unwrap();
 }

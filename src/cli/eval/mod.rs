@@ -273,14 +273,20 @@ impl Args {
             return Ok(None);
         };
         let kept = folder.join("points.json");
-        let found = files.iter().chain([&kept]).find(|f| f.exists());
-        if let Some(file) = found.filter(|_| !self.force && !self.resume) {
-            bail!(
+        self.may_write(files.iter().chain([&kept]))?;
+        Ok(Some(files))
+    }
+
+    /// Refuses to replace files that are there, unless that is asked for.
+    fn may_write<'f>(&self, mut files: impl Iterator<Item = &'f PathBuf>) -> anyhow::Result<()> {
+        let found = files.find(|f| f.exists());
+        match found.filter(|_| !self.force && !self.resume) {
+            None => Ok(()),
+            Some(file) => bail!(
                 "{} exists; use --force to replace it, or --resume to go on",
                 file.display()
-            )
+            ),
         }
-        Ok(Some(files))
     }
 
     fn sensitivities(

@@ -154,7 +154,8 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let (name, ep) = (engine.info().name(), &args.engine);
     let parameters: Vec<String> = base.given().map(|(k, v)| format!("{k}={v}")).collect();
     let version = env!("CARGO_PKG_VERSION");
-    let aim = match args.range()? {
+    let range = args.range()?;
+    let aim = match range {
         None => Aim::Original,
         Some(_) => Aim::Of(Box::new(Case {
             sampler: folder.sampler(Some(Method::DpmSolver))?,
@@ -173,7 +174,6 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     // What does not fit is told at once; a new file is begun when there is something to keep.
     let open = || KeptRuns::open(&runs::path_of(&args.output), &key, args.resume);
     let resumed = args.resume.then(open).transpose()?;
-    let range = args.range()?;
     let mut told = |text: &str| warn(text);
     let batches = batches(engine, &folder, &session, &set, &settings, &mut told)?;
     let pictures = set.scenes.len();

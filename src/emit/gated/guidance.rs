@@ -2,14 +2,14 @@
 //! and outputs get their full batch back.
 
 use crate::onnx::proto::NodeProto;
+use crate::plan::Plan;
 use crate::plan::schedule::GuidanceStep;
-use crate::plan::{Plan, Reuse};
 
 use super::checks::Checks;
 use super::rows::RowMaker;
 use super::scribe::{Returned, Scribe, body};
 use super::site::State;
-use super::tables::{FUSED, GateNames, HALF, weight_name};
+use super::tables::{FUSED, GateNames, HALF, way};
 use crate::convention::{GUIDANCE, past, present, slope};
 
 /// An output that must have its full batch on every step.
@@ -125,11 +125,8 @@ fn held_step(
     if plan.guidance.reuse.forecasts() {
         let old = past(&slope(GUIDANCE));
         nodes.push(scribe.identity(&old, kept_slope));
-        let way = match plan.guidance.reuse {
-            Reuse::Fitted => weight_name(GUIDANCE),
-            _ => GateNames::new(GUIDANCE).since,
-        };
-        let way = GateNames::typed(&way, output.elem_type);
+        let gate = GateNames::new(GUIDANCE);
+        let way = way(plan.guidance.reuse, GUIDANCE, &gate, output.elem_type);
         let (step, moved) = (name("step"), name("difference"));
         forecast.push(scribe.node("Mul", &[&old, &way], &[&step]));
         forecast.push(scribe.node("Add", &[&difference, &step], &[&moved]));

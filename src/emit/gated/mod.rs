@@ -21,7 +21,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 pub(super) use checks::CHECK;
 pub(super) use rows::constant as row_constant;
-pub(super) use scribe::entry;
+pub(super) use scribe::{dtype, entry};
 pub(super) use tables::{FUSED, GateNames, HALF};
 
 pub use crate::convention::is_compiled;

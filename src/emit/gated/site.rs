@@ -7,7 +7,7 @@ use crate::plan::{Reuse, Rows};
 use super::checks::Checks;
 use super::rows::RowMaker;
 use super::scribe::{Returned, Scribe, body};
-use super::tables::{GateNames, weight_name};
+use super::tables::{GateNames, way};
 use crate::convention::{past, present, slope};
 
 /// A cache: an input and an output of the rewritten model.
@@ -238,11 +238,8 @@ impl SiteWriter<'_, '_, '_> {
         nodes.extend(self.checked(tensor, &past(&tensor.name), &old));
         let mut value = old.clone();
         if is_linear(self.placed, tensor) {
-            let way = match self.placed.site.reuse {
-                Reuse::Fitted => weight_name(&self.placed.site.name),
-                _ => gate.since.clone(),
-            };
-            let way = GateNames::typed(&way, elem_type(tensor));
+            let site = &self.placed.site;
+            let way = way(site.reuse, &site.name, gate, elem_type(tensor));
             let old_slope = past(&slope(&tensor.name));
             let (moved, whole) = (
                 format!("{}.moved", own.forecast),

@@ -73,8 +73,18 @@ pub struct Tables<'a> {
 
 /// The weight of what is called `site` on this evaluation, a float scalar.
 #[must_use]
-pub fn weight_name(site: &str) -> String {
+fn weight_name(site: &str) -> String {
     format!("hgc.weight.{site}")
+}
+
+/// What the slope of `site` is multiplied with: the weight of this evaluation, or the evaluations since
+/// `gate` refreshed.
+#[must_use]
+pub fn way(reuse: Reuse, site: &str, gate: &GateNames, elem_type: i32) -> String {
+    match reuse {
+        Reuse::Fitted => GateNames::typed(&weight_name(site), elem_type),
+        Reuse::Hold | Reuse::Linear => GateNames::typed(&gate.since, elem_type),
+    }
 }
 
 fn number(n: usize) -> i64 {
@@ -163,11 +173,7 @@ impl<'a> Tables<'a> {
         self.tensors
             .push(tensor_f32(&table, &[number(rows.len())], &rows));
         self.nodes.push(self.scribe.look_up(&table, ROW, &weight));
-        for &elem_type in types.iter().filter(|t| **t != dtype::F32) {
-            let typed = GateNames::typed(&weight, elem_type);
-            self.nodes
-                .push(self.scribe.cast(&weight, &typed, elem_type));
-        }
+        self.in_types(&weight, types);
     }
 
     fn flag(&mut self, value: &str, of: impl Fn(&Kind) -> bool) {
@@ -205,15 +211,20 @@ impl<'a> Tables<'a> {
             [renewed, now, NONE]
         };
         self.nodes.push(s.node("Where", &choices, &[&next]));
-        for &elem_type in types.iter().filter(|t| **t != dtype::F32) {
-            let typed = GateNames::typed(now, elem_type);
-            self.nodes.push(s.cast(now, &typed, elem_type));
-        }
+        self.in_types(now, types);
         self.states.push(State {
             name: state,
             elem_type: dtype::F32,
             rank: Some(1),
         });
+    }
+
+    /// A float value in these element types, too.
+    fn in_types(&mut self, value: &str, types: &BTreeSet<i32>) {
+        for &elem_type in types.iter().filter(|t| **t != dtype::F32) {
+            let typed = GateNames::typed(value, elem_type);
+            self.nodes.push(self.scribe.cast(value, &typed, elem_type));
+        }
     }
 
     /// Tables of the guidance; `holds` where this model keeps the difference.

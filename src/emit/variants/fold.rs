@@ -5,8 +5,8 @@ use std::collections::{HashMap, HashSet};
 use crate::analysis::shapes::declare;
 use crate::convention::{PAST_PREFIX, PREFIX, PRESENT_PREFIX, ROW, STEP, key};
 use crate::emit::RewriteError;
-use crate::emit::gated::CHECK;
 use crate::emit::gated::rename::{self, Renames};
+use crate::emit::gated::{CHECK, dtype};
 use crate::onnx::proto::{GraphProto, NodeProto, TensorProto, TensorShapeProto, ValueInfoProto};
 use crate::onnx::tensor_i64;
 
@@ -15,9 +15,6 @@ pub type Flags = HashMap<String, bool>;
 
 /// Gives the constant that takes the place of a value, by its name.
 pub type Constants<'c> = &'c dyn Fn(&str) -> Option<TensorProto>;
-
-/// `TensorProto.DataType` INT64.
-const I64: i32 = 7;
 
 /// What a folded graph has.
 #[derive(Clone, Copy, Debug)]
@@ -234,7 +231,7 @@ impl Folder<'_> {
         // OpenVINO (onnxruntime-openvino 1.24.1) mixes up inputs where some of them are not used.
         let idle = |name: &str| !used(name) && (drop_idle || ours(name));
         let input = graph.input.iter().filter(|i| !idle(i.name()));
-        let row = used(ROW).then(|| declare(ROW, I64, TensorShapeProto::default()));
+        let row = used(ROW).then(|| declare(ROW, dtype::I64, TensorShapeProto::default()));
         let input: Vec<&ValueInfoProto> = input.chain(&row).collect();
         let is_input: HashSet<&str> = input.iter().map(|i| i.name()).collect();
         // The default of an input stays beside it.

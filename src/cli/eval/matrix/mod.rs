@@ -84,15 +84,7 @@ pub fn run(args: &Args, file: &Path) -> anyhow::Result<Outcome> {
         bail!("{} names no pipelines, samplers or steps", file.display())
     }
     let files = ["matrix.html", "matrix.json"].map(|name| folder.join(name));
-    if let Some(file) = files.iter().find(|f| f.exists())
-        && !args.force
-        && !args.resume
-    {
-        bail!(
-            "{} exists; use --force to replace it, or --resume to go on",
-            file.display()
-        )
-    }
+    args.may_write(files.iter())?;
     std::fs::create_dir_all(folder)
         .with_context(|| format!("cannot make the folder {}", folder.display()))?;
     let mut lines = Vec::new();
@@ -102,8 +94,9 @@ pub fn run(args: &Args, file: &Path) -> anyhow::Result<Outcome> {
             for steps in &matrix.steps {
                 let place = folder.join(format!("{name}-{sampler}-{steps}"));
                 note(format_args!("{name}, {sampler}, {steps} steps"));
-                let words = matrix.words(pipeline, beside, (sampler, *steps), args, &place)?;
-                let cell = Cell::try_parse_from(words)?;
+                let words = matrix.words(pipeline, beside, (sampler, *steps), &place)?;
+                let mut cell = Cell::try_parse_from(words)?;
+                cell.args.engine = args.engine.clone();
                 let report = evaluate(&cell.args)
                     .with_context(|| format!("{name}, {sampler}, {steps} steps"))?;
                 lines.extend(report.iter().flat_map(|r| lines_of(r, &name)));
@@ -143,7 +136,6 @@ impl Matrix {
         pipeline: &Pipeline,
         beside: &Path,
         (sampler, steps): (&str, usize),
-        args: &Args,
         place: &Path,
     ) -> anyhow::Result<Vec<std::ffi::OsString>> {
         let mut words: Vec<std::ffi::OsString> = vec!["hgc eval".into()];
@@ -168,15 +160,9 @@ impl Matrix {
         for plan in &pipeline.plans {
             let file = beside.join(plan);
             let planned = crate::cli::args::read_plan(&file)?;
-            let fits = |s: &hgc::unstable::plan::Schedule| {
-                s.evaluations() == steps && s.sampler.as_deref().is_none_or(|own| own == sampler)
-            };
-            if planned.schedules.iter().any(fits) {
+            if planned.schedules.iter().any(|s| s.is_for(steps, sampler)) {
                 say("--plan", file.into());
             }
-        }
-        if let Some(library) = &args.engine.ort_lib {
-            say("--ort-lib", library.into());
         }
         say("-o", place.into());
         words.push("--resume".into());

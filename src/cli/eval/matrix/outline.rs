@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use hgc::unstable::eval::{FEWER, PLAN};
 use hgc::unstable::plan::policy;
+use maud::{DOCTYPE, PreEscaped, html};
 use serde::Serialize;
 
 use super::super::report::{Report, Row, change};
@@ -27,6 +28,9 @@ pub struct Line {
     psnr: f64,
     miou_drop: Option<f64>,
     accuracy_drop: Option<f64>,
+    /// Whether both are at most 1.5 %.
+    #[serde(skip)]
+    faithful: Option<bool>,
     /// The best point of another policy that computes no less, and not much more.
     rival: Option<Beside>,
     /// The original in as few steps as compute no less.
@@ -84,6 +88,7 @@ pub fn lines_of(report: &Report, pipeline: &str) -> Vec<Line> {
         psnr: row.psnr,
         miou_drop: row.miou_drop,
         accuracy_drop: row.accuracy_drop,
+        faithful: row.faithful,
         rival: best(row, false),
         fewer: best(row, true),
     };
@@ -94,16 +99,22 @@ pub fn lines_of(report: &Report, pipeline: &str) -> Vec<Line> {
 /// saving, and what computes far more says nothing.
 const NEAR: f64 = 0.06;
 
-const LOSS: f64 = hgc::unstable::eval::compare::FAITHFUL;
-
 impl Line {
     fn ahead(&self, of: Option<&Beside>) -> Option<f64> {
         of.map(|other| self.psnr - other.psnr)
     }
 
+    /// What colours each of its [cells](cells_of): decibels ahead, where it compares.
+    fn colours(&self) -> [Option<f64>; 9] {
+        let mut all = [None; 9];
+        all[6] = self.is_unfaithful().then_some(-FULL);
+        all[7] = self.ahead(self.rival.as_ref());
+        all[8] = self.ahead(self.fewer.as_ref());
+        all
+    }
+
     fn is_unfaithful(&self) -> bool {
-        let lost = |drop: Option<f64>| drop.is_some_and(|d| d > LOSS);
-        lost(self.miou_drop) || lost(self.accuracy_drop)
+        self.faithful == Some(false)
     }
 }
 
@@ -199,46 +210,43 @@ impl Outline {
 
     /// The table with a colour for every comparison.
     pub fn page(&self) -> String {
-        let escape = |text: &str| {
-            text.replace('&', "&amp;")
-                .replace('<', "&lt;")
-                .replace('>', "&gt;")
-        };
-        let colour = |ahead: Option<f64>| match ahead {
-            None => "#fff".to_owned(),
-            Some(db) => {
-                let share = (db.abs() / FULL).min(1.0);
-                let hue = if db >= 0.0 { 150 } else { 10 };
-                format!("hsl({hue} 60% {:.0}%)", 96.0 - 36.0 * share)
+        let page = html! {
+            (DOCTYPE)
+            html lang="en" {
+                head {
+                    meta charset="utf-8";
+                    title { "hgc eval --matrix" }
+                    style { (PreEscaped(STYLE)) }
+                }
+                body {
+                    h1 { "Policies over pipelines, samplers and steps" }
+                    p { "Green: ahead of what stands there, red: behind; full colour from 6 dB on." }
+                    table {
+                        tr { @for name in HEADER { th { (name) } } }
+                        @for line in &self.cells {
+                            tr {
+                                @for (cell, ahead) in cells_of(line).iter().zip(line.colours()) {
+                                    td style=(format!("background:{}", colour(ahead))) { (cell) }
+                                }
+                            }
+                        }
+                    }
+                }
             }
         };
-        let mut page = "<!doctype html><meta charset=utf-8><title>hgc eval --matrix</title><style>body{font:14px \
-                    system-ui,sans-serif;margin:2em}table{border-collapse:collapse}td,th{padding:.2em \
-                    .7em;text-align:left;border-bottom:1px solid #ddd}</style><h1>Policies over pipelines, \
-                    samplers and steps</h1><p>Green: ahead of what stands there, red: behind; full colour \
-                    from 6 dB on.</p><table><tr>"
-        .to_owned();
-        for name in HEADER {
-            let _ = write!(page, "<th>{name}");
-        }
-        for line in &self.cells {
-            page.push_str("<tr>");
-            let colours = [
-                line.is_unfaithful().then_some(-FULL),
-                line.ahead(line.rival.as_ref()),
-                line.ahead(line.fewer.as_ref()),
-            ];
-            for (index, cell) in cells_of(line).iter().enumerate() {
-                let own = index.checked_sub(6).and_then(|i| colours[i]);
-                let _ = write!(
-                    page,
-                    "<td style=\"background:{}\">{}",
-                    colour(own),
-                    escape(cell)
-                );
-            }
-        }
-        page.push_str("</table>\n");
-        page
+        page.into_string()
     }
+}
+
+const STYLE: &str = "body{font:14px system-ui,sans-serif;margin:2em}table{border-collapse:collapse}\
+td,th{padding:.2em .7em;text-align:left;border-bottom:1px solid #ddd}";
+
+/// Green for so many decibels ahead, red for behind.
+fn colour(ahead: Option<f64>) -> String {
+    let Some(db) = ahead else {
+        return "#fff".to_owned();
+    };
+    let share = (db.abs() / FULL).min(1.0);
+    let hue = if db >= 0.0 { 150 } else { 10 };
+    format!("hsl({hue} 60% {:.0}%)", 96.0 - 36.0 * share)
 }
