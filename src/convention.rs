@@ -19,6 +19,16 @@ pub const ROW: &str = "hgc.row";
 /// Cache of the guidance difference.
 pub const GUIDANCE: &str = "guidance";
 
+/// Caches of the latent and the timestep of the last refresh, where a plan decides while the model runs.
+pub const ANCHOR_LATENT: &str = "anchor.latent";
+/// See [`ANCHOR_LATENT`].
+pub const ANCHOR_TIME: &str = "anchor.time";
+
+/// Counts of evaluations since that refresh, and of how often the gate has fired.
+pub const ANCHOR: &str = "anchor";
+/// See [`ANCHOR`].
+pub const FIRED: &str = "fired";
+
 /// Input that carries the cache `name`.
 #[must_use]
 pub fn past(name: &str) -> String {

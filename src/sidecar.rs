@@ -194,6 +194,11 @@ impl Sidecar {
         if !self.schedules.iter().all(fits) {
             return Some("rows of a schedule do not fit".to_owned());
         }
+        let mut decided = self.schedules.iter();
+        let problem = |s: &Schedule| s.adaptive.as_ref()?.problem(s, &self.kinds);
+        if let Some(problem) = decided.find_map(problem) {
+            return Some(problem);
+        }
         let mut touching = self
             .states
             .iter()

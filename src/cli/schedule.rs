@@ -218,6 +218,7 @@ fn show(installed: &Installed, folder: &std::path::Path, format: Format) -> anyh
             sampler: None,
             kinds,
             rows: Vec::new(),
+            adaptive: None,
         })
     };
     let kinds: Vec<KindReport> = installed

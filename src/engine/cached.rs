@@ -1,6 +1,7 @@
 //! A rewritten model, called like the original.
 
 use super::Engine;
+use super::adaptive::Decider;
 use super::cancel::CancelHandle;
 use std::path::Path;
 
@@ -33,6 +34,10 @@ pub struct CachedSession {
     /// What `hgc.step` is on each evaluation, where it is not the model's own schedule that is
     /// counted.
     schedule: Option<Vec<i64>>,
+    /// What decides between kinds while a generation runs, where the graph does not.
+    decider: Option<Decider>,
+    /// Kinds that ran in this generation.
+    ran: Vec<usize>,
     /// Whether the next evaluation refreshes everything.
     refresh_next: bool,
     cancel: CancelHandle,
@@ -91,13 +96,14 @@ impl CachedSession {
         options: &SessionOptions,
     ) -> Result<Self> {
         let sessions = KindSessions::open(engine, &folder_of(path), &sidecar, options)?;
+        let first = sidecar.schedules.first();
+        let decider = first.and_then(|schedule| Decider::of(schedule, &sidecar));
         let ports = Ports::of_variants(&sessions, sidecar);
         // A run of one kind ends before another could be stopped.
-        Ok(Self::new(
-            Loaded::Variants(sessions),
-            ports,
-            CancelHandle::new(None),
-        ))
+        let cancel = CancelHandle::new(None);
+        let mut cached = Self::new(Loaded::Variants(sessions), ports, cancel);
+        cached.decider = decider;
+        Ok(cached)
     }
 
     fn new(loaded: Loaded, ports: Ports, cancel: CancelHandle) -> Self {
@@ -106,6 +112,8 @@ impl CachedSession {
             ports,
             generation: Generation::default(),
             schedule: None,
+            decider: None,
+            ran: Vec::new(),
             refresh_next: false,
             cancel,
         }
@@ -149,8 +157,19 @@ impl CachedSession {
         }
         let kinds = schedule.kinds.iter().enumerate();
         let steps = kinds.map(|(evaluation, name)| self.naming(name, schedule.row(evaluation)));
-        self.schedule = Some(steps.collect::<Result<_>>()?);
+        let steps = steps.collect::<Result<_>>()?;
+        let sidecar = self.sidecar();
+        self.decider = sidecar.and_then(|sidecar| Decider::of(schedule, sidecar));
+        self.schedule = Some(steps);
         Ok(())
+    }
+
+    /// Kinds of the evaluations of this generation so far, by position in the sidecar. Of a gated graph
+    /// that counts and decides by itself they are those of its schedule: [`follow`](Self::follow) one to
+    /// know.
+    #[must_use]
+    pub fn ran(&self) -> &[usize] {
+        &self.ran
     }
 
     /// The value of `hgc.step` that names a kind, with a row of the weights.
@@ -205,14 +224,20 @@ impl CachedSession {
         &mut self,
         inputs: &[(&str, Feed<'_>)],
     ) -> Result<Vec<(String, DeviceTensor)>> {
-        self.evaluate(inputs, (self.step(inputs), true), self.steps())
+        let step = self.step(inputs);
+        self.evaluate(inputs, (step, true), self.steps())
     }
 
     /// What `hgc.step` is given: the count, or the kind of a schedule that the model does not count.
-    fn step(&self, inputs: &[(&str, Feed<'_>)]) -> i64 {
+    fn step(&mut self, inputs: &[(&str, Feed<'_>)]) -> i64 {
         let step = self.generation.step();
         if self.refresh_next || self.generation.asks_for_refresh(inputs) {
             return REFRESH;
+        }
+        let instead = self.decider.as_mut().and_then(|d| d.instead(step, inputs));
+        let instead = instead.map(str::to_owned);
+        if let Some(Ok(code)) = instead.map(|kind| self.naming(&kind, 0)) {
+            return code;
         }
         let named = self.schedule.as_ref().and_then(|s| s.get(step));
         named.map_or(i64::try_from(step).unwrap_or(i64::MAX), |step| *step)
@@ -250,6 +275,10 @@ impl CachedSession {
     pub fn reset(&mut self) -> Result<()> {
         self.generation = Generation::default();
         self.refresh_next = false;
+        self.ran.clear();
+        if let Some(decider) = &mut self.decider {
+            decider.begin();
+        }
         self.forget();
         self.cancel.clear().map_err(|source| EngineError::Run {
             file: self.face().file().to_owned(),
@@ -297,6 +326,12 @@ impl CachedSession {
         match outputs {
             Ok(outputs) => {
                 self.refresh_next = false;
+                let description = self.ports.description.as_ref();
+                let kind = description.and_then(|d| d.kind(step)).unwrap_or_default();
+                if let Some(decider) = &mut self.decider {
+                    decider.advance(kind, given);
+                }
+                self.ran.push(kind);
                 self.generation.advance(&self.ports, step, given);
                 Ok(outputs)
             }

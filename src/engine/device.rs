@@ -92,7 +92,6 @@ impl Feed<'_> {
     }
 
     /// The tensor in host memory, copied there where it must be.
-    #[cfg(feature = "embedded")]
     pub(super) fn to_tensor(self) -> Result<Tensor> {
         match self {
             Self::Host(tensor) => Ok(tensor.clone()),

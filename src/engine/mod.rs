@@ -22,6 +22,7 @@
 //! The variable `HGC_ENGINE` forces one: `ort` makes a missing library an error,
 //! `tract` uses the embedded engine even where a library is found.
 
+pub(crate) mod adaptive;
 mod backend;
 mod cached;
 mod cancel;

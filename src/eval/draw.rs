@@ -4,6 +4,7 @@ use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
 use super::batches::batches;
+use super::decided::{Drawn, after};
 use super::statistics::mean;
 use super::{EvalError, Set, Skip, Skipper, Subject, Way, score};
 use crate::analysis::macs::Macs;
@@ -225,7 +226,7 @@ impl<'e> Evaluation<'e> {
         originals: &[RgbImage],
         progress: Progress<'_>,
     ) -> Result<Measured, EvalError> {
-        let mut share = 1.0;
+        let (mut share, mut ran) = (1.0, Vec::new());
         let (pictures, seconds) = match subject.way {
             Way::Fewer { steps, sampler } => (self.fewer(steps, sampler, progress)?, Vec::new()),
             Way::Skip(rule) => {
@@ -233,7 +234,11 @@ impl<'e> Evaluation<'e> {
                 share = computed;
                 (pictures, Vec::new())
             }
-            _ => self.pictures(planned, progress)?,
+            _ => {
+                let drawn = self.pictures(planned, progress)?;
+                ran = drawn.ran;
+                (drawn.pictures, drawn.seconds)
+            }
         };
         let pictures_quality = self.quality(&pictures, originals);
         let total = |of: fn(&Cost) -> Macs| -> Macs { planned.costs.iter().map(of).sum() };
@@ -245,7 +250,10 @@ impl<'e> Evaluation<'e> {
                 all: one.all * steps,
                 weights: one.weights * steps,
             },
-            after: total(Cost::after).part(share),
+            after: match after(self.project, planned, &ran)? {
+                Some(after) => after,
+                None => total(Cost::after).part(share),
+            },
             seconds,
             quality: pictures_quality,
             pictures,
@@ -305,7 +313,7 @@ impl<'e> Evaluation<'e> {
         Ok((decode(engine, folder, options, &latents)?, share))
     }
 
-    /// Draws the set as planned; gives seconds of original and cached where timed.
+    /// Draws the set as planned.
     ///
     /// # Errors
     /// [`EvalError`] if the plan cannot be applied or the engine refuses.
@@ -313,7 +321,7 @@ impl<'e> Evaluation<'e> {
         &mut self,
         planned: &Planned,
         progress: Progress<'_>,
-    ) -> Result<(Vec<RgbImage>, Vec<[f64; 2]>), EvalError> {
+    ) -> Result<Drawn, EvalError> {
         let compiled = self.project.compile(planned)?;
         let sampler = self.sampler.clone();
         let mut cached =
@@ -327,8 +335,9 @@ impl<'e> Evaluation<'e> {
         let draw = |networks: &mut Loop, batch: &Batch| -> Result<_, PipelineError> {
             let done = networks.run(batch, run, &mut |_, _| {})?;
             let seconds: f64 = done.seconds.iter().sum();
-            Ok((done.latents, seconds))
+            Ok((done, seconds))
         };
+        let mut ran = Vec::new();
         for (index, batch) in self.batches.iter().enumerate() {
             let timed = (first..last).contains(&index);
             let mut original = self.original.as_mut().filter(|_| timed);
@@ -338,7 +347,8 @@ impl<'e> Evaluation<'e> {
                 own = Some(draw(original, batch)?.1);
             }
             let (found, taken) = draw(&mut cached, batch)?;
-            latents.push(found);
+            latents.push(found.latents);
+            ran.push((batch.rows.len(), found.ran));
             if let Some(original) = original.filter(|_| index % 2 == 1) {
                 own = Some(draw(original, batch)?.1);
             }
@@ -346,8 +356,11 @@ impl<'e> Evaluation<'e> {
             progress();
         }
         drop(cached);
-        let pictures = decode(self.engine, self.folder, self.options, &latents)?;
-        Ok((pictures, seconds))
+        Ok(Drawn {
+            pictures: decode(self.engine, self.folder, self.options, &latents)?,
+            seconds,
+            ran,
+        })
     }
 
     /// How good pictures of the set are.

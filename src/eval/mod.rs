@@ -8,6 +8,7 @@
 
 mod batches;
 pub mod compare;
+mod decided;
 mod draw;
 pub mod score;
 pub mod sensitivity;

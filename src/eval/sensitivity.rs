@@ -152,7 +152,7 @@ pub fn measure(
     for step in 1..parameters.steps {
         let plan = candidate.plan(nothing.clone(), reuse, step);
         let planned = evaluation.project().adopt(plan)?;
-        let (pictures, _) = evaluation.pictures(&planned, progress)?;
+        let pictures = evaluation.pictures(&planned, progress)?.pictures;
         let pairs = pictures.iter().zip(originals);
         let each = pairs.map(|(a, b)| picture::psnr(a, b));
         psnr.push(mean(&each.collect::<Vec<_>>()));

@@ -117,6 +117,23 @@ struct RawRegion {
 }
 
 impl Set {
+    /// The same scenes with other noise, so often that there are `least` pictures.
+    #[must_use]
+    pub fn with_other_noise(&self, least: usize) -> Self {
+        let times = least.div_ceil(self.scenes.len().max(1)).max(1);
+        let again = |time: usize| {
+            self.scenes.iter().map(move |scene| Scene {
+                // Far from what people number scenes with.
+                seed: scene.seed ^ ((time as u64 + 1) << 40),
+                ..scene.clone()
+            })
+        };
+        Self {
+            scenes: (0..times).flat_map(again).collect(),
+            appearance: self.appearance.clone(),
+        }
+    }
+
     /// Reads a set; control images are found beside the file.
     ///
     /// # Errors

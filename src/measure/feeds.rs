@@ -7,8 +7,9 @@ use rand_distr::{Distribution, StandardNormal};
 use super::MeasureError;
 use crate::analysis::Analysis;
 use crate::analysis::inputs::{InputKind, declared_type};
-use crate::engine::{DType, Tensor};
+use crate::engine::{DType, Tensor, adaptive};
 use crate::graph::ValueId;
+use crate::plan::Given;
 
 /// Inputs of one generation: what is constant, and what changes by step.
 pub struct Feeds<'a, 'm> {
@@ -48,6 +49,20 @@ impl<'a, 'm> Feeds<'a, 'm> {
                 Ok((name, self.tensor(i, *value, *kind, step)?))
             })
             .collect()
+    }
+
+    /// What decides while a model runs looks at, of evaluation `step`.
+    ///
+    /// # Errors
+    /// As for [`step`](Self::step).
+    pub fn given(&self, step: usize) -> Result<Given, MeasureError> {
+        let inputs = self.step(step)?;
+        let of = |kind: InputKind| {
+            let name = self.analysis.graph.name(self.analysis.input(kind)?);
+            Some(&inputs.iter().find(|(n, _)| n == name)?.1)
+        };
+        let pair = of(InputKind::Latent).zip(of(InputKind::Timestep));
+        Ok(pair.map(|(l, t)| adaptive::given(l, t)).unwrap_or_default())
     }
 
     fn tensor(

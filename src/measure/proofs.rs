@@ -91,6 +91,10 @@ impl Proof<'_, '_> {
             ));
         };
         cached.reset()?;
+        if self.asked[0].adaptive.is_some() {
+            // Inputs that stay the same would be decided otherwise.
+            cached.follow(&self.plan.schedules[0])?;
+        }
         let mut last = Vec::new();
         for _ in 0..=step {
             last = cached.run(&borrowed(&inputs))?;
@@ -172,7 +176,7 @@ impl Proof<'_, '_> {
             }
         })?;
         cached.reset()?;
-        cached.follow(&plan.schedules[0])?;
+        cached.follow(&self.asked[schedule])?;
         let other = Proof {
             plan: &plan,
             model_plan,

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use super::compare::Comparison;
 use super::pairs::{carrier, check_original, plan_in};
 pub use super::verdict::{Check, Verdict, VerifyOptions};
-use super::{MeasureError, check_batch, profile};
+use super::{Feeds, MeasureError, check_batch, profile};
 use crate::analysis::Analysis;
 use crate::emit;
 use crate::engine::{
@@ -61,12 +61,8 @@ pub fn verify(
     }
     let found = graph_hash(&source.proto);
     let name = emit::metadata(&compiled.proto, crate::convention::key::NAME).unwrap_or_default();
-    let model_plan = plan
-        .models
-        .iter()
-        .find(|m| m.name == name)
-        .filter(|m| m.hash == found);
-    let Some(model_plan) = model_plan else {
+    let own = |m: &ModelPlan| m.name == name && m.hash == found;
+    let Some(position) = plan.models.iter().position(own) else {
         let expected = plan.models.iter().find(|m| m.name == name);
         return Err(MeasureError::OtherOriginal {
             original: original.display().to_string(),
@@ -86,6 +82,10 @@ pub fn verify(
             file: original.display().to_string(),
             unfit,
         })?;
+    // What decides while the model runs looks at inputs alone: what it must decide is known before.
+    let asked = plan.schedules.clone();
+    let plan = decided(&plan, &analysis, settings.seed)?;
+    let model_plan = &plan.models[position];
     let layout =
         Layout::new(&analysis, &plan, model_plan).map_err(|source| MeasureError::Layout {
             file: file.clone(),
@@ -108,11 +108,30 @@ pub fn verify(
         form,
         analysis: &analysis,
         plan: &plan,
+        asked: &asked,
         model_plan,
         layout: &layout,
         told: &told,
     };
     proof.run()
+}
+
+/// The plan with every schedule as it must be decided on the inputs of a proof.
+fn decided(plan: &Plan, analysis: &Analysis<'_>, seed: u64) -> Result<Plan, MeasureError> {
+    let mut plan = plan.clone();
+    for schedule in &mut plan.schedules {
+        if schedule.adaptive.is_none() {
+            continue;
+        }
+        let steps = schedule.evaluations();
+        let feeds = Feeds::new(analysis, seed, steps);
+        let given: Vec<_> = (0..steps)
+            .map(|s| feeds.given(s))
+            .collect::<Result<_, _>>()?;
+        *schedule = schedule.decided(&plan.kinds, &given);
+    }
+    plan.expand()?;
+    Ok(plan)
 }
 
 /// A rewrite, its original and what is known of both.
@@ -125,7 +144,10 @@ pub(super) struct Proof<'a, 't> {
     pub(super) rewritten: &'a Path,
     pub(super) form: FormName,
     pub(super) analysis: &'a Analysis<'a>,
+    /// With what is decided while the model runs as it must be.
     pub(super) plan: &'a Plan,
+    /// The schedules as they are written.
+    pub(super) asked: &'a [Schedule],
     pub(super) model_plan: &'a ModelPlan,
     pub(super) layout: &'a Layout,
     pub(super) told: &'a Told<'t>,

@@ -48,6 +48,8 @@ pub struct Denoised {
     pub latents: Tensor,
     /// Seconds of every step.
     pub seconds: Vec<f64>,
+    /// Kinds that ran; none of an original.
+    pub ran: Vec<String>,
 }
 
 /// The denoising loop of a pipeline, ready to run.
@@ -324,6 +326,7 @@ impl Loop {
         Ok(Denoised {
             latents: Tensor::from_f32(&[batch.rows.len(), channels, h, w], &latent)?,
             seconds,
+            ran: self.networks.unet.0.ran(),
         })
     }
 }

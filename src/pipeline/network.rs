@@ -184,6 +184,15 @@ impl Network {
         }
     }
 
+    /// Kinds of the evaluations of this generation so far; none of an original.
+    pub fn ran(&self) -> Vec<String> {
+        let (Runner::Cached(cached), Some(sidecar)) = (&self.session, self.sidecar()) else {
+            return Vec::new();
+        };
+        let kinds = cached.ran().iter().filter_map(|k| sidecar.kinds.get(*k));
+        kinds.map(|k| k.name.clone()).collect()
+    }
+
     /// Makes the next evaluation recompute everything.
     pub fn refresh_next(&mut self) {
         if let Runner::Cached(cached) = &mut self.session {

@@ -6,7 +6,7 @@ use super::data::{ModelPlan, Plan, Rows};
 use super::layout::{Layout, Placed};
 use super::schedule::{Gating, GuidanceStep};
 use super::{Kind, Schedule};
-use crate::convention::{GUIDANCE, since, slope};
+use crate::convention::{ANCHOR, ANCHOR_LATENT, ANCHOR_TIME, FIRED, GUIDANCE, since, slope};
 
 /// Rows of the batch that a cached value has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -83,6 +83,7 @@ impl Flow {
         }
         states.extend(guidance(plan, model));
         states.extend(counts(plan, model));
+        states.extend(anchors(plan));
         Self { states }
     }
 
@@ -217,6 +218,29 @@ fn counts(plan: &Plan, model: &ModelPlan) -> Vec<StateFlow> {
     states
 }
 
+/// What decisions while the model runs look back to: every kind but the first finds it, and leaves it or
+/// puts another there.
+fn anchors(plan: &Plan) -> Vec<StateFlow> {
+    let adaptive = plan.schedules.first().and_then(|s| s.adaptive.as_ref());
+    let all = Some(Extent::All);
+    let touch = |kind: usize| Touch {
+        reads: all.filter(|_| kind > 0),
+        writes: all,
+    };
+    let state = |name: String| StateFlow {
+        name,
+        kinds: (0..plan.kinds.len()).map(touch).collect(),
+    };
+    let names = [
+        ANCHOR_LATENT.to_owned(),
+        ANCHOR_TIME.to_owned(),
+        since(ANCHOR),
+        since(FIRED),
+    ];
+    let names = names.into_iter().filter(|_| adaptive.is_some());
+    names.map(state).collect()
+}
+
 /// The kinds that a plan has, and what may follow what, over all its models.
 #[derive(Clone, Debug)]
 pub struct Flows {
@@ -265,6 +289,7 @@ impl Flows {
         let wanted: Vec<&Kind> = wanted.iter().map(|k| &self.kinds[*k]).collect();
         Schedule {
             sampler: schedule.sampler.clone(),
+            adaptive: schedule.adaptive.as_ref().map(|a| a.spread(evaluations)),
             ..self.fit(&wanted)
         }
     }
@@ -291,6 +316,7 @@ impl Flows {
             kinds,
             // Weights were fitted on other evaluations.
             rows: Vec::new(),
+            adaptive: None,
         }
     }
 

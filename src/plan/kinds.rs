@@ -8,8 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::adaptive::Adaptive;
 use super::data::Plan;
 use super::schedule::{GateSchedule, Gating, GuidanceSchedule, GuidanceStep};
+use super::sound::KindError;
 use crate::analysis::Role;
 
 /// One setting of all gates and of guidance.
@@ -29,7 +31,7 @@ pub struct Kind {
 }
 
 /// The kind of every evaluation of a generation.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Schedule {
     /// The sampler it was made for; any where none.
@@ -40,6 +42,9 @@ pub struct Schedule {
     /// Row of the weights, one an evaluation; none where everything is held or forecast.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rows: Vec<usize>,
+    /// What decides while the model runs; nothing where none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adaptive: Option<Adaptive>,
 }
 
 impl Schedule {
@@ -63,46 +68,6 @@ impl Schedule {
     }
 }
 
-/// Why kinds or schedules of a plan make no sense.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[allow(missing_docs)]
-#[non_exhaustive]
-pub enum KindError {
-    #[error("the plan has no schedule")]
-    NoSchedule,
-    #[error("schedule {schedule} has no evaluations")]
-    Empty { schedule: usize },
-    #[error("schedule {schedule} names the kind {name:?}, which the plan does not have{hint}")]
-    Unknown {
-        schedule: usize,
-        name: String,
-        hint: String,
-    },
-    #[error("two kinds are called {name:?}")]
-    Twice { name: String },
-    #[error("kind {kind:?} names the gate {gate:?}, which no model has{hint}")]
-    Gate {
-        kind: String,
-        gate: String,
-        hint: String,
-    },
-    #[error(
-        "schedule {schedule} begins with {found:?}; the first evaluation is {expected:?}, the first of \
-         the kinds, which reads nothing"
-    )]
-    First {
-        schedule: usize,
-        found: String,
-        expected: String,
-    },
-    #[error(
-        "the first kind, {kind:?}, reads {gate:?}; it must refresh everything with full guidance"
-    )]
-    Start { kind: String, gate: String },
-    #[error("the weights do not fit: {0}")]
-    Weights(String),
-}
-
 /// A gate of a model as kinds name it.
 #[must_use]
 pub fn gate_name(model: &str, gate: &str) -> String {
@@ -121,6 +86,11 @@ impl Kind {
         } else {
             Gating::Reuse
         }
+    }
+
+    /// Gates that it refreshes, with a past or without.
+    pub fn runs(&self) -> impl Iterator<Item = &String> {
+        self.refresh.iter().chain(&self.restart)
     }
 
     /// Whether it runs the prompted half alone.
@@ -148,7 +118,7 @@ impl Kind {
 }
 
 /// All gates of a plan as kinds name them, with whether they forecast.
-fn gates(plan: &Plan) -> BTreeMap<String, bool> {
+pub(super) fn gates(plan: &Plan) -> BTreeMap<String, bool> {
     let all = plan.models.iter().flat_map(|model| {
         model.gates.iter().map(move |gate| {
             let mut sites = model.sites.iter().filter(|s| s.gate == gate.name);
@@ -176,6 +146,7 @@ impl Plan {
         let gates = gates(self);
         let before = self.schedules.first();
         let sampler = before.and_then(|s| s.sampler.clone());
+        let adaptive = before.and_then(|s| s.adaptive.clone());
         let rows = before.filter(|s| s.rows.len() == self.steps);
         let rows = rows.map(|s| s.rows.clone()).unwrap_or_default();
         let mut names = Vec::new();
@@ -202,6 +173,7 @@ impl Plan {
             sampler,
             kinds: names,
             rows,
+            adaptive,
         };
         match self.schedules.first_mut() {
             Some(first) => *first = schedule,
@@ -315,7 +287,7 @@ impl Plan {
     }
 
     /// Position of the kind that schedule `schedule` calls `name`.
-    fn kind(&self, schedule: usize, name: &str) -> Result<usize, KindError> {
+    pub(super) fn kind(&self, schedule: usize, name: &str) -> Result<usize, KindError> {
         let found = self.kinds.iter().position(|k| k.name == name);
         found.ok_or_else(|| {
             let known = self.kinds.iter().map(|k| k.name.as_str());
@@ -372,54 +344,5 @@ impl Plan {
             }
         }
         Ok(())
-    }
-
-    /// Names are unique and known, and every schedule begins with the start.
-    fn check_kinds(&self) -> Result<(), KindError> {
-        let gates = gates(self);
-        let mut seen = BTreeSet::new();
-        for kind in &self.kinds {
-            if !seen.insert(&kind.name) {
-                let name = kind.name.clone();
-                return Err(KindError::Twice { name });
-            }
-            let named = kind.refresh.iter().chain(&kind.restart);
-            if let Some(gate) = named.into_iter().find(|g| !gates.contains_key(*g)) {
-                return Err(KindError::Gate {
-                    kind: kind.name.clone(),
-                    gate: gate.clone(),
-                    hint: crate::nearest::suggestion(gate, gates.keys().map(String::as_str)),
-                });
-            }
-        }
-        if let Some(start) = self.kinds.first() {
-            let runs =
-                |gate: &&String| start.refresh.contains(*gate) || start.restart.contains(*gate);
-            let read = gates.keys().find(|g| !runs(g)).cloned();
-            if let Some(gate) = read.or_else(|| start.is_half().then(|| "guidance".to_owned())) {
-                let kind = start.name.clone();
-                return Err(KindError::Start { kind, gate });
-            }
-        }
-        for (schedule, planned) in self.schedules.iter().enumerate() {
-            let Some(first) = planned.kinds.first() else {
-                return Err(KindError::Empty { schedule });
-            };
-            for name in &planned.kinds {
-                self.kind(schedule, name)?;
-            }
-            if self.kind(schedule, first)? != 0 {
-                let expected = self.kinds.first().map(|k| k.name.clone());
-                return Err(KindError::First {
-                    schedule,
-                    found: first.to_owned(),
-                    expected: expected.unwrap_or_default(),
-                });
-            }
-        }
-        match self.problem_of_weights() {
-            Some(problem) => Err(KindError::Weights(problem)),
-            None => Ok(()),
-        }
     }
 }

@@ -3,6 +3,7 @@
 //! A [`policy`] turns analysed graphs into a [`Plan`]; a [`Layout`](layout::Layout)
 //! places the plan on a graph and checks it; [`cost`] counts what it saves.
 
+mod adaptive;
 pub mod cost;
 pub mod data;
 mod fitted;
@@ -14,11 +15,14 @@ pub mod parameter;
 pub mod policy;
 pub mod region;
 pub mod schedule;
+mod sound;
 mod text;
 mod weights;
 mod written;
 
+pub use adaptive::{Adaptive, Given, Memory};
 pub use data::{Gate, Guidance, ModelPlan, Plan, Prompted, Refusal, Reuse, Rows, Site};
 pub use fitted::Fitted;
-pub use kinds::{Kind, KindError, Schedule};
+pub use kinds::{Kind, Schedule};
+pub use sound::KindError;
 pub use weights::Weights;

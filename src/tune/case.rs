@@ -1,7 +1,7 @@
 //! A sampler and a number of steps, and what the original draws with them.
 
 use crate::engine::Tensor;
-use crate::pipeline::{Batch, Drawing, Evaluator, Loop, PipelineError};
+use crate::pipeline::{Batch, Denoised, Drawing, Evaluator, Loop, PipelineError};
 use crate::sampler::Config;
 
 /// What one schedule is for.
@@ -21,28 +21,31 @@ impl Case {
     }
 }
 
-/// A case with the latents that the original ends with.
-pub(super) struct Drawn {
+/// A case with the batches that are drawn in it and the latents that the original ends with.
+pub(super) struct Drawn<'t> {
     pub case: Case,
+    batches: &'t [Batch],
     wanted: Vec<Tensor>,
 }
 
-impl Drawn {
+impl<'t> Drawn<'t> {
     /// Draws all batches; `told` hears of each.
     pub fn new(
         case: &Case,
         original: &mut Loop,
         run: &Drawing,
-        batches: &[Batch],
+        batches: &'t [Batch],
         told: &mut dyn FnMut(),
     ) -> Result<Self, PipelineError> {
         let mut drawn = Self {
             case: case.clone(),
+            batches,
             wanted: Vec::new(),
         };
         for batch in batches {
-            let latents = drawn.latents(original, run, std::slice::from_ref(batch))?;
-            drawn.wanted.extend(latents);
+            drawn
+                .wanted
+                .push(drawn.drawn(original, run, batch)?.latents);
             told();
         }
         Ok(drawn)
@@ -52,6 +55,7 @@ impl Drawn {
     pub fn of(&self, case: &Case) -> Self {
         Self {
             case: case.clone(),
+            batches: self.batches,
             wanted: self.wanted.clone(),
         }
     }
@@ -61,32 +65,59 @@ impl Drawn {
         &self.wanted
     }
 
+    /// What is drawn.
+    pub fn batches(&self) -> &'t [Batch] {
+        self.batches
+    }
+
+    /// Pictures that are drawn.
+    pub fn pictures(&self) -> usize {
+        self.batches.iter().map(|b| b.rows.len()).sum()
+    }
+
     /// Draws all batches with `networks`.
     pub fn latents(
         &self,
         networks: &mut Loop,
         run: &Drawing,
-        batches: &[Batch],
     ) -> Result<Vec<Tensor>, PipelineError> {
-        self.latents_in(self.case.steps, networks, run, batches)
+        let drawn = self.batches.iter();
+        drawn
+            .map(|b| Ok(self.drawn(networks, run, b)?.latents))
+            .collect()
     }
 
-    fn latents_in(
+    /// The same, with pictures and kinds that ran of each batch.
+    pub fn ran(
         &self,
-        steps: usize,
         networks: &mut Loop,
         run: &Drawing,
-        batches: &[Batch],
-    ) -> Result<Vec<Tensor>, PipelineError> {
+    ) -> Result<(Vec<Tensor>, Vec<(usize, Vec<String>)>), PipelineError> {
+        let (mut latents, mut ran) = (Vec::new(), Vec::new());
+        for batch in self.batches {
+            let done = self.drawn(networks, run, batch)?;
+            latents.push(done.latents);
+            ran.push((batch.rows.len(), done.ran));
+        }
+        Ok((latents, ran))
+    }
+
+    fn drawn(
+        &self,
+        networks: &mut Loop,
+        run: &Drawing,
+        batch: &Batch,
+    ) -> Result<Denoised, PipelineError> {
         networks.set_sampler(self.case.sampler.clone());
-        let run = Drawing {
-            steps,
+        let run = self.drawing(run);
+        networks.run(batch, &run, &mut |_, _| {})
+    }
+
+    fn drawing(&self, run: &Drawing) -> Drawing {
+        Drawing {
+            steps: self.case.steps,
             ..run.clone()
-        };
-        let drawn = batches
-            .iter()
-            .map(|batch| Ok(networks.run(batch, &run, &mut |_, _| {})?.latents));
-        drawn.collect()
+        }
     }
 
     /// Draws one batch, with evaluations that are decided elsewhere.
@@ -98,23 +129,15 @@ impl Drawn {
         batch: &Batch,
     ) -> Result<(), PipelineError> {
         networks.set_sampler(self.case.sampler.clone());
-        let run = Drawing {
-            steps: self.case.steps,
-            ..run.clone()
-        };
+        let run = self.drawing(run);
         networks.run_by(evaluator, batch, &run, &mut |_, _| {})?;
         Ok(())
     }
 
     /// Draws all batches with `networks`; how near the final latents are to those of the original, in
     /// dB: mean over pictures.
-    pub fn ratio(
-        &self,
-        networks: &mut Loop,
-        run: &Drawing,
-        batches: &[Batch],
-    ) -> Result<f64, PipelineError> {
-        Ok(self.ratio_of(&self.latents(networks, run, batches)?, batches))
+    pub fn ratio(&self, networks: &mut Loop, run: &Drawing) -> Result<f64, PipelineError> {
+        Ok(self.ratio_of(&self.latents(networks, run)?))
     }
 
     /// The same for networks that compute everything, in fewer steps.
@@ -123,16 +146,18 @@ impl Drawn {
         networks: &mut Loop,
         steps: usize,
         run: &Drawing,
-        batches: &[Batch],
     ) -> Result<f64, PipelineError> {
-        let latents = self.latents_in(steps, networks, run, batches)?;
-        Ok(self.ratio_of(&latents, batches))
+        let case = Case {
+            steps,
+            ..self.case.clone()
+        };
+        self.of(&case).ratio(networks, run)
     }
 
     /// The same of latents that were drawn.
-    pub fn ratio_of(&self, latents: &[Tensor], batches: &[Batch]) -> f64 {
+    pub fn ratio_of(&self, latents: &[Tensor]) -> f64 {
         let mut ratios = Vec::new();
-        for ((batch, wanted), found) in batches.iter().zip(&self.wanted).zip(latents) {
+        for ((batch, wanted), found) in self.batches.iter().zip(&self.wanted).zip(latents) {
             let rows = batch.rows.len();
             ratios.extend(ratios_by_row(&wanted.to_f32(), &found.to_f32(), rows));
         }

@@ -1,5 +1,6 @@
 //! Weights of slopes, fitted on the way that the cached pipeline takes, and kept where they help.
 
+use super::case::Drawn;
 use super::error::bounded;
 use super::recorder::{Probe, Recorder, Site, Sum};
 use super::{TuneError, Tuner};
@@ -27,42 +28,68 @@ pub struct Forecast {
 }
 
 /// Weights by site, one an evaluation.
-type Table = Vec<(String, Vec<f64>)>;
+pub(super) type Table = Vec<(String, Vec<f64>)>;
 
-/// One case on the way.
-struct Way {
-    sites: Vec<Site>,
+/// A schedule on the way to its weights.
+pub(super) struct Way {
+    /// Its case, by position.
+    pub case: usize,
+    /// Its place among the schedules of the plan.
+    pub place: usize,
+    pub sites: Vec<Site>,
     /// The best weights so far.
-    table: Table,
+    pub table: Table,
     /// The schedule with their rows in the networks that are loaded.
     schedule: Schedule,
-    score: f64,
-    held: f64,
+    /// Ratio with the best weights, in dB.
+    pub score: f64,
+    /// The same with held values.
+    pub held: f64,
 }
 
-impl Tuner<'_> {
-    /// The plan with the weights that bring its generations nearer to the originals', if there are
-    /// some: `planned` reads by weights, and has none yet. At most `rounds` times all is fitted anew.
-    pub(super) fn weighed(
+/// How ways are found.
+pub(super) struct Course<'c> {
+    /// The case of each schedule of the plan.
+    pub cases: &'c [usize],
+    /// After the first round the best way of each case goes on alone.
+    pub rounds: usize,
+}
+
+/// What became of the schedules of a plan.
+pub(super) struct Ways {
+    /// Those that went on to the end.
+    pub ways: Vec<Way>,
+    /// The ratio of each with held values.
+    pub held: Vec<f64>,
+}
+
+impl<'t> Tuner<'t> {
+    /// Weights for each schedule of a plan that reads by weights, and has none yet. They are fitted on the
+    /// batches of the search and kept where those of `judge` come nearer to the originals'.
+    pub(super) fn ways(
         &self,
         planned: &Planned,
-        rounds: usize,
+        course: &Course<'_>,
+        judge: &[Drawn<'t>],
         told: &mut dyn FnMut(&str, f64),
-    ) -> Result<Option<(Planned, Vec<Forecast>)>, TuneError> {
+    ) -> Result<Ways, TuneError> {
         let compiled = self.project.compile(planned)?;
         let mut networks = self.open(&compiled)?;
         let parts = (planned, &compiled);
         let mut probe = Probe::open(self.engine, self.project, parts, self.session)?;
         drop(compiled);
         let mut ways = Vec::new();
-        for (case, drawn) in self.cases.iter().enumerate() {
-            let plan = planned.plan.under(case)?;
+        for (place, &case) in course.cases.iter().enumerate() {
+            let drawn = &judge[case];
+            let plan = planned.plan.under(place)?;
             let sites = probe.sites(&plan, planned);
             let none = |s: &Site| (s.name.clone(), vec![0.0; drawn.case.steps]);
-            let schedule = planned.plan.schedules[case].clone();
+            let schedule = planned.plan.schedules[place].clone();
             networks.set_schedule(Some(schedule.clone()));
-            let score = drawn.ratio(&mut networks, &self.run, self.batches)?;
+            let score = bounded(drawn.ratio(&mut networks, &self.run))?;
             ways.push(Way {
+                case,
+                place,
                 table: sites.iter().map(none).collect(),
                 sites,
                 schedule,
@@ -70,28 +97,29 @@ impl Tuner<'_> {
                 held: score,
             });
         }
-        for _ in 0..rounds {
+        let held = ways.iter().map(|w| w.held).collect();
+        for round in 0..course.rounds {
             let mut tables = Vec::new();
-            for (case, way) in ways.iter_mut().enumerate() {
-                let fitted = self.fit(case, way, (&mut networks, &mut probe))?;
+            for way in &mut ways {
+                let fitted = self.fit(way, (&mut networks, &mut probe))?;
                 let mut tried = vec![way.table.clone()];
                 tried.extend(TRIED.map(|(share, guided)| part_of(&fitted, share, guided)));
                 tables.push(tried);
             }
-            let (plan, schedules) = laid_out(&planned.plan, &tables);
+            let (plan, schedules) = laid_out(&planned.plan, &ways, &tables);
             // Two pipelines may not fit in memory.
             drop(networks);
             networks = self.load(&self.project.adopt(plan)?)?;
             let mut better = false;
-            for (case, way) in ways.iter_mut().enumerate() {
+            for (nth, way) in ways.iter_mut().enumerate() {
                 let before = way.score;
-                let tried = tables[case].iter().zip(&schedules[case]);
+                let tried = tables[nth].iter().zip(&schedules[nth]);
                 for (number, (table, schedule)) in tried.enumerate() {
                     let mut score = before;
                     if number > 0 {
                         networks.set_schedule(Some(schedule.clone()));
-                        let drawn = &self.cases[case];
-                        score = bounded(drawn.ratio(&mut networks, &self.run, self.batches))?;
+                        let drawn = &judge[way.case];
+                        score = bounded(drawn.ratio(&mut networks, &self.run))?;
                         told(&drawn.case.name(), way.score.max(score));
                     }
                     if number == 0 || score > way.score {
@@ -101,16 +129,27 @@ impl Tuner<'_> {
                 }
                 better |= way.score > before + WORTH / 2.0;
             }
+            if round + 1 < course.rounds {
+                ways = best_of_each(ways);
+            }
             if !better {
                 break;
             }
         }
-        drop(networks);
-        if ways.iter().all(|way| way.score < way.held + WORTH) {
+        Ok(Ways { ways, held })
+    }
+
+    /// The plan with the weights of its schedules; none where no schedule is worth them.
+    pub(super) fn weighed(
+        &self,
+        planned: &Planned,
+        ways: &[Way],
+    ) -> Result<Option<(Planned, Vec<Forecast>)>, TuneError> {
+        if !ways.iter().any(Way::pays) {
             return Ok(None);
         }
         let tables: Vec<Vec<Table>> = ways.iter().map(|w| vec![w.table.clone()]).collect();
-        let (plan, _) = laid_out(&planned.plan, &tables);
+        let (plan, _) = laid_out(&planned.plan, ways, &tables);
         let forecasts = ways.iter().map(Way::forecast).collect();
         Ok(Some((self.project.adopt(plan)?, forecasts)))
     }
@@ -118,16 +157,15 @@ impl Tuner<'_> {
     /// Weights for the way that the networks take now.
     fn fit(
         &self,
-        case: usize,
         way: &mut Way,
         (networks, probe): (&mut Loop, &mut Probe),
     ) -> Result<Table, TuneError> {
-        let drawn = &self.cases[case];
+        let drawn = &self.cases[way.case];
         for site in &mut way.sites {
             site.sums.fill(Sum::default());
         }
         networks.set_schedule(Some(way.schedule.clone()));
-        for batch in self.batches {
+        for batch in drawn.batches() {
             let mut recorder = Recorder::new(probe, &mut way.sites);
             drawn.run_by(&mut recorder, networks, &self.run, batch)?;
         }
@@ -143,7 +181,26 @@ impl Tuner<'_> {
     }
 }
 
+/// The best way of each case, in the order of cases.
+pub(super) fn best_of_each(ways: Vec<Way>) -> Vec<Way> {
+    let mut best: Vec<Way> = Vec::new();
+    for way in ways {
+        match best.iter_mut().find(|b| b.case == way.case) {
+            Some(known) if known.score >= way.score => {}
+            Some(known) => *known = way,
+            None => best.push(way),
+        }
+    }
+    best.sort_by_key(|way| way.case);
+    best
+}
+
 impl Way {
+    /// Whether its weights are worth a slope beside every value.
+    pub fn pays(&self) -> bool {
+        self.score >= self.held + WORTH
+    }
+
     fn forecast(&self) -> Forecast {
         let gain = |(site, (_, weights)): (&Site, &(String, Vec<f64>))| {
             let held: f64 = site.sums.iter().map(|s| s.change).sum();
@@ -172,17 +229,17 @@ fn part_of(table: &Table, share: f64, guided: bool) -> Table {
     table.iter().map(part).collect()
 }
 
-/// The plan with the tables of all cases, a row an evaluation that weighs, and the schedules that name
-/// them; those of the plan are the first of each case.
-fn laid_out(plan: &Plan, tables: &[Vec<Table>]) -> (Plan, Vec<Vec<Schedule>>) {
+/// The plan with the tables of `ways`, a row an evaluation that weighs, and the schedules that name
+/// them; those of the plan are the first of each way.
+fn laid_out(plan: &Plan, ways: &[Way], tables: &[Vec<Table>]) -> (Plan, Vec<Vec<Schedule>>) {
     let mut plan = plan.clone();
     plan.weights.0 = plan.weighed().map(|name| (name, Vec::new())).collect();
     let mut rows = 0;
     let mut all = Vec::new();
-    for (schedule, tried) in plan.schedules.iter().zip(tables) {
+    for (way, tried) in ways.iter().zip(tables) {
         let mut schedules = Vec::new();
         for table in tried {
-            let mut schedule = schedule.clone();
+            let mut schedule = plan.schedules[way.place].clone();
             schedule.rows = Vec::new();
             for evaluation in 0..schedule.kinds.len() {
                 if table.iter().all(|(_, weights)| weights[evaluation] == 0.0) {
@@ -205,8 +262,8 @@ fn laid_out(plan: &Plan, tables: &[Vec<Table>]) -> (Plan, Vec<Vec<Schedule>>) {
         }
         all.push(schedules);
     }
-    for (schedule, own) in plan.schedules.iter_mut().zip(&all) {
-        schedule.clone_from(&own[0]);
+    for (way, own) in ways.iter().zip(&all) {
+        plan.schedules[way.place].clone_from(&own[0]);
     }
     (plan, all)
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::damping::{Damping, Rows};
 use super::{Columns, Setting};
 use crate::compile::{CompileError, Planned, Project};
 use crate::plan::cost::Regions;
@@ -36,7 +37,7 @@ impl Lab {
         let columns = settings.iter().flat_map(|s| [Setting::FULL, *s]);
         let columns = Columns {
             settings: columns.collect(),
-            reuse: Reuse::Hold,
+            reuse: Reuse::Fitted,
         };
         let mut parameters = columns.parameters(base);
         // Where control switches is a matter of schedules.
@@ -52,27 +53,35 @@ impl Lab {
                 first.entry(name.clone()).or_insert(*setting);
             }
         }
-        let (mut flows, mut regions) = (Vec::new(), Vec::new());
-        for (index, analysis) in project.analyses().iter().enumerate() {
+        let mut flows = Vec::new();
+        for (index, layout) in planned.layouts.iter().enumerate() {
             let model = project.model_plan(&planned.plan, index)?;
-            let layout = &planned.layouts[index];
             flows.push(Flow::new(&planned.plan, model, layout));
-            regions.push((Regions::new(analysis, layout), model, layout));
         }
-        let macs = |kind: &Kind| -> u64 {
-            let all = regions.iter().map(|(r, m, l)| r.of(kind, m, l).weights);
-            all.fold(0, u64::saturating_add)
-        };
-        let work: Vec<u64> = planned.plan.kinds.iter().map(macs).collect();
-        let names = planned.plan.kinds.iter().map(|k| k.name.clone());
+        let work = work(project, &planned)?;
+        let by_kind = planned.plan.kinds.iter().map(|k| work[&k.name]).collect();
         Ok(Self {
             original: planned.costs.iter().map(|c| c.original.weights).sum(),
-            work: names.zip(work.iter().copied()).collect(),
-            flows: Flows::new(planned.plan.kinds.clone(), flows, work),
+            flows: Flows::new(planned.plan.kinds.clone(), flows, by_kind),
+            work,
             kinds,
             settings: first,
             planned,
         })
+    }
+
+    /// The plan with the weights of each case, and how schedules name them.
+    ///
+    /// # Errors
+    /// [`CompileError`] where the weights do not fit.
+    pub fn weighed(
+        &self,
+        project: &Project<'_>,
+        cases: &[Option<Damping>],
+    ) -> Result<(Planned, Rows), CompileError> {
+        let mut plan = self.planned.plan.clone();
+        let rows = Rows::lay(&mut plan, cases);
+        Ok((project.adopt(plan)?, rows))
     }
 
     /// The schedule that does what is asked for or more, where a kind would read what is not there.
@@ -131,4 +140,22 @@ impl Lab {
         let macs: u64 = macs.fold(0, |sum, n| sum.saturating_add(*n));
         macs as f64 / (whole as f64 * schedule.kinds.len().max(1) as f64).max(1.0)
     }
+}
+
+/// MACs of weight operators of each kind, all models.
+pub(super) fn work(
+    project: &Project<'_>,
+    planned: &Planned,
+) -> Result<BTreeMap<String, u64>, CompileError> {
+    let mut work: BTreeMap<String, u64> = BTreeMap::new();
+    for (index, analysis) in project.analyses().iter().enumerate() {
+        let model = project.model_plan(&planned.plan, index)?;
+        let layout = &planned.layouts[index];
+        let regions = Regions::new(analysis, layout);
+        for kind in &planned.plan.kinds {
+            let sum = work.entry(kind.name.clone()).or_default();
+            *sum = sum.saturating_add(regions.of(kind, model, layout).weights);
+        }
+    }
+    Ok(work)
 }

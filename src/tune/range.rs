@@ -1,7 +1,7 @@
 //! How many evaluations: under one budget more of them leave less for each.
 
 use super::error::bounded;
-use super::search::{SearchOptions, search};
+use super::search::formulas;
 use super::{Runs, Setting, TuneError, Tuner};
 use crate::sampler::Method;
 
@@ -69,7 +69,7 @@ impl Tuner<'_> {
                 continue;
             }
             lab.set_schedule(Some(self.lab.schedule(&vec![Setting::FULL; whole])));
-            let found = bounded(drawn.fewer(&mut lab, whole, &self.run, self.batches))?;
+            let found = bounded(drawn.fewer(&mut lab, whole, &self.run))?;
             told(&format!("{method} {whole}"), found);
             if plain.is_none_or(|(.., best)| found > best) {
                 plain = Some((method, whole, found));
@@ -87,20 +87,14 @@ impl Tuner<'_> {
             if drawn.case.sampler.method != plain.0 || self.least_of(steps) > 1.0 - save {
                 continue;
             }
-            let options = SearchOptions {
-                steps,
-                full: self.base.switches_of(steps),
-                budget: 1.0 - save,
-                effort: 0.0,
-                seed: 0,
-            };
+            let options = self.search(drawn, save, 0.0);
             let mut score = |schedule: &crate::plan::Schedule| {
                 self.scored(drawn, (&name, schedule), &mut lab, runs)
             };
-            let Some(found) = search(&self.lab, options, &mut score, &mut |_, _| {})? else {
+            let found = formulas(&self.lab, &options, &mut score, &mut |_| {})?;
+            let Some(score) = found.first().map(|f| f.score) else {
                 continue;
             };
-            let score = found.best.score;
             told(&name, score);
             tried.push((name, score));
             if best.is_none_or(|(_, known)| score > known) {
@@ -116,6 +110,7 @@ impl Tuner<'_> {
     pub fn only(mut self, case: usize) -> Self {
         if case < self.cases.len() {
             self.cases = vec![self.cases.swap_remove(case)];
+            self.fresh = vec![self.fresh.swap_remove(case)];
         }
         self
     }

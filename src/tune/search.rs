@@ -23,7 +23,7 @@ pub struct SearchOptions {
     pub full: Vec<usize>,
     /// The most MACs, as a share of the original's.
     pub budget: f64,
-    /// What all runs may cost, in generations of the original.
+    /// What all runs of [`anneal`] may cost, in generations of the original.
     pub effort: f64,
     /// Seed of the moves.
     pub seed: u64,
@@ -40,68 +40,67 @@ pub struct Scored {
     pub score: f64,
 }
 
-/// What a search found.
-#[derive(Clone, Debug)]
-pub struct Found {
-    /// The best formula.
-    pub start: Scored,
-    /// The best schedule.
-    pub best: Scored,
-    /// Schedules that were run.
-    pub runs: usize,
-}
-
 /// In decibels: worse moves than this are rare at the start and at the end of a search.
 const WARM: f64 = 0.4;
 const COLD: f64 = 0.02;
 /// Attempts to bring a schedule under the budget, or near to it.
 const ATTEMPTS: usize = 400;
 
-/// Looks for the schedule with the highest score; `score` runs one, `None` where no schedule is within
-/// the budget. `told` hears the effort spent and the best score after each run.
+/// What scores a schedule.
+pub type Score<'s, E> = &'s mut dyn FnMut(&Schedule) -> Result<f64, E>;
+
+/// The formulas within the budget, by their scores, the best first; none where no schedule fits. Each is
+/// run once, and `told` hears the best score after each.
 ///
 /// # Errors
 /// The first error of `score`.
-pub fn search<E>(
+pub fn formulas<E>(
     lab: &Lab,
-    options: SearchOptions,
-    score: &mut dyn FnMut(&Schedule) -> Result<f64, E>,
-    told: &mut dyn FnMut(f64, f64),
-) -> Result<Option<Found>, E> {
-    let effort = options.effort;
-    let mut search = Search {
-        lab,
-        choices: lab.choices(),
-        random: ChaCha8Rng::seed_from_u64(options.seed),
-        known: HashMap::new(),
-        spent: 0.0,
-        runs: 0,
-        options,
-    };
-    let mut best: Option<Scored> = None;
-    for settings in starts(lab, search.options.steps, search.options.budget) {
+    options: &SearchOptions,
+    score: Score<'_, E>,
+    told: &mut dyn FnMut(f64),
+) -> Result<Vec<Scored>, E> {
+    let mut search = Search::new(lab, options);
+    let mut found = Ranking::default();
+    for settings in starts(lab, options.steps, options.budget) {
         // A formula as it is, but where all must run on more evaluations than it knows of.
-        let fits = lab.cost(&search.schedule(&settings)) <= search.options.budget;
+        let fits = lab.cost(&search.schedule(&settings)) <= options.budget;
         let settings = match fits {
             true => Some(settings),
             false => search.within(settings),
         };
-        let Some(settings) = settings else {
-            continue;
-        };
-        let found = search.scored(&settings, score)?;
-        if best.as_ref().is_none_or(|b| found.score > b.score) {
-            best = Some(found);
+        if let Some(settings) = settings {
+            found.add(search.scored(&settings, score)?);
+            told(found.best().map_or(0.0, |b| b.score));
         }
-        told(search.spent, best.as_ref().map_or(0.0, |b| b.score));
     }
-    let Some(start) = best else {
-        return Ok(None);
+    Ok(found.0)
+}
+
+/// Looks for the schedules with the highest scores: `starts` first, then from the best of them on. The best
+/// first; `told` hears the effort spent and the best score after each run.
+///
+/// # Errors
+/// The first error of `score`.
+pub fn anneal<E>(
+    lab: &Lab,
+    options: &SearchOptions,
+    starts: &[Vec<Setting>],
+    score: Score<'_, E>,
+    told: &mut dyn FnMut(f64, f64),
+) -> Result<Vec<Scored>, E> {
+    let mut search = Search::new(lab, options);
+    let mut all = Ranking::default();
+    for settings in starts {
+        all.add(search.scored(settings, score)?);
+        told(search.spent, all.best().map_or(0.0, |b| b.score));
+    }
+    let Some(mut here) = all.best().cloned() else {
+        return Ok(Vec::new());
     };
-    let (mut best, mut here) = (start.clone(), start.clone());
     let mut idle = 0;
     // A small space is exhausted before the effort is.
-    while search.spent < effort && idle < ATTEMPTS {
+    while search.spent < options.effort && idle < ATTEMPTS {
         let Some(settings) = search.moved(&here.settings) else {
             idle += 1;
             continue;
@@ -109,27 +108,39 @@ pub fn search<E>(
         let before = search.runs;
         let found = search.scored(&settings, score)?;
         idle = if search.runs == before { idle + 1 } else { 0 };
-        let way = (search.spent / effort).min(1.0);
+        let way = (search.spent / options.effort).min(1.0);
         let heat = WARM * (COLD / WARM).powf(way);
         let gain = found.score - here.score;
+        all.add(found.clone());
         if gain >= 0.0 || search.random.random::<f64>() < (gain / heat).exp() {
             here = found;
         }
-        if here.score > best.score {
-            best = here.clone();
-        }
-        told(search.spent, best.score);
+        told(search.spent, all.best().map_or(0.0, |b| b.score));
     }
-    Ok(Some(Found {
-        start,
-        best,
-        runs: search.runs,
-    }))
+    Ok(all.0)
+}
+
+/// Schedules by their scores, the best first, each once.
+#[derive(Default)]
+struct Ranking(Vec<Scored>);
+
+impl Ranking {
+    fn best(&self) -> Option<&Scored> {
+        self.0.first()
+    }
+
+    fn add(&mut self, found: Scored) {
+        if self.0.iter().any(|s| s.schedule == found.schedule) {
+            return;
+        }
+        let place = self.0.partition_point(|s| s.score >= found.score);
+        self.0.insert(place, found);
+    }
 }
 
 struct Search<'l> {
     lab: &'l Lab,
-    options: SearchOptions,
+    options: &'l SearchOptions,
     choices: Vec<Setting>,
     random: ChaCha8Rng,
     known: HashMap<Vec<String>, f64>,
@@ -137,7 +148,19 @@ struct Search<'l> {
     runs: usize,
 }
 
-impl Search<'_> {
+impl<'l> Search<'l> {
+    fn new(lab: &'l Lab, options: &'l SearchOptions) -> Self {
+        Self {
+            lab,
+            choices: lab.choices(),
+            random: ChaCha8Rng::seed_from_u64(options.seed),
+            known: HashMap::new(),
+            spent: 0.0,
+            runs: 0,
+            options,
+        }
+    }
+
     /// What is asked for, with all that must run.
     fn schedule(&self, settings: &[Setting]) -> Schedule {
         let mut settings = settings.to_vec();
@@ -150,11 +173,7 @@ impl Search<'_> {
     }
 
     /// Runs a schedule, or remembers it.
-    fn scored<E>(
-        &mut self,
-        settings: &[Setting],
-        score: &mut dyn FnMut(&Schedule) -> Result<f64, E>,
-    ) -> Result<Scored, E> {
+    fn scored<E>(&mut self, settings: &[Setting], score: Score<'_, E>) -> Result<Scored, E> {
         let schedule = self.schedule(settings);
         let score = match self.known.get(&schedule.kinds) {
             Some(known) => *known,

@@ -63,6 +63,7 @@ pub(super) fn of_kinds(
             sampler: None,
             kinds,
             rows: Vec::new(),
+            adaptive: None,
         }));
         let done = networks.run(batch, &run, &mut |_, _| {})?;
         found.insert(kind.clone(), fastest(&done.seconds[2..]));

@@ -1,20 +1,19 @@
-//! Runs searches on a pipeline and makes a plan of what they find.
+//! Runs searches on a pipeline: formulas, what weights are worth on the best of them, and from there on
+//! schedules that are looked for with these weights.
 
 use super::case::{Case, Drawn};
+use super::damping::Damping;
+use super::effort::Effort;
 use super::error::{TuneError, bounded};
-use super::search::{Found, SearchOptions, search};
-use super::{Columns, Forecast, Lab, Setting, Unit, timing};
-use crate::analysis::macs::Macs;
+use super::finish::{Entry, Tuned};
+use super::forecast::{Course, best_of_each};
+use super::search::{Scored, SearchOptions, anneal, formulas};
+use super::{Lab, Unit, timing};
 use crate::compile::{Compiled, Planned, Project};
-use crate::engine::Tensor;
 use crate::engine::{Engine, SessionOptions};
-use crate::pipeline::{Batch, Drawing, Folder, Loop, Version, decode, picture};
-use crate::plan::cost::{Cost, fewest_steps, saved};
-use crate::plan::parameter::{CONTROL_END, CONTROL_START, Parameters};
-use crate::plan::{Fitted, KindError, Reuse, Schedule};
-
-/// The share of the effort that goes into schedules; the rest goes into weights.
-const SEARCHED: f64 = 0.85;
+use crate::pipeline::{Batch, Drawing, Folder, Loop, Version};
+use crate::plan::parameter::Parameters;
+use crate::plan::{Reuse, Schedule};
 
 /// How to look.
 #[derive(Clone, Copy, Debug)]
@@ -36,39 +35,6 @@ pub enum Aim {
     Of(Box<Case>),
 }
 
-/// What was found for one sampler and number of steps.
-#[derive(Clone, Debug)]
-pub struct Fit {
-    /// The case, by its position.
-    pub case: usize,
-    /// Share of the MACs of weight operators that is saved.
-    pub saved: f64,
-    /// Share of the time that is saved, by what was measured; none where budgets are in MACs.
-    pub saved_time: Option<f64>,
-    /// Signal-to-noise ratio of the final latents to the original's, in dB: mean over pictures.
-    pub signal: f64,
-    /// PSNR of the decoded pictures, in dB: mean over pictures.
-    pub psnr: f64,
-    /// The ratio of the best formula.
-    pub formula: f64,
-    /// The original in fewer steps that compute no less: how many, and their ratio.
-    pub fewer: (usize, f64),
-    /// Schedules that were run.
-    pub runs: usize,
-    /// What the schedule does.
-    pub settings: Vec<Setting>,
-    /// What weights do; none where everything is held.
-    pub forecast: Option<Forecast>,
-}
-
-/// A plan that was fitted, with a schedule a case.
-pub struct Tuned {
-    /// The plan.
-    pub planned: Planned,
-    /// What is known of each schedule, in the order of the plan's.
-    pub fits: Vec<Fit>,
-}
-
 /// Scores of schedules that were run before: by case, by names of kinds.
 pub trait Runs {
     /// The score, if it is known.
@@ -84,15 +50,26 @@ pub trait Runs {
 /// A pipeline, its lab and what the original makes of the batches.
 pub struct Tuner<'t> {
     pub(super) engine: &'static Engine,
-    folder: &'t Folder,
+    pub(super) folder: &'t Folder,
     pub(super) project: &'t Project<'t>,
     pub(super) session: &'t SessionOptions,
     pub(super) base: Parameters,
     pub(super) run: Drawing,
-    pub(super) batches: &'t [Batch],
-    options: TunerOptions,
+    pub(super) options: TunerOptions,
     pub(super) lab: Lab,
-    pub(super) cases: Vec<Drawn>,
+    /// What schedules are searched and weights are fitted by.
+    pub(super) cases: Vec<Drawn<'t>>,
+    /// What decides between the best of them, with other noise: else what suits one noise would win.
+    pub(super) fresh: Vec<Drawn<'t>>,
+}
+
+/// Pictures that a pipeline is tuned by.
+#[derive(Clone, Copy)]
+pub struct Pictures<'t> {
+    /// Those of the search.
+    pub searched: &'t [Batch],
+    /// The same with other noise.
+    pub fresh: &'t [Batch],
 }
 
 /// A pipeline as it is tuned.
@@ -117,7 +94,7 @@ impl<'t> Tuner<'t> {
     pub fn new(
         subject: Setup<'t>,
         base: Parameters,
-        (run, batches): (Drawing, &'t [Batch]),
+        (run, pictures): (Drawing, Pictures<'t>),
         (cases, aim): (&[Case], &Aim),
         options: TunerOptions,
         told: &mut dyn FnMut(),
@@ -134,15 +111,21 @@ impl<'t> Tuner<'t> {
         };
         let version = Version::Original;
         let mut original = Loop::open(engine, folder, sampler.clone(), version, session)?;
-        let mut draw = |case: &Case| Drawn::new(case, &mut original, &run, batches, told);
-        let cases = match aim {
-            Aim::Original => cases.iter().map(&mut draw).collect::<Result<_, _>>()?,
-            Aim::Of(case) => {
-                let wanted = draw(case)?;
-                cases.iter().map(|case| wanted.of(case)).collect()
-            }
+        let mut draw = |batches: &'t [Batch]| -> Result<Vec<Drawn<'t>>, TuneError> {
+            let mut one = |case: &Case| Drawn::new(case, &mut original, &run, batches, told);
+            Ok(match aim {
+                Aim::Original => cases.iter().map(one).collect::<Result<_, _>>()?,
+                Aim::Of(case) => {
+                    let wanted = one(case)?;
+                    cases.iter().map(|case| wanted.of(case)).collect()
+                }
+            })
         };
-        let timed = batches.first().filter(|_| options.unit == Unit::Time);
+        let (drawn, fresh) = (draw(pictures.searched)?, draw(pictures.fresh)?);
+        let timed = pictures
+            .searched
+            .first()
+            .filter(|_| options.unit == Unit::Time);
         let one = |batch| timing::of_original(&mut original, &run, batch);
         let nanos = timed.map(one).transpose()?;
         drop(original);
@@ -160,10 +143,10 @@ impl<'t> Tuner<'t> {
             session,
             base,
             run,
-            batches,
             options,
             lab,
-            cases,
+            cases: drawn,
+            fresh,
         })
     }
 
@@ -187,7 +170,7 @@ impl<'t> Tuner<'t> {
     /// Runs a schedule, or remembers it.
     pub(super) fn scored(
         &self,
-        drawn: &Drawn,
+        drawn: &Drawn<'_>,
         (name, schedule): (&str, &Schedule),
         lab: &mut Loop,
         runs: &mut dyn Runs,
@@ -196,7 +179,7 @@ impl<'t> Tuner<'t> {
             return Ok(known);
         }
         lab.set_schedule(Some(schedule.clone()));
-        let found = bounded(drawn.ratio(lab, &self.run, self.batches))?;
+        let found = bounded(drawn.ratio(lab, &self.run))?;
         let kept = runs.keep(name, schedule, found);
         kept.map_err(TuneError::Keep)?;
         Ok(found)
@@ -216,7 +199,7 @@ impl<'t> Tuner<'t> {
     }
 
     /// The best schedule of each case that saves a share of the MACs, and the plan that has them all;
-    /// `told` hears which case it is, the share of its effort that is spent and the best ratio so far.
+    /// `told` hears which case it is, the share of the effort that is spent and the best ratio so far.
     ///
     /// # Errors
     /// [`TuneError`] where no schedule saves so much or the engine refuses.
@@ -229,166 +212,125 @@ impl<'t> Tuner<'t> {
         if let Some(error) = self.unreachable(save) {
             return Err(error);
         }
-        let mut lab = self.load(&self.lab.planned)?;
-        let mut found = Vec::new();
+        let mut networks = self.load(&self.lab.planned)?;
+        let mut starts = Vec::new();
         for drawn in &self.cases {
-            found.push(self.look(drawn, save, &mut lab, runs, told)?);
+            let (name, options) = (drawn.case.name(), self.search(drawn, save, 0.0));
+            let mut score =
+                |s: &Schedule| self.scored(drawn, (&name, s), &mut networks, &mut *runs);
+            let mut said = |best: f64| told(&name, FORMULAS, best);
+            let found = formulas(&self.lab, &options, &mut score, &mut said)?;
+            if found.is_empty() {
+                return Err(TuneError::Budget {
+                    steps: drawn.case.steps,
+                    budget: 100.0 * (1.0 - save),
+                });
+            }
+            starts.push(found);
         }
-        self.plan(&found, lab, told)
+        // Two pipelines may not fit in memory.
+        drop(networks);
+        let most = starts.iter().map(Vec::len).max().unwrap_or(0);
+        let effort = Effort::of(self.options.effort, 1.0 - save, self.judged(), most);
+        let dampings = match effort.damps {
+            true => self.dampings(&starts, told)?,
+            false => vec![None; starts.len()],
+        };
+        let (planned, rows) = self.lab.weighed(self.project, &dampings)?;
+        let mut networks = self.load(&planned)?;
+        let mut entries = Vec::new();
+        for (case, (drawn, starts)) in self.cases.iter().zip(&starts).enumerate() {
+            let weighs = dampings[case].is_some();
+            let name = drawn.case.name();
+            let kept = format!("{name}{}", if weighs { " weighed" } else { "" });
+            let options = self.search(drawn, save, effort.annealed);
+            let mut score = |schedule: &Schedule| {
+                let schedule = rows.of(case, schedule);
+                self.scored(drawn, (&kept, &schedule), &mut networks, &mut *runs)
+            };
+            let mut said = |spent: f64, best: f64| {
+                let share = (spent / options.effort.max(1.0)).min(1.0);
+                told(&name, ANNEALED.0 + (ANNEALED.1 - ANNEALED.0) * share, best);
+            };
+            let first: Vec<_> = starts
+                .iter()
+                .take(TRIED)
+                .map(|s| s.settings.clone())
+                .collect();
+            let found = anneal(&self.lab, &options, &first, &mut score, &mut said)?;
+            let drawn = starts.len() + found.len();
+            let formula = starts.first().map(|s| Entry::new(case, s, drawn, true));
+            let best = apart(&found, effort.finalists);
+            entries.extend(formula);
+            entries.extend(best.map(|s| Entry::new(case, s, drawn, false)));
+        }
+        drop(networks);
+        self.finish(&entries, effort.rounds, told)
     }
 
-    fn look(
-        &self,
-        drawn: &Drawn,
-        save: f64,
-        lab: &mut Loop,
-        runs: &mut dyn Runs,
-        told: &mut dyn FnMut(&str, f64, f64),
-    ) -> Result<Found, TuneError> {
-        let (steps, effort) = (drawn.case.steps, SEARCHED * self.options.effort);
-        let search_options = SearchOptions {
+    /// How schedules of a case are looked for.
+    pub(super) fn search(&self, drawn: &Drawn<'_>, save: f64, effort: f64) -> SearchOptions {
+        let steps = drawn.case.steps;
+        SearchOptions {
             steps,
             full: self.base.switches_of(steps),
             budget: 1.0 - save,
             effort,
             seed: self.options.seed,
-        };
-        let name = drawn.case.name();
-        let mut score = |schedule: &Schedule| self.scored(drawn, (&name, schedule), lab, runs);
-        let mut said = |spent: f64, best: f64| told(&name, (spent / effort).min(1.0), best);
-        let found = search(&self.lab, search_options, &mut score, &mut said)?;
-        found.ok_or(TuneError::Budget {
-            steps,
-            budget: 100.0 * (1.0 - save),
-        })
+        }
     }
 
-    /// How often weights are fitted: each time takes as long as some three generations.
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-    fn rounds(&self) -> usize {
-        let left = (1.0 - SEARCHED) * self.options.effort;
-        ((left / 3.0) as usize).clamp(1, 4)
-    }
-
-    /// How near pictures are to those that are wanted, in dB: mean over pictures.
+    /// Pictures that decide, for each of the search.
     #[allow(clippy::cast_precision_loss)]
-    fn psnr(&self, drawn: &Drawn, latents: &[Tensor]) -> Result<f64, TuneError> {
-        let decoded = |latents: &[Tensor]| decode(self.engine, self.folder, self.session, latents);
-        let (wanted, found) = (decoded(drawn.wanted())?, decoded(latents)?);
-        let pairs = wanted.iter().zip(&found);
-        let sum: f64 = pairs.map(|(a, b)| picture::psnr(a, b)).sum();
-        Ok(sum / wanted.len().max(1) as f64)
+    fn judged(&self) -> f64 {
+        let pictures = |all: &[Drawn<'_>]| all.first().map_or(1, Drawn::pictures).max(1) as f64;
+        pictures(&self.fresh) / pictures(&self.cases)
     }
 
-    /// The plainest rival: the original in as few steps as compute no less.
-    fn fewer(&self, case: usize, saved: f64, lab: &mut Loop) -> Result<(usize, f64), TuneError> {
-        let drawn = &self.cases[case];
-        let steps = fewest_steps(drawn.case.steps, saved);
-        lab.set_schedule(Some(self.lab.schedule(&vec![Setting::FULL; steps])));
-        let ratio = drawn.fewer(lab, steps, &self.run, self.batches)?;
-        Ok((steps, ratio))
-    }
-
-    /// A plan with the schedules that were found, each run once as it will be compiled.
-    fn plan(
+    /// What weights do for the best formula of each case, told for all schedules; none where they do
+    /// nothing.
+    fn dampings(
         &self,
-        found: &[Found],
-        mut lab: Loop,
+        starts: &[Vec<Scored>],
         told: &mut dyn FnMut(&str, f64, f64),
-    ) -> Result<Tuned, TuneError> {
-        let mut planned = self.joined(found, Reuse::Hold)?;
-        let mut fits = Vec::new();
-        for (case, found) in found.iter().enumerate() {
-            let adopted = self.project.adopt(planned.plan.under(case)?)?;
-            let total = |of: fn(&Cost) -> Macs| adopted.costs.iter().map(|c| of(c).weights).sum();
-            let saved = saved(total(Cost::before), total(Cost::after));
-            let time = 1.0 - self.lab.cost(&found.best.schedule);
-            let saved_time = (self.options.unit == Unit::Time).then_some(time);
-            fits.push(Fit {
-                case,
-                saved,
-                saved_time,
-                fewer: self.fewer(case, saved_time.unwrap_or(saved), &mut lab)?,
-                signal: 0.0,
-                psnr: 0.0,
-                formula: found.start.score,
-                runs: found.runs,
-                settings: found.best.settings.clone(),
-                forecast: None,
-            });
-        }
-        // Two pipelines may not fit in memory.
-        drop(lab);
-        let mut said = |case: &str, best: f64| told(case, 1.0, best);
-        let fitted = self.joined(found, Reuse::Fitted)?;
-        if let Some((weighed, forecasts)) = self.weighed(&fitted, self.rounds(), &mut said)? {
-            planned = weighed;
-            for (fit, forecast) in fits.iter_mut().zip(forecasts) {
-                fit.forecast = Some(forecast);
-            }
-        }
-        let mut networks = self.load(&planned)?;
-        for fit in &mut fits {
-            networks.set_schedule(planned.plan.schedules.get(fit.case).cloned());
-            let drawn = &self.cases[fit.case];
-            let latents = drawn.latents(&mut networks, &self.run, self.batches)?;
-            fit.signal = drawn.ratio_of(&latents, self.batches);
-            fit.psnr = self.psnr(drawn, &latents)?;
-        }
-        let worst = fits.iter().map(|f| f.signal).fold(f64::MAX, f64::min);
-        planned.plan.fitted = Fitted {
-            guidance: self.run.guidance,
-            pictures: self.batches.iter().map(|b| b.rows.len()).sum(),
-            signal: worst,
-        }
-        .told();
-        // Whoever runs the plan must switch control where it was switched here.
-        let window = [(&CONTROL_START, 0.0), (&CONTROL_END, 1.0)];
-        let (start, end) = self.run.control_window;
-        for ((parameter, usual), share) in window.into_iter().zip([start, end]) {
-            if share != usual {
-                let told = (parameter.name.to_owned(), share.to_string());
-                planned.plan.parameters.extend([told]);
-            }
-        }
-        Ok(Tuned { planned, fits })
+    ) -> Result<Vec<Option<Damping>>, TuneError> {
+        let best = starts.iter().enumerate();
+        let best = best.filter_map(|(case, s)| Some(Entry::new(case, s.first()?, 0, true)));
+        let entries: Vec<Entry> = best.collect();
+        let all: Vec<&Entry> = entries.iter().collect();
+        let planned = self.joined(&all, Reuse::Fitted)?;
+        let cases: Vec<usize> = entries.iter().map(|e| e.case).collect();
+        let course = Course {
+            cases: &cases,
+            rounds: 1,
+        };
+        let mut said = |case: &str, best: f64| told(case, ANNEALED.0, best);
+        let ways = best_of_each(self.ways(&planned, &course, &self.cases, &mut said)?.ways);
+        let damping = |way: &super::forecast::Way| {
+            let pays = way.pays();
+            pays.then(|| Damping::of(&way.sites, &way.table))
+        };
+        Ok(ways.iter().map(damping).collect())
     }
+}
 
-    /// One plan for all cases: they are planned as one after the other, each of which begins anew, and
-    /// then taken apart.
-    fn joined(&self, found: &[Found], reuse: Reuse) -> Result<Planned, TuneError> {
-        let all = found.iter().flat_map(|f| f.best.settings.iter().copied());
-        let columns = Columns {
-            settings: all.collect(),
-            reuse,
+/// Shares of a search that are done when formulas are, and between which schedules are annealed.
+const FORMULAS: f64 = 0.05;
+const ANNEALED: (f64, f64) = (0.1, 0.8);
+/// Formulas that annealing begins with.
+const TRIED: usize = 3;
+
+/// The best schedules that differ on two evaluations or more.
+fn apart(found: &[Scored], count: usize) -> impl Iterator<Item = &Scored> {
+    let mut kept: Vec<&Scored> = Vec::new();
+    for scored in found {
+        let near = |other: &&Scored| {
+            let pairs = other.settings.iter().zip(&scored.settings);
+            pairs.filter(|(a, b)| a != b).count() < 2
         };
-        let mut parameters = columns.parameters(&self.base);
-        // The search has seen to it that everything runs where control switches.
-        parameters.unset(&CONTROL_START);
-        parameters.unset(&CONTROL_END);
-        let mut plan = self.project.plan(&columns, &parameters)?.plan;
-        let Some(whole) = plan.schedules.first().cloned() else {
-            return Err(KindError::NoSchedule.into());
-        };
-        let mut kinds = whole.kinds.into_iter();
-        plan.schedules = self
-            .cases
-            .iter()
-            .map(|drawn| Schedule {
-                sampler: Some(drawn.case.sampler.method.name().to_owned()),
-                kinds: kinds.by_ref().take(drawn.case.steps).collect(),
-                rows: Vec::new(),
-            })
-            .collect();
-        // The first evaluation of each is the first kind, which reads nothing.
-        if let Some(start) = plan.kinds.first().map(|k| k.name.clone()) {
-            for schedule in &mut plan.schedules {
-                if let Some(first) = schedule.kinds.first_mut() {
-                    first.clone_from(&start);
-                }
-            }
+        if kept.len() < count && !kept.iter().any(near) {
+            kept.push(scored);
         }
-        plan.expand()?;
-        Ok(self.project.adopt(plan)?)
     }
+    kept.into_iter()
 }

@@ -6,6 +6,7 @@
 #[path = "../common/fixtures.rs"]
 mod fixtures;
 
+mod adaptive;
 mod broken;
 mod changed;
 mod fitted;

@@ -5,7 +5,7 @@ use hgc::unstable::compile::{Inputs, Project};
 use hgc::unstable::plan::parameter::Parameters;
 use hgc::unstable::plan::schedule::GuidanceStep;
 use hgc::unstable::plan::{Plan, Reuse, Schedule};
-use hgc::unstable::tune::search::{Found, SearchOptions, search};
+use hgc::unstable::tune::search::{Scored, SearchOptions, anneal, formulas};
 use hgc::unstable::tune::{Columns, Lab, Setting};
 
 use crate::fixtures::fixture;
@@ -57,7 +57,8 @@ fn hidden(lab: &Lab, schedule: &Schedule) -> f64 {
     settings.iter().enumerate().map(score).sum()
 }
 
-fn found(lab: &Lab, budget: f64, seed: u64) -> Option<Found> {
+/// The best formula, and the best schedule.
+fn found(lab: &Lab, budget: f64, seed: u64) -> Option<(Scored, Scored)> {
     let options = SearchOptions {
         steps: 10,
         full: Vec::new(),
@@ -66,20 +67,24 @@ fn found(lab: &Lab, budget: f64, seed: u64) -> Option<Found> {
         seed,
     };
     let mut score = |s: &Schedule| Ok::<f64, ()>(hidden(lab, s));
-    search(lab, options, &mut score, &mut |_, _| {}).unwrap()
+    let first = formulas(lab, &options, &mut score, &mut |_| {}).unwrap();
+    let starts: Vec<_> = first.iter().map(|s| s.settings.clone()).collect();
+    let all = anneal(lab, &options, &starts, &mut score, &mut |_, _| {}).unwrap();
+    assert!(all.is_sorted_by(|a, b| a.score >= b.score));
+    Some((first.first()?.clone(), all.first()?.clone()))
 }
 
 #[test]
 fn a_search_finds_what_is_hidden_within_the_budget() {
     with_lab("sd15-ts17", |_, _, lab| {
-        let first = found(lab, 0.5, 1).unwrap();
-        assert!(lab.cost(&first.best.schedule) <= 0.5);
+        let (start, best) = found(lab, 0.5, 1).unwrap();
+        assert!(lab.cost(&best.schedule) <= 0.5);
         assert!(
-            first.best.score >= 2.0 && first.best.score > first.start.score,
-            "{first:?}"
+            best.score >= 2.0 && best.score > start.score,
+            "{start:?} {best:?}"
         );
         let again = found(lab, 0.5, 1).unwrap();
-        assert_eq!(first.best.schedule, again.best.schedule);
+        assert_eq!(best.schedule, again.1.schedule);
         // The first evaluation alone costs a tenth.
         assert!(found(lab, 0.05, 1).is_none());
     });
@@ -110,7 +115,7 @@ fn a_lab_repairs_what_cannot_follow() {
 #[test]
 fn what_is_found_is_a_plan() {
     with_lab("sd15-ts17", |project, _, lab| {
-        let best = found(lab, 0.4, 2).unwrap().best;
+        let best = found(lab, 0.4, 2).unwrap().1;
         let columns = Columns {
             settings: best.settings.clone(),
             reuse: Reuse::Hold,

@@ -17,7 +17,7 @@ use hgc::unstable::plan::parameter::{
     CONTROL_END, CONTROL_ROWS, CONTROL_START, CUT, PROMPTED, Parameter, WHOLE_BATCH,
 };
 use hgc::unstable::sampler::Method;
-use hgc::unstable::tune::{Aim, Allowance, Case, Setup, Tuned, Tuner, TunerOptions};
+use hgc::unstable::tune::{Aim, Allowance, Case, Pictures, Setup, Tuned, Tuner, TunerOptions};
 
 use super::Outcome;
 use super::args::{Format, share};
@@ -104,6 +104,8 @@ pub struct Args {
     pub format: Format,
 }
 
+/// Pictures with other noise that decide between the best schedules, at least.
+const FRESH: usize = 4;
 /// Steps of the converged picture.
 const CONVERGED: usize = 100;
 
@@ -175,7 +177,10 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let open = || KeptRuns::open(&runs::path_of(&args.output), &key, args.resume);
     let resumed = args.resume.then(open).transpose()?;
     let mut told = |text: &str| warn(text);
-    let batches = batches(engine, &folder, &session, &set, &settings, &mut told)?;
+    let mut batches = |set| batches(engine, &folder, &session, set, &settings, &mut told);
+    let searched = batches(&set)?;
+    let other = set.with_other_noise(FRESH);
+    let fresh = batches(&other)?;
     let pictures = set.scenes.len();
     let each = match (&range, args.psnr, cases.len() * plans.len()) {
         (Some(_), ..) => ", and up to half as long to choose the number of steps".to_owned(),
@@ -188,7 +193,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         args.effort
     ));
     let bar = Progress::new("original", "{bar:30} {pos}/{len} {msg} {eta}");
-    bar.set_length((batches.len() * cases.len()) as u64);
+    bar.set_length(((searched.len() + fresh.len()) * cases.len()) as u64);
     #[allow(clippy::cast_precision_loss)]
     let options = TunerOptions {
         effort: args.effort as f64,
@@ -204,7 +209,13 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let mut tuner = Tuner::new(
         subject,
         base,
-        (drawing, &batches),
+        (
+            drawing,
+            Pictures {
+                searched: &searched,
+                fresh: &fresh,
+            },
+        ),
         (&cases, &aim),
         options,
         &mut || {

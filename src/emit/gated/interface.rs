@@ -1,6 +1,7 @@
 //! New inputs, outputs and metadata of a rewritten model.
 
 use crate::analysis::dims::{Dim, Shape};
+use crate::analysis::inputs::InputKind;
 use crate::analysis::shapes::declare;
 use crate::analysis::sizes;
 use crate::graph::ValueId;
@@ -19,7 +20,8 @@ use super::record::Record;
 use super::scribe::entry;
 use super::site::State;
 use crate::convention::{
-    GUIDANCE, PAST_PREFIX, SINCE_PREFIX, SLOPE_SUFFIX, STEP, key, open_dim, past, present,
+    ANCHOR_LATENT, ANCHOR_TIME, GUIDANCE, PAST_PREFIX, SINCE_PREFIX, SLOPE_SUFFIX, STEP, key,
+    open_dim, past, present,
 };
 
 /// Declares what the rewritten model shows to callers.
@@ -80,7 +82,7 @@ impl Interface<'_, '_, '_> {
     }
 
     fn state_shape(&self, state: &State, has_open_sizes: bool) -> TensorShapeProto {
-        if state.name.starts_with(SINCE_PREFIX) {
+        if state.name.starts_with(SINCE_PREFIX) || state.name == ANCHOR_TIME {
             return TensorShapeProto {
                 dim: vec![number(1)],
             };
@@ -94,7 +96,10 @@ impl Interface<'_, '_, '_> {
             }
             Some((_, tensor)) => (Some(tensor.value), tensor.batch_axis),
             None => {
-                let value = self.analysis.deepest_output();
+                let value = match state.name == ANCHOR_LATENT {
+                    true => self.analysis.input(InputKind::Latent),
+                    false => self.analysis.deepest_output(),
+                };
                 let shape = value.and_then(|v| self.analysis.shapes.get(v));
                 (value, shape.and_then(Shape::batch_axis))
             }

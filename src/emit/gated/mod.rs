@@ -4,6 +4,7 @@
 //! caches. `hgc.step` picks the row of each gate's small table. Old inputs and outputs
 //! keep names, order, types and meaning; new ones come after them.
 
+mod adaptive;
 mod checks;
 mod emit;
 mod guidance;
@@ -72,6 +73,8 @@ pub enum RewriteError {
          `gated`"
     )]
     ControlFlow { node: String },
+    #[error("what is cached is decided by latent and timestep, and this model has no {what}")]
+    Blind { what: &'static str },
     #[error(transparent)]
     Sidecar(Box<SidecarError>),
     #[error("the plan could not be written as TOML: {0}")]
@@ -260,7 +263,7 @@ impl<'a, 'm> Assembly<'a, 'm> {
             let forecast = placed.tensors.iter().filter(|t| site::is_linear(placed, t));
             types.extend(forecast.map(site::elem_type));
         }
-        let mut tables = Tables::new(self.scribe, self.plan)?;
+        let mut tables = Tables::new(self.scribe, self.plan, self.analysis)?;
         for gate in &self.model_plan.gates {
             if let Some(types) = linear.get(gate.name.as_str()) {
                 tables.gate(&self.model_plan.name, &gate.name, types);

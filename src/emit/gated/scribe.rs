@@ -45,6 +45,12 @@ impl Scribe<'_> {
         node
     }
 
+    /// A constant that is called as its value.
+    pub fn constant(self, value: &TensorProto) -> NodeProto {
+        self.node("Constant", &[], &[value.name()])
+            .with_attr(attr_tensor("value", value.clone()))
+    }
+
     /// `output = input`, for a branch that returns an outer value.
     pub fn identity(self, input: &str, output: &str) -> NodeProto {
         self.node("Identity", &[input], &[output])

@@ -6,17 +6,22 @@
 
 use std::collections::BTreeSet;
 
+use crate::analysis::Analysis;
 use crate::onnx::proto::{NodeProto, TensorProto};
 use crate::onnx::{tensor_bool, tensor_f32, tensor_i64};
 use crate::plan::schedule::{Gating, GuidanceStep};
-use crate::plan::{Kind, KindError, Plan, Reuse};
+use crate::plan::{Kind, Plan, Reuse};
 
+use super::RewriteError;
+use super::adaptive::{Sight, decide};
 use super::scribe::{Scribe, dtype};
 use super::site::State;
 use crate::convention::{GUIDANCE, ROW, STEP, past, present, since};
 
 /// Position of this evaluation's kind.
 pub const KIND: &str = "hgc.kind";
+/// That of the schedule, where it is decided while the model runs.
+const SCHEDULED: &str = "hgc.kind.scheduled";
 /// Whether this step runs the prompted half alone.
 pub const HALF: &str = "hgc.half";
 /// Whether that half stands for both.
@@ -99,8 +104,13 @@ impl<'a> Tables<'a> {
     /// The look-up of this evaluation's kind.
     ///
     /// # Errors
-    /// [`KindError`] where the plan's first schedule names a kind that is not there.
-    pub fn new(scribe: Scribe<'a>, plan: &'a Plan) -> Result<Self, KindError> {
+    /// [`RewriteError`] where the plan's first schedule names a kind that is not there, or decides by what
+    /// this model is not given.
+    pub fn new(
+        scribe: Scribe<'a>,
+        plan: &'a Plan,
+        analysis: &Analysis<'_>,
+    ) -> Result<Self, RewriteError> {
         let (kinds, evaluations) = (plan.kinds.len(), plan.evaluations()?);
         // Row r is step r - kinds: the kinds that are named, the last first, then the schedule.
         let rows = (0..kinds).rev().chain(evaluations);
@@ -128,8 +138,19 @@ impl<'a> Tables<'a> {
             scribe.node("Add", &[step, offset], &[row]),
             scribe.node("Less", &[step, first], &[wrong]),
             scribe.node("Where", &[wrong, beyond, row], &[index]),
-            scribe.look_up("hgc.schedule", index, KIND),
         ]);
+        let adaptive = plan.schedules.first().and_then(|s| s.adaptive.as_ref());
+        let scheduled = if adaptive.is_some() { SCHEDULED } else { KIND };
+        let look_up = scribe.look_up("hgc.schedule", index, scheduled);
+        tables.nodes.push(look_up);
+        if let Some(adaptive) = adaptive {
+            let sight = Sight::of(analysis)?;
+            let names = (SCHEDULED, index, KIND);
+            let decision = decide(scribe, (adaptive, &plan.kinds), &sight, names);
+            tables.nodes.extend(decision.nodes);
+            tables.tensors.extend(decision.tensors);
+            tables.states.extend(decision.states);
+        }
         Ok(tables)
     }
 
@@ -196,7 +217,7 @@ impl<'a> Tables<'a> {
 
     /// Counts evaluations since the last on which `renewed` was as `when` says.
     fn count(&mut self, gate: &str, (renewed, types): (&str, &BTreeSet<i32>), when: bool) {
-        if self.states.is_empty() {
+        if !self.tensors.iter().any(|t| t.name() == ONE_MORE) {
             self.tensors.push(tensor_f32(ONE_MORE, &[1], &[1.0]));
             self.tensors.push(tensor_f32(NONE, &[1], &[0.0]));
         }

@@ -56,11 +56,20 @@ impl Form for Variants {
         &self,
         placement: &Placement<'_, '_>,
     ) -> Result<(ModelProto, VariantSet), RewriteError> {
+        // Which kind runs is decided outside, also where a gated graph would decide it.
+        let mut fixed = placement.plan.clone();
+        fixed.schedules.iter_mut().for_each(|s| s.adaptive = None);
+        let full = placement;
+        let placement = &Placement {
+            plan: &fixed,
+            ..*placement
+        };
         let gated = Gated.emit(placement)?;
         let described = Sidecar::inside(&gated, "the gated form")
             .map_err(|e| RewriteError::Sidecar(Box::new(e)))?;
         let mut sidecar = described.ok_or(RewriteError::Compiled)?;
         sidecar.form = FormName::Variants;
+        sidecar.schedules.clone_from(&full.plan.schedules);
         let graph = gated.graph.as_ref().ok_or(RewriteError::Compiled)?;
         let mut variants = Vec::new();
         let flow = Flow::new(placement.plan, placement.model_plan, placement.layout);
@@ -89,7 +98,7 @@ impl Form for Variants {
                 entry(key::KIND, &kind.name),
             ]);
             if position == 0 {
-                let plan = toml::to_string(placement.plan)?;
+                let plan = toml::to_string(full.plan)?;
                 model.metadata_props.push(entry(key::PLAN, &plan));
             }
             sidecar.files.push(format!("{}.onnx", kind.name));
