@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from ._adaptive import Memory
 from ._binding import Binding
 from ._sidecar import Evaluation, Sidecar
 
@@ -43,6 +44,9 @@ class Stream:
     step: int = 0
     states: dict[str, Any] = field(default_factory=dict)
     holding: dict[str, str] = field(default_factory=dict)
+    memory: Memory = field(default_factory=Memory)
+    # Whether a gate fired on the evaluation that runs.
+    fired: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,8 @@ class Call:
     constants: dict[str, np.ndarray]
     watched: dict[str, np.ndarray]
     t: float | None
+    # Brought to the host where a gate looks at it.
+    latent: Callable[[], np.ndarray]
 
     @classmethod
     def of(cls, sidecar: Sidecar, binding: Binding) -> Call:
@@ -65,7 +71,12 @@ class Call:
         given = binding.value(times[0]).reshape(-1) if times else np.empty(0)
         shapes = {name: binding.shape(name) for name in binding.inputs}
         t = float(given[0]) if given.size else None
-        return cls(shapes, those(sidecar.constant_inputs), those(sidecar.watched_inputs), t)
+        latents = [n for n, what in sidecar.inputs.items() if what == "latent" and n in binding.inputs]
+
+        def latent() -> np.ndarray:
+            return binding.value(latents[0]) if latents else np.zeros((1, 1), np.float32)
+
+        return cls(shapes, those(sidecar.constant_inputs), those(sidecar.watched_inputs), t, latent)
 
     def begin(self) -> Stream:
         """A stream that this call begins; values are copied, since callers reuse their arrays."""
@@ -130,13 +141,21 @@ class Generations:
             reason = "another model of the pipeline refreshed"
         if reason is None and stream.step >= len(self.schedule):
             reason = "past the end of the schedule"
-        due = start if reason else self.schedule[stream.step]
+        due = start if reason else self._decided(stream, self.schedule[stream.step], call)
         if not self.sidecar.admits(due.kind, stream.holding):
             reason, due = "nothing to read yet", start
         if reason:
             self.stats.forced[reason] += 1
             self.source.forced.add(stream.step)
         return stream, due
+
+    @staticmethod
+    def _decided(stream: Stream, due: Evaluation, call: Call) -> Evaluation:
+        """What runs where a gate decides."""
+        if due.gate is None:
+            return due
+        stream.fired = stream.memory.fires(due.gate, call.latent(), call.t or 0.0)
+        return Evaluation(due.gate.instead) if stream.fired else due
 
     def _find(self, call: Call) -> tuple[Stream, str | None]:
         alike = [s for s in self.streams if s.shapes == call.shapes]
@@ -178,6 +197,10 @@ class Generations:
 
     def done(self, stream: Stream, kind: str, call: Call, states: dict[str, Any]) -> None:
         """Counts an evaluation that succeeded."""
+        anchors = next((e.gate.anchors for e in self.schedule if e.gate), None)
+        if anchors is not None:
+            stream.memory.advance(call.latent(), call.t or 0.0, kind in anchors, stream.fired)
+            stream.fired = False
         stream.step += 1
         stream.last_t = call.t
         stream.states.update(states)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ._adaptive import Gate
 from ._errors import HgcError
 
 SCHEMA = "hgc.model.v1"
@@ -54,6 +55,8 @@ class Evaluation(NamedTuple):
     kind: str
     # Row of the weights of forecasts; 0 holds.
     row: int = 0
+    # What decides while the generation runs; None where the schedule does.
+    gate: Gate | None = None
 
 
 @dataclass(frozen=True)
@@ -102,14 +105,14 @@ class Sidecar:
                 halves=data["rows"]["halves"],
                 kinds=kinds,
                 files=tuple(data.get("files", ())),
-                schedules=tuple((s.get("sampler"), _evaluations(s)) for s in data["schedules"]),
+                schedules=tuple((s.get("sampler"), _evaluations(s, kinds)) for s in data["schedules"]),
                 weights=data.get("weights", 0),
                 states=states,
                 inputs=dict(data.get("inputs", {})),
                 constant_inputs=tuple(data["constant_inputs"]),
                 watched_inputs=tuple(data["watched_inputs"]),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, StopIteration) as error:
             raise HgcError(f"{where} is damaged ({error}); compile the original again") from error
         known = {kind.name for kind in kinds}
 
@@ -153,9 +156,24 @@ class Sidecar:
                 holding[state.name] = state.writes[kind]
 
 
-def _evaluations(schedule: dict[str, Any]) -> tuple[Evaluation, ...]:
+def _evaluations(schedule: dict[str, Any], known: Sequence[Kind]) -> tuple[Evaluation, ...]:
     kinds = schedule["kinds"]
-    return tuple(Evaluation(*e) for e in zip(kinds, schedule.get("rows") or [0] * len(kinds), strict=True))
+    rows = schedule.get("rows") or [0] * len(kinds)
+    gates = _gates(schedule["adaptive"], known) if schedule.get("adaptive") else [None] * len(kinds)
+    return tuple(Evaluation(*e) for e in zip(kinds, rows, gates, strict=True))
+
+
+def _gates(adaptive: dict[str, Any], known: Sequence[Kind]) -> list[Gate | None]:
+    wanted = next(kind.refresh | kind.restart for kind in known if kind.name == adaptive["instead"])
+    anchors = frozenset(kind.name for kind in known if wanted <= kind.refresh | kind.restart)
+
+    def gate(decided: str, latent: float, time: float) -> Gate | None:
+        if decided != "?":
+            return None
+        return Gate(adaptive["instead"], latent, time, adaptive["most"], adaptive["budget"], anchors)
+
+    columns = zip(adaptive["decided"], adaptive["latent"], adaptive["time"], strict=True)
+    return [gate(*column) for column in columns]
 
 
 def schedule_for(
@@ -216,5 +234,13 @@ def _spread(
                 best = fitting[min(ranked)[2]].name
         for model, holding in zip(models, holdings, strict=True):
             model.follow(best, holding)
-        chosen.append(Evaluation(best))
+        gate = given[min(evaluation * len(given) // evaluations, len(given) - 1)].gate
+        chosen.append(Evaluation(best, 0, _scaled(gate, evaluations, len(given)) if evaluation else None))
     return tuple(chosen)
+
+
+def _scaled(gate: Gate | None, evaluations: int, own: int) -> Gate | None:
+    """A gate of a schedule of `own` evaluations in a spread one: its caps in proportion."""
+    if gate is None:
+        return None
+    return replace(gate, most=-(-gate.most * evaluations // own), budget=-(-gate.budget * evaluations // own))

@@ -313,3 +313,54 @@ def test_weights_are_followed_in_both_forms(tmp_path: Path) -> None:
         drawn[sampler] = results
     # The same evaluations with other weights.
     assert not all(np.array_equal(*both) for both in zip(*drawn.values(), strict=True))
+
+
+def decided(folder: Path) -> Path:
+    """A plan that refreshes at its start and then where it is decided: the latents of these tests are noise
+    that moves by about 1.4.
+    """
+    plan = folder / "plan.toml"
+    unet, control = (PIPELINE / part / "model.onnx" for part in ("unet", "controlnet"))
+    policy = ["--steps", str(STEPS), "--policy", "hgc:key-steps=0+1"]
+    hgc("plan", unet, "--controlnet", control, *policy, "-o", plan)
+    head, kinds, rest = plan.read_text().partition("kinds = [")
+    names = rest[: rest.index("]")]
+    instead = names.split(",")[1].strip()
+    far = [0.1, 0.1, 0.1, 1.0, 0.1, 0.1, 0.1, 1.0]
+    adaptive = (
+        f'\n[schedule.adaptive]\ninstead = {instead}\ndecided = "..??????"\nlatent = {far}\n'
+        f"time = {[0.0] * STEPS}\nmost = 2\nbudget = 2\n"
+    )
+    plan.write_text(f"{head}{kinds}{names}]\n{adaptive}{rest[rest.index(']') + 1 :]}")
+    return plan
+
+
+def test_what_runs_is_decided_alike_in_both_forms(tmp_path: Path) -> None:
+    plan = decided(tmp_path)
+    ran = {}
+    for form in ("gated", "variants"):
+        out = tmp_path / form
+        dynamic = ["--dynamic"] if form == "variants" else []
+        hgc("compile", PIPELINE, "--plan", plan, "--form", form, *dynamic, "-o", out)
+        session = InferenceSession(out / "unet" / "model.onnx", exact(), providers=["CPUExecutionProvider"])
+        # In a loop that only counts, the graph decides by itself.
+        plain = Plain(tmp_path / "gated" / "unet" / "model.onnx")
+        for step in range(STEPS):
+            feed = feeds(session, 3, step)
+            assert np.array_equal(session.run(None, feed)[0], plain(feed)), (form, step)
+        ran[form] = session.stats.evaluations
+        assert not session.stats.forced
+    # The start, one that is planned, one for the latent on 3 and one for the cap on 6; on 7 the budget is spent.
+    counts = sorted(ran["gated"].values())
+    assert ran["gated"] == ran["variants"] and counts == [1, 3, 4], ran
+
+
+def test_a_gate_is_spread_over_other_evaluations(tmp_path: Path) -> None:
+    plan = decided(tmp_path)
+    hgc("compile", PIPELINE, "--plan", plan, "-o", tmp_path / "out")
+    sidecar = Sidecar.beside(tmp_path / "out" / "unet" / "model.onnx")
+    assert sidecar is not None
+    gates = [evaluation.gate for evaluation in schedule_for([sidecar], 2 * STEPS)]
+    assert gates[0] is None and gates[3] is None and gates[4] is not None
+    assert gates[4].most == 4 and gates[4].budget == 4
+    assert [g.latent for g in gates[6:8] if g] == [1.0, 1.0]

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::pairs::{Pair, carrier, find_pairs, plan_in};
 use super::profile::{self, Ledger};
-use super::verify::borrowed;
+use super::verify::{borrowed, decided};
 use super::{Feeds, MeasureError, check_batch};
 use crate::analysis::Analysis;
 use crate::analysis::macs::Macs;
@@ -176,16 +176,18 @@ impl<'a> Subject<'a> {
     ) -> Result<Self, MeasureError> {
         let file = pair.rewritten.display().to_string();
         let plan = plan_in(compiled)?;
-        let model_plan = plan.models.iter().find(|m| m.name == pair.name);
-        let model_plan = model_plan.ok_or_else(|| MeasureError::MissingFile {
-            rewritten: file.clone(),
-            name: pair.name.clone(),
-        })?;
         let analysis = Analysis::of(&source.proto, settings.sizes).map_err(|source| {
             MeasureError::Analysis {
                 file: pair.original.display().to_string(),
                 source,
             }
+        })?;
+        // What is decided while it runs follows from the inputs.
+        let plan = decided(&plan, &analysis, settings.seed)?;
+        let model_plan = plan.models.iter().find(|m| m.name == pair.name);
+        let model_plan = model_plan.ok_or_else(|| MeasureError::MissingFile {
+            rewritten: file.clone(),
+            name: pair.name.clone(),
         })?;
         check_batch(&plan, model_plan, &file, settings.sizes.batch)?;
         let layout = Layout::new(&analysis, &plan, model_plan)

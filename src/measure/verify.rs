@@ -117,7 +117,11 @@ pub fn verify(
 }
 
 /// The plan with every schedule as it must be decided on the inputs of a proof.
-fn decided(plan: &Plan, analysis: &Analysis<'_>, seed: u64) -> Result<Plan, MeasureError> {
+pub(super) fn decided(
+    plan: &Plan,
+    analysis: &Analysis<'_>,
+    seed: u64,
+) -> Result<Plan, MeasureError> {
     let mut plan = plan.clone();
     for schedule in &mut plan.schedules {
         if schedule.adaptive.is_none() {

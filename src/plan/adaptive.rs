@@ -177,6 +177,31 @@ impl Memory {
     }
 }
 
+/// What is wrong with how a gate has decided in one generation, if anything.
+#[must_use]
+pub fn told_of_decisions(schedule: &Schedule, ran: &[String]) -> Option<String> {
+    let adaptive = schedule.adaptive.as_ref()?;
+    let decided = (0..ran.len()).filter(|e| adaptive.decides(*e));
+    let (fired, still): (Vec<usize>, Vec<usize>) =
+        decided.partition(|e| schedule.kinds.get(*e) != ran.get(*e));
+    let all = fired.len() + still.len();
+    if fired.is_empty() && all > 0 {
+        return Some(format!(
+            "the gate never fired on {all} evaluations that were left to it"
+        ));
+    }
+    if fired.len() >= adaptive.budget && adaptive.budget < all {
+        return Some(format!(
+            "the gate fired {} times, all that its budget allows; the evaluations after that only read",
+            fired.len()
+        ));
+    }
+    let always = still.is_empty() && all > 1;
+    always.then(|| {
+        format!("the gate fired on all {all} evaluations that were left to it: nothing was saved")
+    })
+}
+
 impl Schedule {
     /// What runs where the evaluations are given this: the same schedule without anything to decide.
     #[must_use]
@@ -266,6 +291,19 @@ mod tests {
         let mut little = [[0.0f32; 4]; 6];
         little[2] = [0.0, 0.0, 0.4, 0.4];
         assert_eq!(ran(&given(little)), "start reuse reuse reuse refresh reuse");
+    }
+
+    #[test]
+    fn gates_that_do_not_decide_are_told() {
+        let schedule = schedule();
+        let told = |ran: &[&str]| {
+            let ran: Vec<String> = ran.iter().map(|k| (*k).to_owned()).collect();
+            told_of_decisions(&schedule, &ran).unwrap_or_default()
+        };
+        let (s, f, r) = ("start", "refresh", "reuse");
+        assert!(told(&[s, r, r, r, r, r]).contains("never fired on 5"));
+        assert!(told(&[s, r, f, r, f, r]).contains("all that its budget allows"));
+        assert!(told(&[s, r, f, r, r, r]).is_empty());
     }
 
     #[test]

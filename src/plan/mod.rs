@@ -20,7 +20,7 @@ mod text;
 mod weights;
 mod written;
 
-pub use adaptive::{Adaptive, Given, Memory};
+pub use adaptive::{Adaptive, Given, Memory, told_of_decisions};
 pub use data::{Gate, Guidance, ModelPlan, Plan, Prompted, Refusal, Reuse, Rows, Site};
 pub use fitted::Fitted;
 pub use kinds::{Kind, Schedule};

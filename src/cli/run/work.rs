@@ -4,14 +4,15 @@ use anyhow::Context;
 use hgc::unstable::compile::{Inputs, Project};
 use hgc::unstable::engine::{Engine, SessionOptions};
 use hgc::unstable::pipeline::{Batch, Denoised, Drawing, Folder, Loop, Version, decode};
-use hgc::unstable::plan::Plan;
 use hgc::unstable::plan::parameter::{SOLVER, Value};
 use hgc::unstable::plan::policy;
+use hgc::unstable::plan::{Plan, Schedule, told_of_decisions};
 use hgc::unstable::sampler::Config;
 use image::RgbImage;
 
 use super::super::args::read_plan;
 use super::super::progress::Progress;
+use super::super::terminal::warn;
 use super::Args;
 
 /// What all versions of a pipeline are run on.
@@ -61,7 +62,20 @@ impl Work<'_> {
                 bar.set_message(format!("{title} {seconds:.2} s {gates}"));
                 bar.inc(1);
             };
-            last = Some(networks.run(batch, self.settings, &mut told)?);
+            let done = networks.run(batch, self.settings, &mut told)?;
+            let fits = |s: &&Schedule| s.evaluations() == done.ran.len();
+            let schedules = plan.iter().flat_map(|p| &p.schedules);
+            let mut problems = schedules
+                .filter(fits)
+                .map(|s| told_of_decisions(s, &done.ran));
+            if let Some(problem) = problems.next().flatten() {
+                bar.suspend(|| {
+                    warn(format_args!(
+                        "{problem}; `hgc tune --adaptive` fits it to this model and sampler"
+                    ))
+                });
+            }
+            last = Some(done);
         }
         bar.finish();
         drop(networks);

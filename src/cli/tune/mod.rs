@@ -77,6 +77,10 @@ pub struct Args {
     /// What --save and --faster count: MACs, or the time of each kind of evaluation as it is measured here
     #[arg(long, value_enum, default_value_t)]
     cost: CostUnit,
+    /// Plan a gate that decides while the model runs which evaluations refresh, by how far latent and
+    /// timestep have moved; --save is then a mean
+    #[arg(long, conflicts_with_all = ["cost", "effort"])]
+    adaptive: bool,
     /// What one search may cost, in generations of the original
     #[arg(long, value_name = "GENERATIONS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     effort: u64,
@@ -106,6 +110,8 @@ pub struct Args {
 
 /// Pictures with other noise that decide between the best schedules, at least.
 const FRESH: usize = 4;
+/// Generations of the original that fitting a gate costs, about.
+const ADAPTIVE: u64 = 35;
 /// Steps of the converged picture.
 const CONVERGED: usize = 100;
 
@@ -188,9 +194,9 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         (_, _, 1) => String::new(),
         (_, _, n) => format!(" for each of {n} searches"),
     };
+    let effort = if args.adaptive { ADAPTIVE } else { args.effort };
     note(format_args!(
-        "{pictures} pictures; it takes as long as {} times drawing them with the original{each}",
-        args.effort
+        "{pictures} pictures; it takes as long as {effort} times drawing them with the original{each}"
     ));
     let bar = Progress::new("original", "{bar:30} {pos}/{len} {msg} {eta}");
     bar.set_length(((searched.len() + fresh.len()) * cases.len()) as u64);
@@ -247,11 +253,14 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     }
     let mut search = |save: f64| -> anyhow::Result<Tuned> {
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-        let found = tuner.tune(save, &mut runs, &mut |case, spent, best| {
+        let mut said = |case: &str, spent: f64, best: f64| {
             bar.set_position((1000.0 * spent) as u64);
             bar.set_message(format!("{case}, {:.0} %: {best:.2} dB", 100.0 * save));
-        })?;
-        Ok(found)
+        };
+        Ok(match args.adaptive {
+            true => tuner.tune_adaptive(save, &mut said)?,
+            false => tuner.tune(save, &mut runs, &mut said)?,
+        })
     };
     // Each when it is found: the next search may be interrupted.
     let write = |file: &Path, found: &Tuned| -> anyhow::Result<Report> {

@@ -48,6 +48,9 @@ pub struct FitReport {
     /// Share of the squared error of each site that its weights take away.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub forecast: BTreeMap<String, f64>,
+    /// Whether the model decides while it runs; the strips are then of one batch.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub adaptive: bool,
     /// What happens on each evaluation.
     #[serde(flatten)]
     strips: Strips,
@@ -115,6 +118,12 @@ impl Report {
                 runs: fit.runs,
                 held: fit.forecast.as_ref().map(|f| f.held),
                 forecast: fit.forecast.iter().flat_map(|f| f.gains.clone()).collect(),
+                adaptive: tuned
+                    .planned
+                    .plan
+                    .schedules
+                    .get(fit.case)
+                    .is_some_and(|s| s.adaptive.is_some()),
                 strips: Strips::of(&fit.settings),
             }
         });
@@ -146,6 +155,9 @@ pub fn render(reports: &[Report]) -> String {
                 fit.steps,
                 100.0 * fit.saved
             );
+            if fit.adaptive {
+                text += "  decided while it runs; these strips are of one batch\n\n";
+            }
             // Of several cases not all gain.
             if let Some(held) = fit.held.filter(|held| fit.signal > held + 0.05) {
                 let gains = fit.forecast.iter();
