@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use anyhow::bail;
+use comfy_table::Table;
 use hgc::unstable::compile::models_of;
-use hgc::unstable::measure::bench::{BenchOptions, Timings, bench};
+use hgc::unstable::measure::bench::{BenchOptions, FileReport, Timings, bench};
 use hgc::unstable::measure::pairs::plan_of;
 
 use super::Outcome;
@@ -33,6 +34,9 @@ pub struct Args {
     /// Memory in GB that sessions may take; more than that runs file by file
     #[arg(long, value_name = "GB", value_parser = finite::<f64>)]
     memory: Option<f64>,
+    /// Print every step, not the medians of each kind
+    #[arg(long)]
+    every_step: bool,
     /// How to print the result
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
@@ -74,7 +78,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     bar.finish();
     match args.format {
         Format::Json => print_json("hgc.bench.v1", std::slice::from_ref(&report))?,
-        Format::Table => print(&render(&report))?,
+        Format::Table => print(&render(&report, args.every_step))?,
     }
     Ok(if report.macs_match == Some(false) {
         Outcome::No
@@ -83,39 +87,11 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     })
 }
 
-fn render(report: &Timings) -> String {
+fn render(report: &Timings, every: bool) -> String {
     let mut text = String::new();
     for file in &report.files {
-        text.push_str(&format!("{}\n", file.name));
-        let header = [
-            "step",
-            "original",
-            "compiled",
-            "ratio",
-            "MACs",
-            "of original",
-            "executed",
-        ];
-        let mut rows = table(&header, &[0, 1, 2, 3, 4, 5, 6]);
-        for step in &file.steps {
-            #[allow(clippy::cast_precision_loss)]
-            let share = step.macs_planned as f64 / (file.macs_original as f64).max(1.0);
-            let executed = match step.macs_executed {
-                Some(n) if n == step.macs_planned => "as planned".to_owned(),
-                Some(n) => macs(n),
-                None => "-".to_owned(),
-            };
-            rows.add_row([
-                step.step.to_string(),
-                format!("{:.3} s", step.original),
-                format!("{:.3} s", step.rewritten),
-                format!("{:.2}", step.rewritten / step.original.max(1e-9)),
-                macs(step.macs_planned),
-                format!("{:.1} %", 100.0 * share),
-                executed,
-            ]);
-        }
-        text.push_str(&format!("{rows}\n\n"));
+        let rows = if every { steps(file) } else { kinds(file) };
+        text.push_str(&format!("{}\n{rows}\n\n", file.name));
     }
     if !report.interleaved {
         text.push_str("the models do not fit in memory together; each file ran by itself\n");
@@ -129,8 +105,71 @@ fn render(report: &Timings) -> String {
         report.speed_up_macs,
         100.0 * report.efficiency
     ));
-    if report.macs_match == Some(false) {
-        text.push_str("the MACs that ran are NOT those of the plan\n");
+    match report.macs_match {
+        Some(true) => text.push_str("on every step the MACs that ran are those of the plan\n"),
+        Some(false) => {
+            text.push_str("the MACs that ran are NOT those of the plan; see --every-step\n")
+        }
+        None => {}
     }
     text
+}
+
+/// A row a kind.
+fn kinds(file: &FileReport) -> Table {
+    let header = [
+        "kind",
+        "steps",
+        "original",
+        "compiled",
+        "ratio",
+        "MACs of original",
+    ];
+    let mut rows = table(&header, &[1, 2, 3, 4, 5]);
+    for kind in file.by_kind() {
+        rows.add_row([
+            kind.kind.clone(),
+            kind.count.to_string(),
+            format!("{:.3} s", kind.original),
+            format!("{:.3} s", kind.rewritten),
+            format!("{:.2}", kind.ratio),
+            format!("{:.1} %", 100.0 * kind.share),
+        ]);
+    }
+    rows
+}
+
+/// A row a step.
+fn steps(file: &FileReport) -> Table {
+    let header = [
+        "step",
+        "kind",
+        "original",
+        "compiled",
+        "ratio",
+        "MACs",
+        "of original",
+        "executed",
+    ];
+    let mut rows = table(&header, &[0, 2, 3, 4, 5, 6]);
+    for step in &file.steps {
+        #[allow(clippy::cast_precision_loss)]
+        let share = step.macs_planned as f64 / (file.macs_original as f64).max(1.0);
+        let executed = match step.macs_executed {
+            Some(n) if n == step.macs_planned => "as planned".to_owned(),
+            Some(n) => macs(n),
+            None => "-".to_owned(),
+        };
+        rows.add_row([
+            step.step.to_string(),
+            step.kind.clone(),
+            format!("{:.3} s", step.original),
+            format!("{:.3} s", step.rewritten),
+            format!("{:.2}", step.rewritten / step.original.max(1e-9)),
+            macs(step.macs_planned),
+            format!("{:.1} %", 100.0 * share),
+            executed,
+        ]);
+    }
+    rows
 }

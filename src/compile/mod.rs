@@ -11,6 +11,7 @@ mod product;
 mod project;
 mod rewrite;
 mod sizes;
+mod spread;
 mod target;
 
 pub use error::CompileError;

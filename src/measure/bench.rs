@@ -4,10 +4,9 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use serde::Serialize;
-
 use super::pairs::{Pair, carrier, find_pairs, plan_in};
 use super::profile::{self, Ledger};
+pub use super::timings::{FileReport, KindTimes, StepTimes, Timings};
 use super::verify::{borrowed, decided};
 use super::{Feeds, MeasureError, check_batch};
 use crate::analysis::Analysis;
@@ -36,56 +35,6 @@ pub struct BenchOptions {
     pub provider_options: Vec<(String, String)>,
     /// Bytes of memory that sessions may take together; from the machine where none.
     pub memory: Option<u64>,
-}
-
-/// Times and MACs of one step of one file.
-#[derive(Clone, Debug, Serialize)]
-pub struct StepTimes {
-    /// Step.
-    pub step: usize,
-    /// Seconds of the original.
-    pub original: f64,
-    /// Seconds of the rewritten.
-    pub rewritten: f64,
-    /// MACs planned for the rewritten.
-    pub macs_planned: u64,
-    /// MACs that ran, from the profile; none where the engine has no profile.
-    pub macs_executed: Option<u64>,
-}
-
-/// One file's measurement.
-#[derive(Clone, Debug, Serialize)]
-pub struct FileReport {
-    /// Name in the plan.
-    pub name: String,
-    /// Steps.
-    pub steps: Vec<StepTimes>,
-    /// MACs of one original step.
-    pub macs_original: u64,
-}
-
-/// The whole measurement.
-#[derive(Clone, Debug, Serialize)]
-pub struct Timings {
-    /// Steps that were run.
-    pub steps: usize,
-    /// Whether all files were in memory at once; else they ran one after the other on
-    /// the same made-up inputs.
-    pub interleaved: bool,
-    /// By file.
-    pub files: Vec<FileReport>,
-    /// Seconds of all original evaluations.
-    pub seconds_original: f64,
-    /// Seconds of all rewritten evaluations.
-    pub seconds_rewritten: f64,
-    /// Measured speed-up.
-    pub speed_up: f64,
-    /// Speed-up that MACs predict.
-    pub speed_up_macs: f64,
-    /// Measured over predicted.
-    pub efficiency: f64,
-    /// Whether the MACs that ran are those of the plan; none without a profile.
-    pub macs_match: Option<bool>,
 }
 
 /// Told of runs done so far and in all.
@@ -132,7 +81,7 @@ pub fn bench(
         }
         measure(engine, &mut runs, settings, &mut report, progress)?;
     }
-    summarise(&mut report);
+    report.summarise();
     Ok(report)
 }
 
@@ -261,8 +210,10 @@ fn measure(
                 done += 1;
                 progress(done, total, &subject.pair.name);
             }
+            let kinds = subject.plan.schedules.first().map(|s| &s.kinds);
             files[i].steps.push(StepTimes {
                 step,
+                kind: kinds.and_then(|k| k.get(step)).cloned().unwrap_or_default(),
                 original: seconds[0],
                 rewritten: seconds[1],
                 macs_planned: subject.cost.steps.get(step).map_or(0, |m| m.all),
@@ -367,25 +318,4 @@ fn executed(
         step.macs_executed = Some(macs.all);
     }
     Ok(())
-}
-
-#[allow(clippy::cast_precision_loss)]
-fn summarise(report: &mut Timings) {
-    let steps = || report.files.iter().flat_map(|f| &f.steps);
-    let original: f64 = steps().map(|s| s.original).sum();
-    let rewritten: f64 = steps().map(|s| s.rewritten).sum();
-    let planned: u64 = steps().map(|s| s.macs_planned).sum();
-    let before: u64 = report
-        .files
-        .iter()
-        .map(|f| f.macs_original * f.steps.len() as u64)
-        .sum();
-    let all_counted = steps().all(|s| s.macs_executed.is_some());
-    let matches = steps().all(|s| s.macs_executed == Some(s.macs_planned));
-    report.macs_match = all_counted.then_some(matches);
-    report.seconds_original = original;
-    report.seconds_rewritten = rewritten;
-    report.speed_up = original / rewritten.max(1e-9);
-    report.speed_up_macs = before as f64 / (planned as f64).max(1.0);
-    report.efficiency = report.speed_up / report.speed_up_macs.max(1e-9);
 }

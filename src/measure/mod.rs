@@ -13,6 +13,7 @@ mod part;
 pub mod profile;
 mod proofs;
 mod rows;
+mod timings;
 mod verdict;
 pub mod verify;
 

@@ -14,7 +14,7 @@ use crate::plan::schedule::GuidanceStep;
 use crate::plan::{Adaptive, Kind, KindError, Reuse, Schedule};
 
 /// How much the end counts beside how far things move: 0 is SenCache's own rule.
-const WEIGHTS: [f64; 3] = [0.0, 0.5, 1.0];
+const WEIGHTS: [f64; 4] = [0.0, 0.5, 1.0, 2.0];
 /// Times that the threshold is halved in.
 const HALVINGS: usize = 7;
 /// Evaluations of which is measured what reading on them does to the end; between them it is interpolated.
@@ -94,16 +94,25 @@ impl Tuner<'_> {
                 });
             }
             let ends = self.ends(drawn, &pair, &mut networks, &mut |share| {
-                told(&name, 0.6 * share, 0.0);
+                told(&name, 0.4 * share, 0.0);
             })?;
             let mut best: Option<(f64, Schedule)> = None;
-            let mut runs = 0;
-            for (nth, weight) in WEIGHTS.into_iter().enumerate() {
-                let tables = moves.tables(&ends, weight);
+            let (mut runs, mut weighed) = (0, WEIGHTS[0]);
+            let ends_alone = [Vec::new(), vec![1], vec![1, steps.saturating_sub(2)]];
+            // First how much the end counts, then what refreshes in any case.
+            let trials = WEIGHTS.iter().map(|w| (Some(*w), &ends_alone[0]));
+            let trials = trials.chain(ends_alone[1..].iter().map(|musts| (None, musts)));
+            let all = WEIGHTS.len() + ends_alone.len() - 1;
+            for (nth, (weight, musts)) in trials.enumerate() {
+                if musts.len() >= count || musts.iter().any(|m| *m >= steps) {
+                    continue;
+                }
+                let tables = moves.tables(&ends, weight.unwrap_or(weighed));
                 let schedule = |threshold: f64| {
-                    let mut schedule = pair.schedule(steps, |_| false);
+                    let mut schedule = pair.schedule(steps, |e| musts.contains(&e));
                     schedule.sampler = Some(drawn.case.sampler.method.name().to_owned());
-                    schedule.adaptive = Some(adaptive(&pair, &tables, (threshold, count)));
+                    let limits = (threshold, count - musts.len());
+                    schedule.adaptive = Some(adaptive(&pair, &tables, limits, musts));
                     schedule
                 };
                 let (ratio, found) = self.threshold(
@@ -114,9 +123,10 @@ impl Tuner<'_> {
                 )?;
                 if best.as_ref().is_none_or(|(known, _)| ratio > *known) {
                     best = Some((ratio, found));
+                    weighed = weight.unwrap_or(weighed);
                 }
                 #[allow(clippy::cast_precision_loss)]
-                let done = 0.6 + 0.3 * (nth + 1) as f64 / WEIGHTS.len() as f64;
+                let done = 0.4 + 0.6 * (nth + 1) as f64 / all as f64;
                 told(&name, done, best.as_ref().map_or(0.0, |b| b.0));
             }
             let (_, schedule) = best.ok_or(KindError::NoSchedule)?;
@@ -310,20 +320,27 @@ impl Pair {
     }
 }
 
-/// The gate with tables that are reached at a threshold, for `count` refreshes in the mean.
+/// The gate with tables that are reached at a threshold, for `count` refreshes in the mean beside those that
+/// must be.
 #[allow(clippy::cast_possible_truncation)]
 fn adaptive(
     pair: &Pair,
     (latent, time): &(Vec<f64>, Vec<f64>),
     (threshold, count): (f64, usize),
+    musts: &[usize],
 ) -> Adaptive {
     let steps = latent.len();
+    let decided = |e: usize| {
+        if e == 0 || musts.contains(&e) {
+            '.'
+        } else {
+            '?'
+        }
+    };
     let scaled = |table: &[f64]| table.iter().map(|w| (w / threshold) as f32).collect();
     Adaptive {
         instead: pair.refresh.name.clone(),
-        decided: std::iter::once('.')
-            .chain(std::iter::repeat_n('?', steps - 1))
-            .collect(),
+        decided: (0..steps).map(decided).collect(),
         latent: scaled(latent),
         time: scaled(time),
         most: (2 * steps).div_ceil(count + 1).max(2),

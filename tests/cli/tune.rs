@@ -76,12 +76,11 @@ fn a_plan_is_fitted_compiled_scored_and_shown() {
     let fewer = row(&report, "steps=3");
     assert_eq!(fewer["policy"], "fewer steps");
     assert!(fewer["reduction"].as_f64() <= row(&report, &plan)["reduction"].as_f64());
-    hgc(
-        "eval",
-        &[&pipeline],
-        &options.replace("--steps 5", "--steps 6"),
-    )
-    .fails(BAD, &["is for 5 steps; give --steps 5"]);
+    // In other numbers of steps it is spread, and told.
+    let other = options.replace("--steps 5", "--steps 6");
+    let other = hgc("eval", &[&pipeline], &other);
+    assert!(other.err.contains("fitted on 5 steps"), "{}", other.err);
+    assert!(row(&other.json(), &plan)["reduction"].as_f64().unwrap() > 0.3);
 
     let compiled = folder.path().join("compiled");
     let mut words = vec![pipeline.clone().into_os_string()];
@@ -104,6 +103,40 @@ fn a_plan_is_fitted_compiled_scored_and_shown() {
         "{}",
         run.err
     );
+}
+
+/// A plan that leaves it to the running model is compiled in either form, and scored by what ran.
+#[test]
+fn a_gate_that_decides_is_fitted() {
+    let folder = tempfile::tempdir().unwrap();
+    let plan = folder.path().join("plan.toml");
+    let words = onto(&plan);
+    let set = shapes("choice/scenes.json");
+    let scenes = format!("--set {} --scenes 1 --steps 6 --guidance 5", set.display());
+    let options = format!("{scenes} --adaptive --save 0.4 --format json");
+    let found = hgc("tune", &words, &options).json();
+    let fit = &found["fits"][0];
+    assert_eq!(fit["adaptive"], true);
+    assert!(fit["saved"].as_f64().unwrap() > 0.2, "{fit:#}");
+    let text = fs::read_to_string(&plan).unwrap();
+    assert!(text.contains("[schedule.adaptive]"), "{text}");
+    assert!(text.contains("decided = \".?????\""), "{text}");
+    hgc("tune", &words, &format!("{options} --effort 5 --force")).fails(BAD, &["--adaptive"]);
+
+    let pipeline = shapes("pipeline");
+    let label = plan.display().to_string();
+    let options = format!("{scenes} --timed 0 --fewer none --format json --plan {label}");
+    let report = hgc("eval", &[&pipeline], &options).json();
+    assert!(row(&report, &label)["reduction"].as_f64().unwrap() > 0.2);
+    for form in ["gated", "variants"] {
+        let compiled = folder.path().join(form);
+        let mut words = vec![pipeline.clone().into_os_string()];
+        words.extend(to(&compiled).map(ToOwned::to_owned));
+        hgc("compile", &words, &format!("--plan {label} --form {form}")).ok();
+        let pair = [pipeline.clone().into_os_string(), compiled.into_os_string()];
+        hgc("verify", &pair, "").ok();
+        hgc("bench", &pair, "").ok();
+    }
 }
 
 #[test]

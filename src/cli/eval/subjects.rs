@@ -99,7 +99,8 @@ impl SubjectArgs {
             .collect();
         for file in &self.plan {
             let label = file.display().to_string();
-            let plan = scheduled(read_plan(file)?, &label, base.steps, sampler)?;
+            let plan = scheduled(&read_plan(file)?, project, base.steps, sampler);
+            let plan = plan.with_context(|| format!("plan {label}"))?;
             // Told before anything is drawn.
             let placed = project.adopt(plan.clone());
             placed.with_context(|| format!("plan {label}"))?;
@@ -133,7 +134,8 @@ impl SubjectArgs {
                     .is_file()
                     .then(|| read_plan(label.as_ref()));
                 let plan = plan.and_then(Result::ok);
-                let plan = plan.and_then(|p| scheduled(p, label, base.steps, own).ok());
+                let project = evaluation.project();
+                let plan = plan.and_then(|p| scheduled(&p, project, base.steps, own).ok());
                 more.extend(plan.map(|p| Subject::of_plan(label, p)));
             }
         }
@@ -162,8 +164,14 @@ impl SubjectArgs {
     }
 }
 
-/// The plan with the schedule first that is for so many steps of this sampler, or of any.
-fn scheduled(plan: Plan, label: &str, steps: usize, sampler: Method) -> anyhow::Result<Plan> {
+/// The plan with the schedule alone that is for so many steps of this sampler, or of any; one for other steps
+/// is spread over these, as a compiled pipeline does.
+fn scheduled(
+    plan: &Plan,
+    project: &Project<'_>,
+    steps: usize,
+    sampler: Method,
+) -> anyhow::Result<Plan> {
     let own = |s: &Schedule| s.sampler.as_deref() == Some(sampler.name());
     let long = |s: &Schedule| s.evaluations() == steps;
     let all = &plan.schedules;
@@ -171,9 +179,8 @@ fn scheduled(plan: Plan, label: &str, steps: usize, sampler: Method) -> anyhow::
     let found = found.or_else(|| all.iter().position(|s| long(s) && s.sampler.is_none()));
     let found = found.or_else(|| all.iter().position(long));
     let Some(index) = found else {
-        let lengths: Vec<String> = all.iter().map(|s| s.evaluations().to_string()).collect();
-        let lengths = lengths.join(" or ");
-        anyhow::bail!("plan {label} is for {lengths} steps; give --steps {lengths}")
+        let own = all.iter().position(own).unwrap_or(0);
+        return Ok(project.spread(plan, own, steps)?);
     };
     // Only this one is drawn, whatever sampler it was fitted on.
     let mut plan = plan.under(index)?;

@@ -111,7 +111,7 @@ pub struct Args {
 /// Pictures with other noise that decide between the best schedules, at least.
 const FRESH: usize = 4;
 /// Generations of the original that fitting a gate costs, about.
-const ADAPTIVE: u64 = 35;
+const ADAPTIVE: u64 = 40;
 /// Steps of the converged picture.
 const CONVERGED: usize = 100;
 
