@@ -47,6 +47,14 @@ pub enum CompileError {
              ControlNet"
     )]
     Halves { unet: String, controlnet: String },
+    #[error(
+        "caches take {bytes:.1} MB, more than {budget:.1} MB (--cache-budget): {what}; allow more"
+    )]
+    Caches {
+        bytes: f64,
+        budget: f64,
+        what: &'static str,
+    },
     #[error("the plan is for {planned} models, {given} were given")]
     Count { planned: usize, given: usize },
     #[error("the plan calls {file} {found:?}; it must be {expected:?}")]
@@ -93,6 +101,17 @@ impl Inputs {
         match unet.map(super::inputs::Source::file) {
             Some(unet) => CompileError::Swapped { file, found, unet },
             None => CompileError::NotUnet { file, found },
+        }
+    }
+}
+
+impl CompileError {
+    #[allow(clippy::cast_precision_loss)]
+    pub(super) fn caches(bytes: u64, budget: u64, what: &'static str) -> Self {
+        Self::Caches {
+            bytes: bytes as f64 / 1e6,
+            budget: budget as f64 / 1e6,
+            what,
         }
     }
 }

@@ -3,6 +3,7 @@
 //! [`Inputs`] finds and reads the models, [`Project`] analyses and plans them together and rewrites
 //! them; what comes out is a [`Compiled`], which can be written or run from memory.
 
+mod caches;
 mod error;
 mod inputs;
 mod installed;
@@ -14,6 +15,7 @@ mod sizes;
 mod spread;
 mod target;
 
+pub use caches::Caches;
 pub use error::CompileError;
 pub use inputs::{InputError, Inputs, Source, controlnets_of, model_of, models_of};
 pub use installed::{Installed, InstalledError};

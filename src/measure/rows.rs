@@ -1,7 +1,7 @@
 //! Row arithmetic on host tensors: the batch is the outermost axis in memory, so half
 //! of the batch is half of the buffer.
 
-use crate::engine::{Tensor, TensorError};
+use crate::engine::{DType, Tensor, TensorError};
 use crate::plan::Prompted;
 
 /// A tensor's values in f32 with the shape of the whole.
@@ -32,6 +32,18 @@ impl Rows {
     /// If the type cannot hold the values.
     pub fn tensor(&self, like: &Tensor) -> Result<Tensor, TensorError> {
         Tensor::from_f32_as(like.dtype(), &self.shape, &self.data)
+    }
+
+    /// The values as half precision has them.
+    ///
+    /// # Errors
+    /// As for [`tensor`](Self::tensor).
+    pub fn in_half_precision(&self) -> Result<Self, TensorError> {
+        let half = Tensor::from_f32_as(DType::F16, &self.shape, &self.data)?;
+        Ok(Self {
+            data: half.to_f32(),
+            ..self.clone()
+        })
     }
 
     fn part(&self, from: usize, to: usize) -> Self {

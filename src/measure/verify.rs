@@ -22,7 +22,7 @@ use crate::engine::{
 };
 use crate::onnx::{Model, graph_hash};
 use crate::plan::layout::Layout;
-use crate::plan::{ModelPlan, Plan, Reuse, Schedule};
+use crate::plan::{CacheType, ModelPlan, Plan, Reuse, Schedule};
 use crate::sidecar::{FormName, Sidecar};
 
 /// Allowed difference relative to the largest output: rounding of forecasts and of
@@ -305,7 +305,7 @@ impl Proof<'_, '_> {
             .layout
             .sites
             .iter()
-            .all(|s| s.site.reuse == Reuse::Hold);
+            .all(|s| s.site.reuse == Reuse::Hold && s.site.cache == CacheType::Same);
         held && !(self.model_plan.halves && self.plan.guidance.schedule.has_half())
     }
 

@@ -128,6 +128,12 @@ impl Regions {
         }
     }
 
+    /// MACs of weight operators of each site's region, without those inside, on the whole batch.
+    #[must_use]
+    pub fn whole_of_sites(&self) -> Vec<u64> {
+        self.whole[1..].iter().map(|m| m.weights).collect()
+    }
+
     /// MACs of an evaluation of this kind.
     #[must_use]
     pub fn of(&self, kind: &Kind, model: &ModelPlan, layout: &Layout) -> Macs {
@@ -155,7 +161,13 @@ fn site_bytes(placed: &Placed, batch: u64, half: u64) -> u64 {
         } else {
             1
         };
-        t.shape.as_ref().map_or(0, |s| s.bytes(rows)) * states
+        let bytes = |s: &crate::analysis::dims::Shape| match placed.site.narrows(s.elem_type)
+            && !t.measure
+        {
+            true => s.bytes(rows) / 2,
+            false => s.bytes(rows),
+        };
+        t.shape.as_ref().map_or(0, bytes) * states
     };
     placed.tensors.iter().map(bytes).sum()
 }

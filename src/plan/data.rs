@@ -59,6 +59,22 @@ impl FromStr for Reuse {
     }
 }
 
+/// In what a cache keeps values of single precision.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CacheType {
+    /// As they are.
+    #[default]
+    Same,
+    /// In half precision: half of the bytes, a relative error of 2^-11, and no value beyond 65504.
+    F16,
+}
+
+impl CacheType {
+    /// `TensorProto.DataType` of half precision.
+    pub const HALF: i32 = 10;
+}
+
 /// Rows of the batch that a cache keeps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -112,11 +128,23 @@ pub struct Site {
     /// Rows that are kept.
     #[serde(default, skip_serializing_if = "is_usual")]
     pub rows: Rows,
+    /// In what they are kept.
+    #[serde(default, skip_serializing_if = "is_usual")]
+    pub cache: CacheType,
     /// Names of the cached values.
     pub tensors: Vec<String>,
     /// Why the site is there.
     #[serde(default, skip_serializing_if = "is_usual")]
     pub why: String,
+}
+
+impl Site {
+    /// Whether values of this type (`TensorProto.DataType`) are kept in a smaller one.
+    #[must_use]
+    pub fn narrows(&self, elem_type: i32) -> bool {
+        const FLOAT: i32 = 1;
+        self.cache == CacheType::F16 && elem_type == FLOAT
+    }
 }
 
 /// A candidate that did not become a site.

@@ -21,7 +21,7 @@ mod weights;
 mod written;
 
 pub use adaptive::{Adaptive, Given, Memory, told_of_decisions};
-pub use data::{Gate, Guidance, ModelPlan, Plan, Prompted, Refusal, Reuse, Rows, Site};
+pub use data::{CacheType, Gate, Guidance, ModelPlan, Plan, Prompted, Refusal, Reuse, Rows, Site};
 pub use fitted::Fitted;
 pub use kinds::{Kind, Schedule};
 pub use sound::KindError;

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write as _};
 
-use super::data::{ModelPlan, Plan, Prompted, Reuse, Rows, Site};
+use super::data::{CacheType, ModelPlan, Plan, Prompted, Reuse, Rows, Site};
 
 impl fmt::Display for Plan {
     /// Gates with their schedules, sites with their tensors, refusals with their reasons.
@@ -49,6 +49,9 @@ fn write_site(f: &mut fmt::Formatter<'_>, site: &Site) -> fmt::Result {
         Rows::All => {}
         Rows::Prompted => line.push_str(", prompted rows"),
         Rows::Mean => line.push_str(", mean of both halves"),
+    }
+    if site.cache == CacheType::F16 {
+        line.push_str(", kept in half precision");
     }
     writeln!(f, "{line}: {}", site.why)?;
     for tensor in &site.tensors {

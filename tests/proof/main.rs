@@ -8,6 +8,7 @@ mod fixtures;
 
 mod adaptive;
 mod broken;
+mod caches;
 mod changed;
 mod fitted;
 mod forms;

@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use hgc::unstable::compile::{Inputs, Planned, Project, Target};
+use hgc::unstable::compile::{Caches, Inputs, Planned, Project, Target};
+use hgc::unstable::plan::CacheType;
 use hgc::unstable::plan::parameter::{self, Kind, Parameter, Parameters, SOLVER, Value};
 use hgc::unstable::plan::policy::{self, Point};
 use hgc::unstable::sampler::solver::solver_in;
 
-use crate::cli::args::read_plan;
+use crate::cli::args::{finite, read_plan};
 use crate::cli::evaluations::EvaluationArgs;
 use crate::cli::terminal::warn;
 
@@ -54,13 +55,42 @@ pub struct PolicyArgs {
     /// Most kinds of evaluations; gates are rounded towards refreshing
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=64))]
     max_kinds: Option<u64>,
+    /// Keep caches of single precision in half: half of the memory, a relative error of 2^-11
+    #[arg(long, value_enum, value_name = "TYPE")]
+    cache_type: Option<CacheTypes>,
+    /// Most megabytes that all caches may take: over it the largest go into half precision, then those
+    /// are left out that save least for their size
+    #[arg(long, value_name = "MB", value_parser = finite::<f64>)]
+    cache_budget: Option<f64>,
     #[command(flatten)]
     told: Told,
+}
+
+/// In what caches are kept.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum CacheTypes {
+    /// As the values are
+    Same,
+    /// Half precision
+    F16,
 }
 
 impl PolicyArgs {
     /// Plans `project` as asked.
     pub fn plan(&self, project: &Project<'_>, pipeline: &Path) -> anyhow::Result<Planned> {
+        let planned = self.with_fewer_kinds(project, pipeline)?;
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let caches = Caches {
+            cache: match self.cache_type {
+                Some(CacheTypes::F16) => CacheType::F16,
+                Some(CacheTypes::Same) | None => CacheType::Same,
+            },
+            budget: self.cache_budget.map(|mb| (mb.max(0.0) * 1e6) as u64),
+        };
+        Ok(project.keep(planned, caches)?)
+    }
+
+    fn with_fewer_kinds(&self, project: &Project<'_>, pipeline: &Path) -> anyhow::Result<Planned> {
         let planned = self.with_all_kinds(project, pipeline)?;
         let told = self.max_kinds.and_then(|n| usize::try_from(n).ok());
         // A plan that was made before has the kinds that it has.

@@ -10,6 +10,7 @@ mod emit;
 mod guidance;
 mod interface;
 pub mod names;
+mod narrow;
 mod record;
 pub(super) mod rename;
 mod rows;
@@ -22,7 +23,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 pub(super) use checks::CHECK;
 pub(super) use rows::constant as row_constant;
-pub(super) use scribe::{dtype, entry};
+pub(super) use scribe::{Scribe, dtype, entry};
 pub(super) use tables::{FUSED, GateNames, HALF};
 
 pub use crate::convention::is_compiled;
@@ -41,9 +42,9 @@ use crate::sidecar::SidecarError;
 use checks::Checks;
 use emit::Emitter;
 use guidance::Output;
+pub(super) use narrow::{narrow, narrowed, stored};
 use record::Positions;
 use rows::RowMaker;
-use scribe::Scribe;
 use tables::Tables;
 
 /// Smallest opset whose `If` may return values of different sizes from its branches.
@@ -94,28 +95,37 @@ impl Form for Gated {
     }
 
     fn emit(&self, placement: &Placement<'_, '_>) -> Result<ModelProto, RewriteError> {
-        let &Placement {
-            model,
-            analysis,
-            plan,
-            model_plan,
-            layout,
-        } = placement;
-        check(model, analysis)?;
-        let halves = model_plan.halves && plan.has_half();
-        let scribe = Scribe {
-            policy: &plan.policy,
-            site: "schedule",
-        };
-        let rows = halves.then(|| RowMaker::new(scribe, plan.guidance.prompted));
-        let checks = Checks::new(analysis, scribe, halves);
-        let mut emitter = Emitter::new(analysis, layout, &plan.policy, rows, checks);
-        let mut assembly = Assembly::new(analysis, plan, model_plan, layout, scribe);
-        assembly.rename_io(&mut emitter);
-        let renames = emitter.renames.clone();
-        let body = emitter.scope(None, 0, &renames)?;
-        assembly.finish(emitter, body, model)
+        emit(placement, true)
     }
+}
+
+/// The gated graph; caches are kept as wide as what they cache unless it `narrows` them.
+pub(super) fn emit(
+    placement: &Placement<'_, '_>,
+    narrows: bool,
+) -> Result<ModelProto, RewriteError> {
+    let &Placement {
+        model,
+        analysis,
+        plan,
+        model_plan,
+        layout,
+    } = placement;
+    check(model, analysis)?;
+    let halves = model_plan.halves && plan.has_half();
+    let scribe = Scribe {
+        policy: &plan.policy,
+        site: "schedule",
+    };
+    let rows = halves.then(|| RowMaker::new(scribe, plan.guidance.prompted));
+    let checks = Checks::new(analysis, scribe, halves);
+    let mut emitter = Emitter::new(analysis, layout, &plan.policy, rows, checks);
+    let mut assembly = Assembly::new(analysis, plan, model_plan, layout, scribe);
+    assembly.narrows = narrows;
+    assembly.rename_io(&mut emitter);
+    let renames = emitter.renames.clone();
+    let body = emitter.scope(None, 0, &renames)?;
+    assembly.finish(emitter, body, model)
 }
 
 fn check(model: &ModelProto, analysis: &Analysis<'_>) -> Result<(), RewriteError> {
@@ -154,6 +164,8 @@ struct Assembly<'a, 'm> {
     prologue: Vec<NodeProto>,
     epilogue: Vec<NodeProto>,
     halves: bool,
+    /// Whether caches are kept as small as the plan says.
+    narrows: bool,
 }
 
 impl<'a, 'm> Assembly<'a, 'm> {
@@ -175,6 +187,7 @@ impl<'a, 'm> Assembly<'a, 'm> {
             prologue,
             epilogue,
             halves,
+            narrows: true,
         }
     }
 
@@ -340,6 +353,9 @@ impl<'a, 'm> Assembly<'a, 'm> {
         };
         let states = ports.declared(&states);
         ports.declare(&mut graph, &states);
+        if self.narrows {
+            narrow(&mut graph, &narrowed(self.layout), self.scribe);
+        }
         let mut record = emitter.record;
         record.metadata = model.metadata_props.len();
         let nodes = source.node.iter().enumerate();

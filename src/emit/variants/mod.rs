@@ -15,8 +15,8 @@ use crate::plan::schedule::{Gating, GuidanceStep};
 use crate::plan::{Kind, ModelPlan};
 use crate::sidecar::{FormName, Sidecar};
 
-use super::gated::{FUSED, GateNames, HALF, entry};
-use super::{Form, Gated, Placement, RewriteError};
+use super::gated::{self, FUSED, GateNames, HALF, Scribe, entry, narrow, narrowed};
+use super::{Form, Placement, RewriteError};
 use fixed::Fixed;
 use fold::{Flags, Keep, fold};
 
@@ -64,7 +64,7 @@ impl Form for Variants {
             plan: &fixed,
             ..*placement
         };
-        let gated = Gated.emit(placement)?;
+        let gated = gated::emit(placement, false)?;
         let described = Sidecar::inside(&gated, "the gated form")
             .map_err(|e| RewriteError::Sidecar(Box::new(e)))?;
         let mut sidecar = described.ok_or(RewriteError::Compiled)?;
@@ -86,6 +86,11 @@ impl Form for Variants {
             if self.fixed {
                 sizes.declare(&mut graph);
             }
+            let scribe = Scribe {
+                policy: &placement.plan.policy,
+                site: "caches",
+            };
+            narrow(&mut graph, &narrowed(placement.layout), scribe);
             let mut model = ModelProto {
                 graph: Some(graph),
                 metadata_props: placement.model.metadata_props.clone(),

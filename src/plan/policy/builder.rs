@@ -3,7 +3,7 @@
 use super::Analysed;
 use crate::analysis::Analysis;
 use crate::graph::{BitSet, ValueId};
-use crate::plan::data::{Gate, ModelPlan, Plan, Refusal, Reuse, Rows, Site};
+use crate::plan::data::{CacheType, Gate, ModelPlan, Plan, Refusal, Reuse, Rows, Site};
 use crate::plan::layout::{Layout, LayoutError};
 use crate::plan::region;
 use crate::plan::schedule::{GateSchedule, GuidanceSchedule};
@@ -149,6 +149,7 @@ impl<'a, 'm> Builder<'a, 'm> {
             gate,
             reuse: proposal.reuse,
             rows,
+            cache: CacheType::Same,
             tensors: proposal
                 .tensors
                 .iter()
