@@ -21,6 +21,9 @@ impl Case {
     }
 }
 
+/// Pictures of each batch, and the kinds that ran.
+pub(super) type Ran = Vec<(usize, Vec<String>)>;
+
 /// A case with the batches that are drawn in it and the latents that the original ends with.
 pub(super) struct Drawn<'t> {
     pub case: Case,
@@ -92,7 +95,7 @@ impl<'t> Drawn<'t> {
         &self,
         networks: &mut Loop,
         run: &Drawing,
-    ) -> Result<(Vec<Tensor>, Vec<(usize, Vec<String>)>), PipelineError> {
+    ) -> Result<(Vec<Tensor>, Ran), PipelineError> {
         let (mut latents, mut ran) = (Vec::new(), Vec::new());
         for batch in self.batches {
             let done = self.drawn(networks, run, batch)?;

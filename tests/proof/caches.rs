@@ -119,12 +119,12 @@ fn a_budget_is_kept() {
     let project = Project::new(&inputs, SIZES).unwrap();
     let within = |share: u64| {
         let wide = planned(&project, FORECASTS, Caches::default());
-        let budget = Some(bytes(&wide) * share / 100);
+        let budget = bytes(&wide) * share / 100;
         let caches = Caches {
             cache: CacheType::Same,
-            budget,
+            budget: Some(budget),
         };
-        (project.keep(wide, caches), budget.unwrap())
+        (project.keep(wide, caches), budget)
     };
     let (planned, budget) = within(80);
     let planned = planned.unwrap();

@@ -12,7 +12,7 @@ use hgc::unstable::compile::{Inputs, Project};
 use hgc::unstable::engine::SessionOptions;
 use hgc::unstable::eval::{EvalOptions, batches};
 use hgc::unstable::onnx::Transaction;
-use hgc::unstable::pipeline::Folder;
+use hgc::unstable::pipeline::{Batch, Folder};
 use hgc::unstable::plan::parameter::{
     CONTROL_END, CONTROL_ROWS, CONTROL_START, CUT, PROMPTED, Parameter, WHOLE_BATCH,
 };
@@ -183,7 +183,11 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let open = || KeptRuns::open(&runs::path_of(&args.output), &key, args.resume);
     let resumed = args.resume.then(open).transpose()?;
     let mut told = |text: &str| warn(text);
-    let mut batches = |set| batches(engine, &folder, &session, set, &settings, &mut told);
+    let mut batches = |set| -> anyhow::Result<Vec<Batch>> {
+        Ok(batches(
+            engine, &folder, &session, set, &settings, &mut told,
+        )?)
+    };
     let searched = batches(&set)?;
     let other = set.with_other_noise(FRESH);
     let fresh = batches(&other)?;
