@@ -99,12 +99,13 @@ impl SubjectArgs {
             .collect();
         for file in &self.plan {
             let label = file.display().to_string();
-            let plan = scheduled(&read_plan(file)?, project, base.steps, sampler);
+            let read = read_plan(file)?;
+            let plan = scheduled(&read, project, base.steps, sampler);
             let plan = plan.with_context(|| format!("plan {label}"))?;
             // Told before anything is drawn.
             let placed = project.adopt(plan.clone());
             placed.with_context(|| format!("plan {label}"))?;
-            if let Some(what) = plan.beyond_fit(sampler.name(), base.steps, guidance) {
+            if let Some(what) = read.beyond_fit(sampler.name(), base.steps, guidance) {
                 warn(format_args!("plan {label} was fitted on {what}"));
             }
             found.push(Subject::of_plan(&label, plan));

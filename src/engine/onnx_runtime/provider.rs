@@ -73,8 +73,9 @@ pub(super) fn register(
                 .filter(|(key, _)| key == "device_id")
                 .cloned()
                 .collect();
+            let options = tensorrt(options, tensorrt_folder().as_deref());
             builder.with_execution_providers([
-                configured(ep::TensorRT::default(), options)
+                configured(ep::TensorRT::default(), &options)
                     .build()
                     .error_on_failure(),
                 configured(cuda(), &device).build().error_on_failure(),
@@ -103,6 +104,32 @@ pub(super) fn register(
 /// and 22705); an option that is told goes before this.
 fn cuda() -> ep::CUDA {
     ep::CUDA::default().with_arbitrary_config("cudnn_conv_algo_search", "HEURISTIC")
+}
+
+/// Options of TensorRT: an engine takes minutes to build, so engines and timings are kept in `folder`; what is
+/// told goes before. The graphs of kinds are named after their content, so no engine is taken for another
+/// (onnxruntime issue 32254).
+fn tensorrt(told: &[(String, String)], folder: Option<&Path>) -> Vec<(String, String)> {
+    let mut options = Vec::new();
+    if let Some(folder) = folder {
+        let path = folder.display().to_string();
+        for what in ["engine", "timing"] {
+            options.push((format!("trt_{what}_cache_enable"), "1".to_owned()));
+            options.push((format!("trt_{what}_cache_path"), path.clone()));
+        }
+    }
+    options.retain(|(key, _)| told.iter().all(|(other, _)| other != key));
+    options.extend(told.iter().cloned());
+    options
+}
+
+/// Where engines are kept: `hgc/tensorrt` in the user's folder of caches; none where it cannot be made.
+fn tensorrt_folder() -> Option<PathBuf> {
+    let absolute = |path: PathBuf| path.is_absolute().then_some(path);
+    let set = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache"));
+    let folder = set.and_then(absolute).or_else(home)?.join("hgc/tensorrt");
+    std::fs::create_dir_all(&folder).ok().map(|()| folder)
 }
 
 /// The devices of a plugin, and its options as the runtime takes them. `device_type` chooses among
@@ -172,4 +199,23 @@ fn library_folders(site: &Path) -> Vec<PathBuf> {
     folders.sort();
     folders.push(site.join("tensorrt_libs"));
     folders
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn engines_are_kept_unless_told_otherwise() {
+        let told = [("trt_engine_cache_path".to_owned(), "/mine".to_owned())];
+        let found = tensorrt(&told, Some(Path::new("/caches")));
+        let of = |key: &str| {
+            let mut values = found.iter().filter(|(k, _)| k == key);
+            (values.next().map(|(_, v)| v.as_str()), values.count())
+        };
+        assert_eq!(of("trt_engine_cache_enable"), (Some("1"), 0));
+        assert_eq!(of("trt_engine_cache_path"), (Some("/mine"), 0));
+        assert_eq!(of("trt_timing_cache_path"), (Some("/caches"), 0));
+        assert_eq!(tensorrt(&told, None), told);
+    }
 }
