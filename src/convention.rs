@@ -16,6 +16,8 @@ pub const PRESENT_PREFIX: &str = "hgc.present.";
 /// In a gated graph the row of the tables of weights for this evaluation, int64 scalar: 0 holds. An
 /// input of variants that weigh, which have no `hgc.step`.
 pub const ROW: &str = "hgc.row";
+/// In a gated graph the position of this evaluation's kind, int64 scalar.
+pub const KIND: &str = "hgc.kind";
 /// Cache of the guidance difference.
 pub const GUIDANCE: &str = "guidance";
 

@@ -25,6 +25,8 @@ pub struct Abilities {
     pub reads_data_beside_memory: bool,
     /// A model is prepared when it is loaded, not when a pattern of gates is first met.
     pub prepares_at_load: bool,
+    /// A graph may decide by its inputs which kind runs; else the driver names it.
+    pub decides_while_running: bool,
 }
 
 /// An engine that runs.

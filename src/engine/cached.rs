@@ -82,11 +82,14 @@ impl CachedSession {
                 file: session.file().to_owned(),
                 source,
             })?;
-        Ok(Self::new(
-            Loaded::Gated(session),
-            ports,
-            CancelHandle::new(interrupt),
-        ))
+        let mut cached = Self::new(Loaded::Gated(session), ports, CancelHandle::new(interrupt));
+        if !engine.abilities().decides_while_running {
+            cached.decider = cached.sidecar().and_then(|sidecar| {
+                let first = sidecar.schedules.first()?;
+                Decider::of(first, sidecar)
+            });
+        }
+        Ok(cached)
     }
 
     fn open_variants(

@@ -16,10 +16,8 @@ use super::RewriteError;
 use super::adaptive::{Sight, decide};
 use super::scribe::{Scribe, dtype};
 use super::site::State;
-use crate::convention::{GUIDANCE, ROW, STEP, past, present, since};
+use crate::convention::{GUIDANCE, KIND, ROW, STEP, past, present, since};
 
-/// Position of this evaluation's kind.
-pub const KIND: &str = "hgc.kind";
 /// That of the schedule, where it is decided while the model runs.
 const SCHEDULED: &str = "hgc.kind.scheduled";
 /// Whether this step runs the prompted half alone.

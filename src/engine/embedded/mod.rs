@@ -29,6 +29,7 @@ impl Backend for Embedded {
             repeats_bits: false,
             reads_data_beside_memory: false,
             prepares_at_load: false,
+            decides_while_running: false,
         }
     }
 

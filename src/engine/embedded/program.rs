@@ -17,6 +17,7 @@ use tract_onnx::tract_hir::internal::*;
 use super::flat::{Flat, Ref};
 use super::model::Value;
 use super::named_if::NamedIf;
+use crate::convention::KIND;
 
 /// Plans that are kept; of more the oldest goes.
 const MOST_VARIANTS: usize = 64;
@@ -234,6 +235,10 @@ fn stepwise(model: &InferenceModel, step: &str) -> TractResult<(HashSet<usize>, 
         } else if !node.inputs.is_empty() && node.op_as::<NamedIf>().is_none() {
             let from = |set: &HashSet<usize>| node.inputs.iter().any(|i| set.contains(&i.node));
             let follows = |i: &OutletId| stepwise.contains(&i.node) || constants.contains(&i.node);
+            if scheduled(node).is_some_and(|i| stepwise.contains(&i.node)) {
+                stepwise.insert(id);
+                continue;
+            }
             if node.inputs.iter().all(follows) {
                 let set = if from(&stepwise) {
                     &mut stepwise
@@ -245,6 +250,15 @@ fn stepwise(model: &InferenceModel, step: &str) -> TractResult<(HashSet<usize>, 
         }
     }
     Ok((stepwise, constants))
+}
+
+/// Of the node that decides between the schedule's kind and another while a model runs: the schedule's. Here
+/// drivers decide, and name what runs; branches are settled before a graph is planned.
+fn scheduled(node: &InferenceNode) -> Option<OutletId> {
+    match (node.name == KIND, node.inputs.as_slice()) {
+        (true, [_, _, scheduled]) => Some(*scheduled),
+        _ => None,
+    }
 }
 
 /// A plan that gives the `frontier` for a step.
@@ -260,6 +274,10 @@ fn look_up(
         let node = model.node(id);
         if node.name == step && node.inputs.is_empty() {
             items.insert(id, flat.source(step).0);
+            continue;
+        }
+        if let Some(item) = scheduled(node).and_then(|i| items.get(&i.node)) {
+            items.insert(id, *item);
             continue;
         }
         let input = |o: &OutletId| Some((*items.get(&o.node)?, o.slot));

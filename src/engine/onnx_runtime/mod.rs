@@ -37,6 +37,7 @@ impl Backend for OnnxRuntime {
             repeats_bits: true,
             reads_data_beside_memory: true,
             prepares_at_load: true,
+            decides_while_running: true,
         }
     }
 
