@@ -263,16 +263,25 @@ impl<'m> Project<'m> {
     fn place(&self, mut plan: Plan) -> Result<Planned, CompileError> {
         plan.settle();
         self.check_halves(&plan)?;
-        let (mut layouts, mut costs) = (Vec::new(), Vec::new());
+        let layouts = self.layouts(&plan)?;
+        // What is decided while it runs is counted as the most that may run.
+        let fullest = match plan.schedules.first().filter(|s| s.adaptive.is_some()) {
+            Some(schedule) => {
+                let mut other = plan.clone();
+                other.schedules = vec![schedule.fullest()];
+                other.expand()?;
+                Some((self.layouts(&other)?, other))
+            }
+            None => None,
+        };
+        let (counted, of) = match &fullest {
+            Some((layouts, plan)) => (layouts, plan),
+            None => (&layouts, &plan),
+        };
+        let mut costs = Vec::new();
         for (i, analysis) in self.analyses.iter().enumerate() {
-            let model = self.model_plan(&plan, i)?;
-            let layout =
-                Layout::new(analysis, &plan, model).map_err(|source| CompileError::Layout {
-                    file: self.inputs.sources[i].file(),
-                    source,
-                })?;
-            costs.push(Cost::new(analysis, &plan, model, &layout));
-            layouts.push(layout);
+            let model = self.model_plan(of, i)?;
+            costs.push(Cost::new(analysis, of, model, &counted[i]));
         }
         for schedule in 1..plan.schedules.len() {
             self.check_schedule(&plan, schedule)?;
@@ -283,6 +292,19 @@ impl<'m> Project<'m> {
             costs,
             uncounted: self.uncounted().iter().map(|(_, count)| count).sum(),
         })
+    }
+
+    fn layouts(&self, plan: &Plan) -> Result<Vec<Layout>, CompileError> {
+        let mut layouts = Vec::new();
+        for (i, analysis) in self.analyses.iter().enumerate() {
+            let model = self.model_plan(plan, i)?;
+            let layout = Layout::new(analysis, plan, model);
+            layouts.push(layout.map_err(|source| CompileError::Layout {
+                file: self.inputs.sources[i].file(),
+                source,
+            })?);
+        }
+        Ok(layouts)
     }
 
     /// Whether the sites fit under a schedule that is not the first.

@@ -203,6 +203,23 @@ pub fn told_of_decisions(schedule: &Schedule, ran: &[String]) -> Option<String> 
 }
 
 impl Schedule {
+    /// The most that may run: the gate fires as often as it may, evenly over what is left to it.
+    #[must_use]
+    pub fn fullest(&self) -> Self {
+        let mut schedule = self.clone();
+        let Some(adaptive) = schedule.adaptive.take() else {
+            return schedule;
+        };
+        let left: Vec<usize> = (0..schedule.kinds.len())
+            .filter(|e| adaptive.decides(*e))
+            .collect();
+        let count = adaptive.budget.min(left.len());
+        for nth in 0..count {
+            schedule.kinds[left[nth * left.len() / count]].clone_from(&adaptive.instead);
+        }
+        schedule
+    }
+
     /// What runs where the evaluations are given this: the same schedule without anything to decide.
     #[must_use]
     pub fn decided(&self, kinds: &[Kind], given: &[Given]) -> Self {
@@ -304,6 +321,19 @@ mod tests {
         assert!(told(&[s, r, r, r, r, r]).contains("never fired on 5"));
         assert!(told(&[s, r, f, r, f, r]).contains("all that its budget allows"));
         assert!(told(&[s, r, f, r, r, r]).is_empty());
+    }
+
+    #[test]
+    fn the_fullest_fires_as_often_as_it_may() {
+        let full = schedule().fullest();
+        assert_eq!(full.kinds.iter().filter(|k| *k == "refresh").count(), 2);
+        assert_eq!(full.adaptive, None);
+        let mut generous = schedule();
+        if let Some(adaptive) = &mut generous.adaptive {
+            adaptive.budget = 100;
+        }
+        let refreshes = generous.fullest().kinds;
+        assert_eq!(refreshes.iter().filter(|k| *k == "refresh").count(), 5);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use hgc::unstable::compile::Planned;
 use hgc::unstable::plan::schedule::GuidanceStep;
-use hgc::unstable::plan::{ModelPlan, Plan};
+use hgc::unstable::plan::{Adaptive, ModelPlan, Plan};
 
 use super::totals::{headline, totals_table};
 use crate::cli::args::{bytes, macs, table};
@@ -71,6 +71,9 @@ fn schedules(plan: &Plan) -> String {
         for (name, schedule) in &gates {
             let _ = writeln!(text, "{name:width$}  {}", part(schedule));
         }
+        if let Some(adaptive) = adaptive(plan) {
+            let _ = writeln!(text, "{:width$}  {}", "decided", part(&adaptive.decided));
+        }
         text.push('\n');
     }
     text
@@ -99,7 +102,17 @@ fn legend(plan: &Plan) -> String {
     {
         text.push_str("; N refresh from nothing");
     }
+    if let Some(Adaptive { budget, .. }) = adaptive(plan) {
+        let _ = write!(
+            text,
+            ";\n? refresh or reuse is decided while it runs, at most {budget} times refresh: MACs are counted for so many"
+        );
+    }
     text
+}
+
+fn adaptive(plan: &Plan) -> Option<&Adaptive> {
+    plan.schedules.first()?.adaptive.as_ref()
 }
 
 /// Steps of equal cost, the dearest first.
