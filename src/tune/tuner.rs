@@ -240,9 +240,12 @@ impl<'t> Tuner<'t> {
         let mut networks = self.load(&planned)?;
         let mut entries = Vec::new();
         for (case, (drawn, starts)) in self.cases.iter().zip(&starts).enumerate() {
-            let weighs = dampings[case].is_some();
             let name = drawn.case.name();
-            let kept = format!("{name}{}", if weighs { " weighed" } else { "" });
+            // Weights are those of the best formula, which follows from what is saved.
+            let kept = match dampings[case] {
+                Some(_) => format!("{name} weighed, {:.2} % saved", 100.0 * save),
+                None => name.clone(),
+            };
             let options = self.search(drawn, save, effort.annealed);
             let mut score = |schedule: &Schedule| {
                 let schedule = rows.of(case, schedule);
