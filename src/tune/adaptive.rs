@@ -4,7 +4,7 @@
 use super::case::Drawn;
 use super::error::{TuneError, bounded};
 use super::finish::{Fit, Tuned};
-use super::lab::work;
+use super::lab::by_name;
 use super::moves::{Moves, Watch};
 use super::tuner::Tuner;
 use super::{Columns, Setting};
@@ -169,7 +169,7 @@ impl Tuner<'_> {
 
     #[allow(clippy::cast_precision_loss)]
     fn priced(&self, planned: &Planned) -> Result<Pair, TuneError> {
-        let work = work(self.project, planned)?;
+        let work = by_name(planned, &self.project.work(planned, |macs| macs.weights)?);
         let whole: u64 = planned.costs.iter().map(|c| c.original.weights).sum();
         let names = &planned
             .plan

@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 use super::damping::{Damping, Rows};
 use super::{Columns, Setting};
 use crate::compile::{CompileError, Planned, Project};
-use crate::plan::cost::Regions;
-use crate::plan::flow::{Flow, Flows};
+use crate::plan::flow::Flows;
 use crate::plan::parameter::{CONTROL_END, CONTROL_START, Parameters};
 use crate::plan::{Kind, Reuse, Schedule};
 
@@ -53,16 +52,11 @@ impl Lab {
                 first.entry(name.clone()).or_insert(*setting);
             }
         }
-        let mut flows = Vec::new();
-        for (index, layout) in planned.layouts.iter().enumerate() {
-            let model = project.model_plan(&planned.plan, index)?;
-            flows.push(Flow::new(&planned.plan, model, layout));
-        }
-        let work = work(project, &planned)?;
-        let by_kind = planned.plan.kinds.iter().map(|k| work[&k.name]).collect();
+        let by_kind = project.work(&planned, |macs| macs.weights)?;
+        let work = by_name(&planned, &by_kind);
         Ok(Self {
             original: planned.costs.iter().map(|c| c.original.weights).sum(),
-            flows: Flows::new(planned.plan.kinds.clone(), flows, by_kind),
+            flows: project.flows(&planned, by_kind)?,
             work,
             kinds,
             settings: first,
@@ -142,20 +136,8 @@ impl Lab {
     }
 }
 
-/// MACs of weight operators of each kind, all models.
-pub(super) fn work(
-    project: &Project<'_>,
-    planned: &Planned,
-) -> Result<BTreeMap<String, u64>, CompileError> {
-    let mut work: BTreeMap<String, u64> = BTreeMap::new();
-    for (index, analysis) in project.analyses().iter().enumerate() {
-        let model = project.model_plan(&planned.plan, index)?;
-        let layout = &planned.layouts[index];
-        let regions = Regions::new(analysis, layout);
-        for kind in &planned.plan.kinds {
-            let sum = work.entry(kind.name.clone()).or_default();
-            *sum = sum.saturating_add(regions.of(kind, model, layout).weights);
-        }
-    }
-    Ok(work)
+/// What each kind computes, by its name.
+pub(super) fn by_name(planned: &Planned, work: &[u64]) -> BTreeMap<String, u64> {
+    let names = planned.plan.kinds.iter().map(|k| k.name.clone());
+    names.zip(work.iter().copied()).collect()
 }
