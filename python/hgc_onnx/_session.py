@@ -94,6 +94,12 @@ class InferenceSession(_Base):
         variants = beside is not None and beside.form == "variants"
         if not variants and (inside is None or (beside and beside.states != inside.states)):
             raise HgcError(f"the hgc.json beside {model} is of another model; compile the original again")
+        for provider, told in self.get_provider_options().items():
+            if str(told.get("enable_cuda_graph", "0")).lower() in ("1", "true"):
+                raise HgcError(
+                    f"enable_cuda_graph of {provider}: a captured graph would read and write old caches; leave it out, "
+                    "or run the pipeline with hgc, which keeps them where they are"
+                )
         known = beside or inside
         assert known is not None
         self._hgc = known

@@ -253,6 +253,15 @@ def test_sidecars_that_do_not_fit_are_refused(compiled: Path, tmp_path: Path) ->
             Sidecar.parse(json.dumps({**json.loads(text), **damage}), "here")
 
 
+def test_captured_graphs_are_refused(compiled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = {"CUDAExecutionProvider": {"enable_cuda_graph": "1"}}
+    monkeypatch.setattr(ort.InferenceSession, "get_provider_options", lambda _: told)
+    with pytest.raises(HgcError, match="enable_cuda_graph of CUDAExecutionProvider"):
+        InferenceSession(compiled / "unet" / "model.onnx")
+    # The original takes it.
+    InferenceSession(PIPELINE / "unet" / "model.onnx")
+
+
 def test_a_loaded_session_is_wrapped_and_forked(compiled: Path) -> None:
     """Both run what a session of their own would; neither sees the other's caches."""
     model = compiled / "unet" / "model.onnx"

@@ -4,6 +4,7 @@
 use std::any::Any;
 use std::fmt::Debug;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::device::{DeviceTensor, Feed};
 use super::error::{EngineError, Result, Source};
@@ -78,6 +79,14 @@ pub(super) trait Model: Debug + Send {
 
     /// Copies a tensor to where the provider keeps values.
     fn upload(&self, tensor: &Tensor) -> Result<DeviceTensor, Source>;
+
+    /// The buffers that it keeps values in, where these must stay at their addresses.
+    fn buffers(&self) -> Option<Arc<dyn Any + Send + Sync>> {
+        None
+    }
+
+    /// From now on keeps values in the buffers of another session.
+    fn share_buffers(&mut self, _buffers: Arc<dyn Any + Send + Sync>) {}
 
     /// Ends profiling and returns the path of the profile.
     fn end_profiling(&mut self) -> Result<PathBuf, Source>;

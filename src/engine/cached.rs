@@ -73,6 +73,11 @@ impl CachedSession {
                 return Self::open_variants(engine, path, sidecar, &options);
             }
         }
+        if options.captures_graphs() {
+            return Err(EngineError::CapturesBranches {
+                file: source.name(),
+            });
+        }
         let mut session = Session::load(engine, source, &options)?;
         let ports = Ports::of(&session, beside)?;
         let interrupt = session

@@ -179,6 +179,16 @@ pub enum EngineError {
         feature: &'static str,
     },
 
+    /// A model with branches whose runs should be captured.
+    #[error(
+        "`{file}` has branches, and a CUDA graph holds none: compile it with --form variants, or leave out \
+         the option that captures graphs (enable_cuda_graph, trt_cuda_graph_enable)"
+    )]
+    CapturesBranches {
+        /// The model.
+        file: String,
+    },
+
     /// An input or output whose type a host tensor cannot hold.
     #[error("value `{value}` of `{file}` has type {found}, which hgc can neither feed nor read")]
     UnsupportedType {

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::Engine;
 use super::device::{DeviceTensor, Feed};
@@ -46,6 +47,12 @@ impl KindSessions {
                 problem: format!("hgc.json names the file {file:?}"),
             })?;
             sessions.push(Session::load(engine, folder.join(path), &options)?);
+        }
+        let buffers = sessions.first().and_then(|start| start.model.buffers());
+        for other in sessions.iter_mut().skip(1) {
+            if let Some(buffers) = &buffers {
+                other.model.share_buffers(Arc::clone(buffers));
+            }
         }
         let mut sessions = sessions.into_iter();
         let start = sessions.next().ok_or_else(|| EngineError::Convention {
@@ -94,6 +101,12 @@ impl KindSessions {
                 Some((i.name.clone(), states.get(state)?.clone()))
             })
             .collect();
+        // What it writes and does not read is of no use any more: its memory is free for what comes.
+        for output in session.outputs() {
+            if let Some(state) = output.name.strip_prefix(PRESENT_PREFIX) {
+                states.remove(state);
+            }
+        }
         let known = |name: &str| {
             let mut inputs = session.inputs().iter().chain(session.optional_inputs());
             inputs.any(|i| i.name == name)

@@ -42,7 +42,14 @@ pub struct SessionOptions {
     /// full-size SD1.5, for no measurable speed. [`CachedSession`](super::CachedSession)
     /// always sets this.
     pub no_memory_pattern: bool,
+    /// Inputs and outputs lie in buffers that are used again, at addresses that stay. A session that captures
+    /// CUDA graphs (`enable_cuda_graph`) needs that and has it without being asked. Of a gated
+    /// [`CachedSession`](super::CachedSession) it changes nothing.
+    pub fixed_buffers: bool,
 }
+
+/// Options of providers that capture what runs as a CUDA graph.
+const CAPTURE: [&str; 2] = ["enable_cuda_graph", "trt_cuda_graph_enable"];
 
 impl SessionOptions {
     /// Where nodes run, all else as usual.
@@ -53,6 +60,22 @@ impl SessionOptions {
             provider_options: provider_options.to_vec(),
             ..Self::default()
         }
+    }
+
+    /// Whether the provider is asked to capture what runs as CUDA graphs.
+    #[must_use]
+    pub fn captures_graphs(&self) -> bool {
+        let on = |value: &str| value == "1" || value.eq_ignore_ascii_case("true");
+        let mut options = self.provider_options.iter();
+        options.any(|(key, value)| CAPTURE.contains(&key.as_str()) && on(value))
+    }
+
+    /// The same, and nothing is captured: for models that run once, or have branches.
+    #[must_use]
+    pub fn uncaptured(mut self) -> Self {
+        self.provider_options
+            .retain(|(key, _)| !CAPTURE.contains(&key.as_str()));
+        self
     }
 
     /// Nothing is optimised, and two sessions that compute the same thing agree as closely as the

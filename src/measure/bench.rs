@@ -175,7 +175,10 @@ fn measure(
     }
     // CUDA chooses algorithms, TensorRT and the embedded engine build programs at the first run.
     if !engine.abilities().prepares_at_load || settings.provider != Provider::Cpu {
-        warm_up(subjects, &mut sessions, (settings.seed, steps))?;
+        // What is captured is captured at the second run, once the sizes of outputs are known.
+        for _ in 0..1 + usize::from(timed.captures_graphs()) {
+            warm_up(subjects, &mut sessions, (settings.seed, steps))?;
+        }
     }
     report.steps = steps;
     let total = (steps * subjects.len() * 2) as u64;
@@ -300,7 +303,9 @@ fn executed(
     let profile = Some(profile::prefix(&subject.pair.name));
     let traced = SessionOptions {
         profile,
-        ..SessionOptions::on(settings.provider, &settings.provider_options).to_compare()
+        ..SessionOptions::on(settings.provider, &settings.provider_options)
+            .to_compare()
+            .uncaptured()
     };
     let mut cached = CachedSession::open(engine, &subject.pair.rewritten, &traced)?;
     let feeds = Feeds::new(&subject.analysis, settings.seed, file.steps.len());

@@ -309,7 +309,12 @@ impl Proof<'_, '_> {
         held && !(self.model_plan.halves && self.plan.guidance.schedule.has_half())
     }
 
+    /// Of the sessions that are compared with; graphs are captured of what is proved alone.
     pub(super) fn options(&self) -> SessionOptions {
+        self.asked_options().uncaptured()
+    }
+
+    fn asked_options(&self) -> SessionOptions {
         SessionOptions::on(self.settings.provider, &self.settings.provider_options).to_compare()
     }
 
@@ -342,9 +347,13 @@ impl Proof<'_, '_> {
     }
 
     pub(super) fn cached(&self, profile: Option<PathBuf>) -> Result<CachedSession, MeasureError> {
-        let options = SessionOptions {
-            profile,
-            ..self.options()
+        let options = match profile {
+            // A captured graph shows no nodes.
+            Some(profile) => SessionOptions {
+                profile: Some(profile),
+                ..self.options()
+            },
+            None => self.asked_options(),
         };
         Ok(CachedSession::open(self.engine, self.rewritten, &options)?)
     }

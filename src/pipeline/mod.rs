@@ -134,7 +134,7 @@ pub fn decode(
     options: &SessionOptions,
     latents: &[Tensor],
 ) -> Result<Vec<image::RgbImage>, PipelineError> {
-    let mut session = Session::load(engine, &folder.vae_decoder, options)?;
+    let mut session = Session::load(engine, &folder.vae_decoder, &options.clone().uncaptured())?;
     let missing = || PipelineError::NotThis {
         file: folder.vae_decoder.clone(),
         what: "latent",

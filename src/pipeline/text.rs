@@ -66,10 +66,11 @@ pub fn encode(
     negatives: usize,
 ) -> Result<Encoded, PipelineError> {
     let two = folder.text_encoders.len() == 2;
+    let options = options.clone().uncaptured();
     let mut whole: Option<Encoded> = None;
     for (model, tokenizer) in folder.text_encoders.iter().zip(&folder.tokenizers) {
         let tokenizer = Tokenizer::read(tokenizer)?;
-        let mut session = Session::load(engine, model, options)?;
+        let mut session = Session::load(engine, model, &options)?;
         let mut part: Option<Encoded> = None;
         for prompt in prompts {
             let one = encode_one(&mut session, model, &tokenizer, prompt, two)?;

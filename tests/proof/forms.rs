@@ -13,6 +13,7 @@ use hgc::unstable::plan::parameter::Parameters;
 use hgc::unstable::plan::policy::{self, DeepCache, Hgc, Point};
 use hgc::unstable::sidecar::{self, FormName, Sidecar};
 
+use crate::fixed;
 use crate::fixtures::fixture;
 use crate::support::{SIZES, busy, engine, prove, store};
 
@@ -99,6 +100,7 @@ fn check(name: &str, points: &[(&str, bool)]) {
             assert!(verdict.pass, "{name} {text}: {verdict:#?}");
             let form = verdict.checks.iter().find(|c| c.name == "form").unwrap();
             let half = name == "sd15-fp16";
+            fixed::check(&project, &original, &model, STEPS);
             if engine().kind() == EngineKind::OnnxRuntime && !half {
                 assert!(
                     form.detail.contains(": bit-identical"),

@@ -11,6 +11,7 @@ mod broken;
 mod caches;
 mod changed;
 mod fitted;
+mod fixed;
 mod forms;
 mod joined;
 mod own_policy;

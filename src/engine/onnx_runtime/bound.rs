@@ -4,7 +4,7 @@ use ort::memory::MemoryInfo;
 use ort::session::{IoBinding, RunOptions};
 use ort::value::DynValue;
 
-use super::model::{Left, left, take};
+use super::model::{left, take, value_of};
 use super::{convert, provider};
 use crate::convention::STEP;
 use crate::engine::device::{DeviceTensor, Feed};
@@ -112,8 +112,8 @@ fn bind_inputs(binding: &mut IoBinding, given: &[(&str, Feed<'_>)]) -> ort::Resu
     for &(name, feed) in given {
         match feed.resolved() {
             Feed::Host(tensor) => binding.bind_input(name, &convert::to_value(tensor)?)?,
-            Feed::Device(tensor) => match tensor.value::<Left>() {
-                Some(Left(value)) => binding.bind_input(name, value)?,
+            Feed::Device(tensor) => match value_of(tensor) {
+                Some(value) => binding.bind_input(name, value)?,
                 None => return Err(ort::Error::new(format!("`{name}` is of another engine"))),
             },
         }
@@ -133,7 +133,7 @@ fn kept(value: DynValue, stay: bool) -> ort::Result<DeviceTensor> {
 /// Runs a session that keeps nothing, and leaves `names` of its outputs on `device`.
 pub(super) fn run_on_device(
     session: &mut ort::session::Session,
-    device: &MemoryInfo<'_>,
+    (device, options): (&MemoryInfo<'_>, &RunOptions),
     given: &[(&str, Feed<'_>)],
     names: impl Iterator<Item = String>,
 ) -> ort::Result<Vec<(String, DeviceTensor)>> {
@@ -143,7 +143,7 @@ pub(super) fn run_on_device(
     for name in &names {
         binding.bind_output_to_device(name, device)?;
     }
-    let mut results = session.run_binding(&binding)?;
+    let mut results = session.run_binding_with_options(&binding, options)?;
     let outputs = names.into_iter().map(|name| {
         let value = take(&mut results, &name)?;
         Ok((name, left(value)?))

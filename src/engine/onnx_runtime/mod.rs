@@ -2,6 +2,7 @@
 
 mod bound;
 mod convert;
+mod fixed;
 mod library;
 mod model;
 mod provider;

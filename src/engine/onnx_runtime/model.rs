@@ -13,9 +13,10 @@ use ort::session::{OutputSelector, RunOptions, SessionInputValue, SessionOutputs
 use ort::value::{DynTensor, DynTensorValueType, DynValue, Outlet, ValueType};
 
 use super::bound::{self, Bound};
+use super::fixed::{Buffer, Buffers, Fixed};
 use super::{convert, provider};
 use crate::engine::backend::{Interrupt, Model, OnDevice, Signature};
-use crate::engine::device::{DeviceTensor, Feed};
+use crate::engine::device::{DeviceTensor, Feed, feeds, to_host};
 use crate::engine::error::{EngineError, Result, Source};
 use crate::engine::info::EngineInfo;
 use crate::engine::model::{Dim, ModelSource, ValueInfo};
@@ -31,6 +32,8 @@ pub(super) struct RuntimeModel {
     /// The device of the provider, and its number.
     home: (AllocationDevice<'static>, i32),
     caches: Option<Caches>,
+    /// Values at addresses that stay, where they must.
+    fixed: Option<Fixed>,
 }
 
 impl fmt::Debug for RuntimeModel {
@@ -79,12 +82,14 @@ impl RuntimeModel {
             optional: optional.filter_map(Result::ok).collect(),
             outputs: infos(session.outputs())?,
         };
+        let home = provider::device(ep, ep_options);
         Ok(Self {
             session,
             signature,
             options: options.clone(),
-            home: provider::device(ep, ep_options),
+            home,
             caches: None,
+            fixed: Fixed::of(options, home),
         })
     }
 }
@@ -103,6 +108,11 @@ impl Model for RuntimeModel {
         inputs: &[(&str, &Tensor)],
         names: &[String],
     ) -> Result<Vec<(String, Tensor)>, Source> {
+        if self.fixed.is_some() {
+            let outputs = to_host(self.run_on_device(&feeds(inputs))?)?;
+            let asked = |(name, _): &(String, Tensor)| names.contains(name);
+            return Ok(outputs.into_iter().filter(asked).collect());
+        }
         let all = names.len() == self.signature.outputs.len();
         Ok(run(&mut self.session, inputs, names, all)?)
     }
@@ -111,9 +121,13 @@ impl Model for RuntimeModel {
         &mut self,
         inputs: &[(&str, Feed<'_>)],
     ) -> Result<Vec<(String, DeviceTensor)>, Source> {
+        if let Some(fixed) = &mut self.fixed {
+            return Ok(fixed.run(&mut self.session, &self.signature, inputs)?);
+        }
         let device = provider::memory(self.home)?;
+        let options = RunOptions::new()?;
         let names = self.signature.outputs.iter().map(|o| o.name.clone());
-        let outputs = bound::run_on_device(&mut self.session, &device, inputs, names)?;
+        let outputs = bound::run_on_device(&mut self.session, (&device, &options), inputs, names)?;
         Ok(outputs)
     }
 
@@ -124,6 +138,17 @@ impl Model for RuntimeModel {
         }
         let value = convert::to_value(tensor)?.to(device, id)?;
         Ok(left(value.into_dyn())?)
+    }
+
+    fn buffers(&self) -> Option<Arc<dyn Any + Send + Sync>> {
+        let fixed = self.fixed.as_ref()?;
+        Some(Arc::clone(&fixed.buffers) as _)
+    }
+
+    fn share_buffers(&mut self, buffers: Arc<dyn Any + Send + Sync>) {
+        if let (Some(fixed), Ok(buffers)) = (&mut self.fixed, buffers.downcast::<Buffers>()) {
+            fixed.buffers = buffers;
+        }
     }
 
     fn end_profiling(&mut self) -> Result<PathBuf, Source> {
@@ -177,16 +202,36 @@ pub(super) struct Left(pub(super) DynTensor);
 
 impl OnDevice for Left {
     fn to_tensor(&self) -> Result<Tensor, Source> {
-        Ok(if self.0.memory_info().is_cpu_accessible() {
-            convert::from_value(&self.0)?
-        } else {
-            convert::from_value(&self.0.to(AllocationDevice::CPU, 0)?)?
-        })
+        to_tensor(&self.0)
     }
 
     fn as_any(&self) -> &dyn Any {
         self
     }
+}
+
+impl OnDevice for Buffer {
+    fn to_tensor(&self) -> Result<Tensor, Source> {
+        to_tensor(&self.value)
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+fn to_tensor(value: &DynTensor) -> Result<Tensor, Source> {
+    Ok(if value.memory_info().is_cpu_accessible() {
+        convert::from_value(value)?
+    } else {
+        convert::from_value(&value.to(AllocationDevice::CPU, 0)?)?
+    })
+}
+
+/// The value of this engine that a tensor is.
+pub(super) fn value_of(tensor: &DeviceTensor) -> Option<&DynTensor> {
+    let left = tensor.value::<Left>().map(|left| &left.0);
+    left.or_else(|| Some(&tensor.value::<Buffer>()?.value))
 }
 
 /// The value as a tensor that stays where it lies.
