@@ -35,14 +35,18 @@ class Options:
     timestep: Literal["scalar", "vector", "batch"] = "scalar"
     timestep_cond: bool = False
     static: Literal["none", "batch", "all"] = "none"
+    fuse: Literal["none", "cpu", "gpu"] = "none"
+    # Height and width of the latents that are exported with.
+    latent: tuple[int, int] = (16, 24)
     residual_names: str = "down_block_{i}_additional_residual"
     # Pixels of a control image for a cell of the latent.
     cell: int = 8
 
     @property
     def torch_dtype(self) -> torch.dtype:
-        """The type of weights and of floating-point inputs."""
-        return torch.float16 if self.dtype == "fp16" else torch.float32
+        """The type of weights and of floating-point inputs when it is exported."""
+        # What is fused is converted after that.
+        return torch.float16 if self.dtype == "fp16" and self.fuse == "none" else torch.float32
 
 
 def unet_config(arch: Arch, width: Width = "full", timestep_cond: bool = False) -> dict[str, Any]:

@@ -6,7 +6,8 @@ Writes ``DIR/unet/model.onnx`` and ``DIR/controlnet/model.onnx`` (``controlnet_1
 more), each with its weights in ``model.onnx_data`` where they are too large for one file, and
 ``config.json`` beside it. With
 ``--merged`` ControlNets and UNet become one graph, ``DIR/unet/model.onnx``, with the inputs of the
-merging script of diffusers.
+merging script of diffusers. With ``--fuse gpu`` attention, norms and convolutions become the operators
+that ONNX Runtime has for GPUs: the original to compare with there, and to compile.
 
 Nothing is downloaded. Without ``--checkpoint`` the weights are random: scaled so that activations
 stay around one, and with the zero convolutions of a ControlNet filled, so that every path of the
@@ -33,6 +34,7 @@ from diffusers import ControlNetModel, UNet2DConditionModel
 from torch import nn
 
 from architectures import ARCHS, Options, build_controlnet, build_unet, controlnet_folder
+from fuse import fuse
 from signatures import ControlNetGraph, MergedGraph, Port, Signature, UNetGraph
 
 EXTERNAL_DATA_BYTES = 1 << 30
@@ -44,23 +46,55 @@ KEPT_METADATA = frozenset({"namespace", "pkg.torch.onnx.name_scopes", "pkg.torch
 
 def export(options: Options, out: Path) -> list[Path]:
     """Export what the options ask for; returns the model files written."""
+    if options.fuse == "none":
+        return list(export_graphs(options, out))
+    # The optimiser knows the patterns of open axes.
+    written = export_graphs(dataclasses.replace(options, static="none"), out)
+    for path, inputs in written.items():
+        fuse_in_place(path, options)
+        if options.static == "all":
+            fix_sizes(path, inputs)
+    return list(written)
+
+
+def fix_sizes(path: Path, inputs: list[Port]) -> None:
+    """Fix the sizes of all inputs to those of the examples."""
+    from onnxruntime.tools.onnx_model_utils import make_input_shape_fixed
+
+    model = onnx.load(path, load_external_data=False)
+    for port in inputs:
+        make_input_shape_fixed(model.graph, port.name, list(port.example.shape))
+    path.write_bytes(model.SerializeToString())
+
+
+def fuse_in_place(path: Path, options: Options) -> None:
+    """Fuse an exported model."""
+    external = path.with_name(path.name + "_data").exists()
+    with quiet(), tempfile.TemporaryDirectory(dir=path.parent, prefix=".fuse-") as scratch:
+        fuse(path, Path(scratch) / path.name, options.fuse, options.dtype == "fp16", external)
+        for file in Path(scratch).iterdir():
+            file.replace(path.parent / file.name)
+
+
+def export_graphs(options: Options, out: Path) -> dict[Path, list[Port]]:
+    """Export UNet and ControlNets; returns the model files written, with their inputs."""
     if options.merged and not options.controlnets:
         raise ValueError("a merged graph needs at least one ControlNet")
     if options.merged and options.timestep_cond:
         raise ValueError("the merged layout has no timestep_cond input")
-    written = []
+    written = {}
     unet = build_unet(options, UNet2DConditionModel if options.merged else UNetGraph)
-    signature = Signature(options, unet.config)
+    signature = Signature(options, unet.config, (2, *options.latent))
     if options.merged:
         ports = signature.merged()
         controlnets = [build_controlnet(options, index) for index in range(options.controlnets)]
         merged = MergedGraph(unet, controlnets, [port.name for port in ports])
-        written = [export_graph(merged, ports, signature.noise(), out / "unet", options)]
+        written[export_graph(merged, ports, signature.noise(), out / "unet", options)] = ports
         write_config(unet, UNet2DConditionModel, out / "unet")
         return written
     ports = signature.unet()
     unet.input_names = [port.name for port in ports]
-    written.append(export_graph(unet, ports, signature.noise(), out / "unet", options))
+    written[export_graph(unet, ports, signature.noise(), out / "unet", options)] = ports
     write_config(unet, UNet2DConditionModel, out / "unet")
     del unet
     for index in range(options.controlnets):
@@ -68,7 +102,7 @@ def export(options: Options, out: Path) -> list[Path]:
         controlnet = build_controlnet(options, index, ControlNetGraph)
         controlnet.input_names = [port.name for port in ports]
         folder = out / controlnet_folder(index)
-        written.append(export_graph(controlnet, ports, signature.residual_outputs(), folder, options))
+        written[export_graph(controlnet, ports, signature.residual_outputs(), folder, options)] = ports
         write_config(controlnet, ControlNetModel, folder)
     return written
 
@@ -264,6 +298,15 @@ def parse_arguments() -> tuple[Options, Path, int]:
     parser.add_argument("--timestep-cond", action="store_true", help="guidance embedding input (LCM)")
     parser.add_argument("--static", choices=("none", "batch", "all"), default="none", help="axes baked in")
     parser.add_argument(
+        "--latent", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="sizes for --static all (16 24)"
+    )
+    parser.add_argument(
+        "--fuse",
+        choices=("none", "cpu", "gpu"),
+        default="none",
+        help="with ONNX Runtime's transformers optimiser, for its CPU or CUDA provider",
+    )
+    parser.add_argument(
         "--residual-names",
         default=Options.residual_names,
         help="names of the residual inputs of the UNet, {i} for the number",
@@ -271,6 +314,7 @@ def parse_arguments() -> tuple[Options, Path, int]:
     parser.add_argument("--threads", type=int, default=1)
     values = vars(parser.parse_args())
     out, threads = values.pop("out"), values.pop("threads")
+    values["latent"] = tuple(values["latent"] or Options.latent)
     if values["opset"] is None:
         values["opset"] = 18 if values["exporter"] == "dynamo" else 17
     return Options(**values), out, threads

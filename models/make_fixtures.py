@@ -26,6 +26,7 @@ from onnx import numpy_helper
 
 from architectures import Options
 from export import export
+from fuse import fuse
 
 Transform = Callable[[Path, Path], None]
 
@@ -82,30 +83,14 @@ def ort_extended(source: Path, target: Path) -> None:
     ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
 
 
-def ort_transformers(source: Path, target: Path, gpu: bool) -> None:
-    """Fuse with the transformers optimiser of ONNX Runtime, for UNets."""
-    from onnxruntime.transformers.fusion_options import FusionOptions
-    from onnxruntime.transformers.optimizer import optimize_model
-
-    fusions = FusionOptions("unet")
-    fusions.enable_packed_qkv = False
-    fusions.enable_packed_kv = gpu
-    for name in ("group_norm", "skip_group_norm", "nhwc_conv", "bias_add", "bias_splitgelu"):
-        setattr(fusions, f"enable_{name}", gpu)
-    model = optimize_model(
-        str(source), model_type="unet", opt_level=0, optimization_options=fusions, only_onnxruntime=False
-    )
-    model.save_model_to_file(str(target))
-
-
 def ort_mha(source: Path, target: Path) -> None:
     """Attention and layer norms as contrib operators that the CPU provider has."""
-    ort_transformers(source, target, gpu=False)
+    fuse(source, target, "cpu")
 
 
 def ort_gpu(source: Path, target: Path) -> None:
     """Contrib operators everywhere, group norms and NHWC convolutions too: GPU providers only."""
-    ort_transformers(source, target, gpu=True)
+    fuse(source, target, "gpu")
 
 
 def renamed(source: Path, target: Path) -> None:

@@ -1,9 +1,10 @@
 //! Development tasks: `cargo xtask setup`, `cargo xtask test`, `cargo xtask demo`, `cargo xtask prove`,
-//! `cargo xtask python`, `cargo xtask fuzz`.
+//! `cargo xtask python`, `cargo xtask fuzz`, `cargo xtask gpu`.
 
 mod cargo;
 mod demo;
 mod fuzz;
+mod gpu;
 mod python;
 mod setup;
 mod test;
@@ -33,6 +34,8 @@ enum Task {
     Fuzz(fuzz::Args),
     /// Build hgc, rewrite a small UNet and its ControlNet, prove and time the result
     Demo(demo::Args),
+    /// Measure on a GPU: prepare everything here, measure there in one command, write the tables
+    Gpu(gpu::Args),
 }
 
 fn main() -> Result<()> {
@@ -49,5 +52,6 @@ fn main() -> Result<()> {
         Task::Prove => test::prove(),
         Task::Fuzz(args) => fuzz::run(&args),
         Task::Demo(args) => demo::run(&args),
+        Task::Gpu(args) => gpu::run(&args),
     }
 }

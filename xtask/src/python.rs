@@ -72,12 +72,21 @@ pub fn run(all: bool) -> Result<Vec<(String, Summary)>> {
     Ok(summaries)
 }
 
+/// The Python that exports models, made where it is not there.
+pub fn models() -> Result<PathBuf> {
+    let folder = cargo::target_dir()?.join("python");
+    let suite = Suite::new("models", true, true);
+    made(&suite, &cargo::root().join("models"), &folder)
+}
+
 /// The Python of a suite's environment, made where it is not there for these requirements.
 fn environment(suite: &Suite, folder: &Path) -> Result<PathBuf> {
-    let requirements = cargo::root()
-        .join("python")
-        .join(suite.folder)
-        .join("requirements.txt");
+    let own = cargo::root().join("python").join(suite.folder);
+    made(suite, &own, folder)
+}
+
+fn made(suite: &Suite, source: &Path, folder: &Path) -> Result<PathBuf> {
+    let requirements = source.join("requirements.txt");
     let wanted = std::fs::read_to_string(&requirements)
         .with_context(|| format!("cannot read {}", requirements.display()))?;
     let own = folder.join(suite.folder);
