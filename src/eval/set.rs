@@ -117,9 +117,24 @@ struct RawRegion {
 }
 
 impl Set {
-    /// The same scenes with other noise, so often that there are `least` pictures.
+    /// The first `count` scenes, and at least `least` others to judge by what was found with them: those that follow,
+    /// or, where there are not as many, the same with other noise.
     #[must_use]
-    pub fn with_other_noise(&self, least: usize) -> Self {
+    pub fn split(mut self, count: usize, least: usize) -> (Self, Self) {
+        let rest = self.scenes.split_off(count.min(self.scenes.len()));
+        let wanted = self.scenes.len().max(least);
+        let others = match rest.len() >= wanted {
+            true => Self {
+                scenes: rest.into_iter().take(wanted).collect(),
+                appearance: self.appearance.clone(),
+            },
+            false => self.with_other_noise(least),
+        };
+        (self, others)
+    }
+
+    /// The same scenes with other noise, so often that there are `least` pictures.
+    fn with_other_noise(&self, least: usize) -> Self {
         let times = least.div_ceil(self.scenes.len().max(1)).max(1);
         let again = |time: usize| {
             self.scenes.iter().map(move |scene| Scene {

@@ -1,5 +1,6 @@
 //! A sampler and a number of steps, and what the original draws with them.
 
+use super::error::WORST;
 use crate::engine::Tensor;
 use crate::pipeline::{Batch, Denoised, Drawing, Evaluator, Loop, PipelineError};
 use crate::sampler::Config;
@@ -159,15 +160,32 @@ impl<'t> Drawn<'t> {
 
     /// The same of latents that were drawn.
     pub fn ratio_of(&self, latents: &[Tensor]) -> f64 {
+        mean(&self.ratios_of(latents))
+    }
+
+    /// The same of each picture.
+    fn ratios_of(&self, latents: &[Tensor]) -> Vec<f64> {
         let mut ratios = Vec::new();
         for ((batch, wanted), found) in self.batches.iter().zip(&self.wanted).zip(latents) {
             let rows = batch.rows.len();
             ratios.extend(ratios_by_row(&wanted.to_f32(), &found.to_f32(), rows));
         }
-        #[allow(clippy::cast_precision_loss)]
-        let count = ratios.len().max(1) as f64;
-        ratios.iter().sum::<f64>() / count
+        ratios
     }
+
+    /// Draws all batches; how near each picture is. What grows without bound is as far as can be.
+    pub fn ratios(&self, networks: &mut Loop, run: &Drawing) -> Result<Vec<f64>, PipelineError> {
+        match self.latents(networks, run) {
+            Ok(latents) => Ok(self.ratios_of(&latents)),
+            Err(PipelineError::NotFinite { .. }) => Ok(vec![WORST; self.pictures()]),
+            Err(other) => Err(other),
+        }
+    }
+}
+
+#[allow(clippy::cast_precision_loss)]
+pub(super) fn mean(ratios: &[f64]) -> f64 {
+    ratios.iter().sum::<f64>() / ratios.len().max(1) as f64
 }
 
 /// The most that a ratio counts, as for PSNR of pictures that are equal.

@@ -6,7 +6,7 @@ pub(super) struct Effort {
     pub damps: bool,
     /// Generations for annealing.
     pub annealed: f64,
-    /// Schedules that are drawn again with other noise.
+    /// Schedules that are drawn again on other pictures.
     pub finalists: usize,
     /// How often weights of the best are fitted.
     pub rounds: usize,

@@ -5,7 +5,7 @@ use crate::pipeline::PipelineError;
 use crate::plan::KindError;
 
 /// The ratio of latents that are lost, in dB.
-const WORST: f64 = -100.0;
+pub(super) const WORST: f64 = -100.0;
 
 /// Why a pipeline could not be tuned.
 #[derive(Debug, thiserror::Error)]

@@ -1,4 +1,4 @@
-//! From the best schedules to a plan: weights are fitted to each, and pictures with other noise decide.
+//! From the best schedules to a plan: weights are fitted to each, and other pictures decide.
 
 use super::case::Drawn;
 use super::error::TuneError;
@@ -23,8 +23,8 @@ pub struct Fit {
     pub saved: f64,
     /// Share of the time that is saved, by what was measured; none where budgets are in MACs.
     pub saved_time: Option<f64>,
-    /// Signal-to-noise ratio of the final latents to the original's, in dB: mean over pictures, with other
-    /// noise than the search had.
+    /// Signal-to-noise ratio of the final latents to the original's, in dB: mean over pictures, on other
+    /// pictures than the search had.
     pub signal: f64,
     /// PSNR of the decoded pictures, in dB: mean over pictures.
     pub psnr: f64,

@@ -59,7 +59,7 @@ pub struct Tuner<'t> {
     pub(super) lab: Lab,
     /// What schedules are searched and weights are fitted by.
     pub(super) cases: Vec<Drawn<'t>>,
-    /// What decides between the best of them, with other noise: else what suits one noise would win.
+    /// What decides between the best of them, on other pictures: else what suits those of the search would win.
     pub(super) fresh: Vec<Drawn<'t>>,
 }
 
@@ -68,7 +68,7 @@ pub struct Tuner<'t> {
 pub struct Pictures<'t> {
     /// Those of the search.
     pub searched: &'t [Batch],
-    /// The same with other noise.
+    /// Others, that judge what was found.
     pub fresh: &'t [Batch],
 }
 

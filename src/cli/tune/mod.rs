@@ -108,7 +108,7 @@ pub struct Args {
     pub format: Format,
 }
 
-/// Pictures with other noise that decide between the best schedules, at least.
+/// Other pictures that decide between the best schedules, at least.
 const FRESH: usize = 4;
 /// Generations of the original that fitting a gate costs, about.
 const ADAPTIVE: u64 = 40;
@@ -127,7 +127,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
             parameter.name
         )
     }
-    let set = scenes.read_set(Some(args.count))?;
+    let (set, others) = scenes.read_set(None)?.split(args.count, FRESH);
     let cases = args.cases(&folder)?;
     let drawing = scenes.drawing(cases[0].steps, &folder, &set, &args.told);
     let base = args.engine.target().parameters(drawing.parameters());
@@ -189,8 +189,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         )?)
     };
     let searched = batches(&set)?;
-    let other = set.with_other_noise(FRESH);
-    let fresh = batches(&other)?;
+    let fresh = batches(&others)?;
     let pictures = set.scenes.len();
     let each = match (&range, args.psnr, cases.len() * plans.len()) {
         (Some(_), ..) => ", and up to half as long to choose the number of steps".to_owned(),
