@@ -1,6 +1,6 @@
 """Export diffusion UNets and ControlNets to ONNX, in the folder layout of a pipeline.
 
-    export.py --arch sd15 --out DIR [--checkpoint DIFFUSERS_DIR] [--width full|reduced] ...
+    export.py --arch sd15 --out DIR [--checkpoint DIFFUSERS_DIR] [--width full|half|reduced] ...
 
 Writes ``DIR/unet/model.onnx`` and ``DIR/controlnet/model.onnx`` (``controlnet_1`` and so on for
 more), each with its weights in ``model.onnx_data`` where they are too large for one file, and
@@ -279,7 +279,7 @@ def parse_arguments() -> tuple[Options, Path, int]:
     parser.add_argument("--arch", choices=ARCHS, required=True)
     parser.add_argument("--out", type=Path, required=True, help="folder of the pipeline")
     parser.add_argument("--checkpoint", type=Path, help="diffusers folder with the weights")
-    parser.add_argument("--width", choices=("full", "reduced"), default="full")
+    parser.add_argument("--width", choices=("full", "half", "reduced"), default="full")
     parser.add_argument("--seed", type=int, default=0, help="of the random weights")
     parser.add_argument("--exporter", choices=("torchscript", "dynamo"), default="torchscript")
     parser.add_argument("--opset", type=int, help="17 for TorchScript and 18 for dynamo unless given")

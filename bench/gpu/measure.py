@@ -128,6 +128,12 @@ class Gpu:
         self.thread.join()
 
 
+def problem_of(text: str) -> str:
+    """What an error says in one line: hgc tells it as JSON where results are JSON."""
+    told = [line for line in text.splitlines() if '"error":' in line]
+    return told[-1].split(":", 1)[1].strip(' ",') if told else text[-2000:]
+
+
 class Bench:
     """Runs of hgc, each with what is left of the time, and their results in one file."""
 
@@ -170,7 +176,7 @@ class Bench:
             entry["problem"] = f"stopped after {left:.0f} s"
             return
         if done.returncode:
-            entry["problem"] = (done.stderr.strip() or done.stdout.strip())[-2000:]
+            entry["problem"] = problem_of(done.stderr.strip() or done.stdout.strip())
         if "json" in command and done.stdout.startswith("["):
             entry["report"] = json.loads(done.stdout)
 

@@ -99,6 +99,18 @@ impl<'m> Project<'m> {
         Ok(())
     }
 
+    /// Further cuts below that of plans with these parameters, which divide what lies below into parts of about
+    /// as many MACs: at most `count`, each deeper than the one before, in numbers of outermost skips.
+    #[must_use]
+    pub fn inner_cuts(&self, parameters: &Parameters, count: usize) -> Vec<usize> {
+        let cut = match parameters.get(&CUT) {
+            Some(Value::Count(cut)) => Some(*cut),
+            _ => None,
+        };
+        let analyses: Vec<&Analysis<'_>> = self.analyses.iter().collect();
+        policy::inner_cuts(&analyses, cut, count)
+    }
+
     /// Plans all models together by a policy.
     ///
     /// # Errors

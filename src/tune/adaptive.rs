@@ -144,7 +144,7 @@ impl Tuner<'_> {
     /// A plan with three kinds: the start, a refresh of all, and one that reads all that it can.
     fn pair(&self) -> Result<Planned, TuneError> {
         let held = Setting {
-            deep: false,
+            depth: 0,
             control: false,
             cross: false,
             guidance: GuidanceStep::Held,
@@ -160,6 +160,7 @@ impl Tuner<'_> {
         settings[..2].fill(Setting::FULL);
         let columns = Columns {
             settings,
+            inner: Vec::new(),
             reuse: Reuse::Hold,
         };
         Ok(self
@@ -278,7 +279,7 @@ impl Tuner<'_> {
         let refreshed = |kind: &String| match *kind == pair.reuse.name {
             false => Setting::FULL,
             true => Setting {
-                deep: false,
+                depth: 0,
                 control: false,
                 cross: false,
                 guidance: pair.reuse.guidance,

@@ -193,6 +193,7 @@ impl Tuner<'_> {
         let all = entries.iter().flat_map(|e| e.settings.iter().copied());
         let columns = Columns {
             settings: all.collect(),
+            inner: self.lab.inner.clone(),
             reuse,
         };
         let mut parameters = columns.parameters(&self.base);

@@ -22,20 +22,28 @@ pub struct Lab {
     work: BTreeMap<String, u64>,
     /// The same of the original.
     original: u64,
+    /// Further cuts.
+    pub inner: Vec<usize>,
 }
 
 impl Lab {
-    /// Plans every setting that the models have; `base` are the parameters of the plans to find.
+    /// Plans every setting that the models have; `base` are the parameters of the plans to find, and
+    /// `inner` further cuts below their one.
     ///
     /// # Errors
     /// [`CompileError`] where the models cannot be planned.
-    pub fn new(project: &Project<'_>, base: &Parameters) -> Result<Self, CompileError> {
+    pub fn new(
+        project: &Project<'_>,
+        base: &Parameters,
+        inner: &[usize],
+    ) -> Result<Self, CompileError> {
         let halves = base.prompted().is_some() && !base.whole_batch();
         // Before each setting everything is refreshed, so that it finds what it reads.
-        let settings = Setting::all(halves);
+        let settings = Setting::all(halves, inner.len());
         let columns = settings.iter().flat_map(|s| [Setting::FULL, *s]);
         let columns = Columns {
             settings: columns.collect(),
+            inner: inner.to_vec(),
             reuse: Reuse::Fitted,
         };
         let mut parameters = columns.parameters(base);
@@ -59,6 +67,7 @@ impl Lab {
             flows: project.flows(&planned, by_kind)?,
             work,
             kinds,
+            inner: inner.to_vec(),
             settings: first,
             planned,
         })

@@ -27,7 +27,7 @@ mod timing;
 mod tuner;
 
 pub use case::Case;
-pub use columns::{Columns, Setting};
+pub use columns::{Columns, DEEPEST, Setting};
 pub use error::TuneError;
 pub use finish::{Fit, Tuned};
 pub use forecast::Forecast;

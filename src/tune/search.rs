@@ -222,10 +222,10 @@ impl<'l> Search<'l> {
     fn changed(&mut self, mut setting: Setting) -> Setting {
         match self.random.random_range(0..4) {
             0 => {
-                setting.deep = !setting.deep;
-                setting.control = setting.deep;
+                setting.depth = self.other_depth(setting.depth);
+                setting.control = setting.deep();
             }
-            1 => setting.control = !setting.control && setting.deep,
+            1 => setting.control = !setting.control && setting.deep(),
             2 => setting.cross = !setting.cross,
             _ => {
                 setting.guidance = match setting.guidance {
@@ -238,6 +238,19 @@ impl<'l> Search<'l> {
         match self.choices.contains(&setting) {
             true => setting,
             false => self.random_choice(),
+        }
+    }
+
+    /// Another depth than this, if there is one.
+    fn other_depth(&mut self, depth: u8) -> u8 {
+        let mut depths: Vec<u8> = self.choices.iter().map(|s| s.depth).collect();
+        depths.sort_unstable();
+        depths.dedup();
+        depths.retain(|d| *d != depth);
+        match depths[..] {
+            [] => depth,
+            [other] => other,
+            _ => depths[self.random.random_range(0..depths.len())],
         }
     }
 

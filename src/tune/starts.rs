@@ -49,7 +49,7 @@ fn columns(refreshes: &[usize], steps: usize, between: GuidanceStep, every: usiz
             ..Setting::FULL
         },
         None => Setting {
-            deep: false,
+            depth: 0,
             control: false,
             cross: false,
             guidance: between,

@@ -24,6 +24,8 @@ pub struct TunerOptions {
     pub seed: u64,
     /// What budgets are counted in.
     pub unit: Unit,
+    /// Further cuts that divide the blocks below the first into parts which run on evaluations of their own, at most.
+    pub inner_cuts: usize,
 }
 
 /// What final latents are measured to.
@@ -129,7 +131,8 @@ impl<'t> Tuner<'t> {
         let one = |batch| timing::of_original(&mut original, &run, batch);
         let nanos = timed.map(one).transpose()?;
         drop(original);
-        let mut lab = Lab::new(project, &base)?;
+        let inner = project.inner_cuts(&base, options.inner_cuts);
+        let mut lab = Lab::new(project, &base, &inner)?;
         if let (Some(batch), Some(nanos)) = (timed, nanos) {
             let compiled = project.compile(&lab.planned)?;
             let mut networks = Loop::compiled(engine, folder, sampler, &compiled, session)?;

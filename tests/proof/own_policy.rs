@@ -33,7 +33,7 @@ impl Policy for Outermost {
         let at: Vec<usize> = (0..given.steps()).step_by(given.count(&INTERVAL)).collect();
         let deep = Coarse::Deep { run: 1 };
         Decision {
-            coarse: Some((deep, given.refresh(&at), Reuse::Hold)),
+            coarse: vec![(deep, given.refresh(&at), Reuse::Hold)],
             ..given.nothing()
         }
     }

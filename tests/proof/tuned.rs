@@ -6,32 +6,48 @@ use hgc::unstable::plan::parameter::Parameters;
 use hgc::unstable::plan::schedule::GuidanceStep;
 use hgc::unstable::plan::{Plan, Reuse, Schedule};
 use hgc::unstable::tune::search::{Scored, SearchOptions, anneal, formulas};
-use hgc::unstable::tune::{Columns, Lab, Setting};
+use hgc::unstable::tune::{Columns, DEEPEST, Lab, Setting};
 
 use crate::fixtures::fixture;
 use crate::support::{SIZES, prove};
 
 /// A step on which everything is read that can be.
 const READ: Setting = Setting {
-    deep: false,
+    depth: 0,
     control: false,
     cross: false,
     guidance: GuidanceStep::Held,
 };
 
 fn with_lab(name: &str, check: impl Fn(&Project<'_>, &Inputs, &Lab)) {
+    with_cuts(name, 0, check);
+}
+
+fn with_cuts(name: &str, inner: usize, check: impl Fn(&Project<'_>, &Inputs, &Lab)) {
     let inputs = Inputs::read(&fixture(name), &[]).unwrap();
     let project = Project::new(&inputs, SIZES).unwrap();
-    let lab = Lab::new(&project, &Parameters::new(1)).unwrap();
+    let cuts = project.inner_cuts(&Parameters::new(1), inner);
+    let lab = Lab::new(&project, &Parameters::new(1), &cuts).unwrap();
     check(&project, &inputs, &lab);
 }
 
 /// Every kind runs after a step that refreshed everything, and gives what its plan says.
 #[test]
 fn every_kind_of_a_lab_is_proved() {
-    for name in ["sd15-ts17", "sd15-merged"] {
-        with_lab(name, |project, inputs, lab| {
+    for (name, inner) in [
+        ("sd15-ts17", 0),
+        ("sd15-merged", 0),
+        ("sd15-unet-only", 3),
+        ("sd15-merged", 2),
+        ("sdxl-ts17", 2),
+    ] {
+        with_cuts(name, inner, |project, inputs, lab| {
             assert!(lab.planned.plan.kinds.len() >= 12, "{name}");
+            assert_eq!(lab.inner.len(), inner, "{name}");
+            // Each part is a cache of its own, within that of the part around it.
+            let sites = &lab.planned.plan.models[0].sites;
+            let deep = sites.iter().filter(|s| s.name.starts_with("deep"));
+            assert_eq!(deep.count(), 1 + inner, "{name}: {sites:#?}");
             let compiled = project.compile(&lab.planned).unwrap();
             let folder = tempfile::tempdir().unwrap();
             compiled
@@ -49,7 +65,7 @@ fn every_kind_of_a_lab_is_proved() {
 /// A score that rewards what no formula gives: refreshes on odd steps, and on no even one.
 fn hidden(lab: &Lab, schedule: &Schedule) -> f64 {
     let settings = lab.settings(schedule);
-    let score = |(step, s): (usize, &Setting)| match (s.deep, step % 2) {
+    let score = |(step, s): (usize, &Setting)| match (s.deep(), step % 2) {
         (true, 1) => 1.0,
         (true, _) => -1.0,
         (false, _) => 0.0,
@@ -106,8 +122,27 @@ fn a_lab_repairs_what_cannot_follow() {
         let schedule = lab.schedule(&[Setting::FULL, half, whole, READ]);
         let settings = lab.settings(&schedule);
         assert_eq!(settings[..2], [Setting::FULL, half]);
-        assert!(settings[2].deep, "{settings:?}");
+        assert!(settings[2].deep(), "{settings:?}");
         assert_eq!(settings[3], READ);
+    });
+}
+
+/// Parts of the blocks run without those below them, which costs what lies between.
+#[test]
+fn parts_of_the_blocks_cost_what_they_run() {
+    with_cuts("sd15-unet-only", 3, |_, _, lab| {
+        let cost = |depth: u8| {
+            let part = Setting {
+                depth,
+                control: depth > 0,
+                ..Setting::FULL
+            };
+            let schedule = lab.schedule(&[Setting::FULL, part]);
+            assert_eq!(lab.settings(&schedule)[1].depth, depth);
+            lab.cost(&schedule)
+        };
+        let costs = [0, 1, 2, 3, DEEPEST].map(cost);
+        assert!(costs.is_sorted_by(|a, b| a < b), "{costs:?}");
     });
 }
 
@@ -118,6 +153,7 @@ fn what_is_found_is_a_plan() {
         let best = found(lab, 0.4, 2).unwrap().1;
         let columns = Columns {
             settings: best.settings.clone(),
+            inner: lab.inner.clone(),
             reuse: Reuse::Hold,
         };
         let parameters = columns.parameters(&Parameters::new(1));

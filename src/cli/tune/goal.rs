@@ -25,6 +25,26 @@ impl From<CostUnit> for Unit {
     }
 }
 
+/// What a schedule decides for itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Granularity {
+    /// All blocks below the cut together
+    #[default]
+    Cut,
+    /// Up to four parts of them, each within the one before
+    Block,
+}
+
+impl Granularity {
+    /// Cuts beside the first.
+    pub fn inner_cuts(self) -> usize {
+        match self {
+            Self::Cut => 0,
+            Self::Block => 3,
+        }
+    }
+}
+
 /// A number of steps, or a range to choose from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Steps {

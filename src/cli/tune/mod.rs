@@ -27,7 +27,7 @@ use super::plan::Told;
 use super::progress::Progress;
 use super::scenes::SceneArgs;
 use super::terminal::{note, print, print_json, warn};
-use goal::{CostUnit, FRONTIER, Steps, largest, times};
+use goal::{CostUnit, FRONTIER, Granularity, Steps, largest, times};
 use report::{ChoiceReport, Report, render};
 use runs::KeptRuns;
 
@@ -77,9 +77,13 @@ pub struct Args {
     /// What --save and --faster count: MACs, or the time of each kind of evaluation as it is measured here
     #[arg(long, value_enum, default_value_t)]
     cost: CostUnit,
+    /// What runs on evaluations of its own: all blocks below the cut together, or parts that further cuts divide
+    /// them into
+    #[arg(long, value_enum, default_value_t)]
+    granularity: Granularity,
     /// Plan a gate that decides while the model runs which evaluations refresh, by how far latent and
     /// timestep have moved; --save is then a mean
-    #[arg(long, conflicts_with_all = ["cost", "effort"])]
+    #[arg(long, conflicts_with_all = ["cost", "effort", "granularity"])]
     adaptive: bool,
     /// What one search may cost, in generations of the original
     #[arg(long, value_name = "GENERATIONS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=10_000))]
@@ -172,8 +176,9 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     };
     let far = matches!(aim, Aim::Of(_)).then_some(" converged");
     let name = format!(
-        "{name} {version} {:?} {:?} {:?} {parameters:?}{}",
+        "{name} {version} {:?} {:?} {:?} {:?} {parameters:?}{}",
         args.cost,
+        args.granularity,
         ep.ep,
         ep.ep_option,
         far.unwrap_or_default()
@@ -208,6 +213,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         effort: args.effort as f64,
         seed: args.search_seed,
         unit: args.cost.into(),
+        inner_cuts: args.granularity.inner_cuts(),
     };
     let subject = Setup {
         engine,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use hgc::unstable::plan::schedule::{GateSchedule, GuidanceSchedule};
-use hgc::unstable::tune::{Case, Choice, Setting, Tuned};
+use hgc::unstable::tune::{Case, Choice, DEEPEST, Setting, Tuned};
 use serde::Serialize;
 
 use crate::cli::args::table;
@@ -94,10 +94,19 @@ impl Strips {
         };
         Self {
             guidance: GuidanceSchedule::new(steps, |s| settings[s].guidance).into(),
-            deep: on(|s| s.deep),
+            deep: settings.iter().map(depth).collect(),
             control: on(|s| s.control),
             cross: on(|s| s.cross),
         }
+    }
+}
+
+/// How deep an evaluation runs: `R` all of it, a digit for so many parts, `.` none.
+fn depth(setting: &Setting) -> char {
+    match setting.depth {
+        0 => '.',
+        DEEPEST => 'R',
+        parts => char::from_digit(parts.into(), 10).unwrap_or('+'),
     }
 }
 

@@ -32,48 +32,92 @@ pub fn deep(analysis: &Analysis<'_>, run: usize) -> Option<Vec<ValueId>> {
     Some(tensors)
 }
 
+/// What runs on a step that reuses all blocks below a cut.
+struct Shallow<'a, 'm> {
+    unet: &'a Analysis<'m>,
+    /// MACs of each node.
+    macs: Vec<u64>,
+    own: u64,
+    /// MACs of the files beside the UNet, which do not run then.
+    beside: u64,
+}
+
+impl<'a, 'm> Shallow<'a, 'm> {
+    /// None where the MACs of the UNet are not known.
+    fn new(unet: &'a Analysis<'m>, others: &[&Analysis<'_>]) -> Option<Self> {
+        let nodes = unet.graph.nodes();
+        let macs: Vec<u64> = nodes.map(|n| unet.macs(n, 1).weights).collect();
+        let own: u64 = macs.iter().sum();
+        let beside = others.iter().map(|a| a.macs_of(a.graph.nodes(), 1).weights);
+        (own > 0).then(|| Self {
+            unet,
+            macs,
+            own,
+            beside: beside.sum(),
+        })
+    }
+
+    /// Its share of the MACs of all files.
+    #[allow(clippy::cast_precision_loss)]
+    fn share(&self, cut: usize) -> f64 {
+        let region = deep(self.unet, cut);
+        let region = region.map(|tensors| region::derive(&self.unet.graph, &tensors));
+        let inside = region.map_or(0, |r| r.nodes.iter().map(|n| self.macs[n]).sum());
+        self.own.saturating_sub(inside) as f64 / (self.own + self.beside) as f64
+    }
+
+    /// The cut whose share is nearest. Wider cuts run more, so it is found by halving.
+    fn nearest(&self, share: f64) -> usize {
+        let (mut low, mut high) = (1, self.unet.skips.len().max(1));
+        while low < high {
+            let middle = usize::midpoint(low, high);
+            if self.share(middle) < share {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        let narrower = low.saturating_sub(1).max(1);
+        match share - self.share(narrower) < self.share(low) - share {
+            true => narrower,
+            false => low,
+        }
+    }
+}
+
 /// The number of outermost skips to leave outside so that about `share` of the MACs of all
 /// files runs on a reuse step; at least 1.
 ///
-/// Wider cuts run more, so it is found by halving. A graph whose MACs are not known is cut
-/// at a quarter of its skips.
+/// A graph whose MACs are not known is cut at a quarter of its skips.
+#[must_use]
+pub fn cut(unet: &Analysis<'_>, others: &[&Analysis<'_>], share: f64) -> usize {
+    let shallow = Shallow::new(unet, others);
+    shallow.map_or((unet.skips.len() / 4).max(1), |s| s.nearest(share))
+}
+
+/// Further cuts, each deeper than the one before, that divide the blocks below `outermost` into parts of about as
+/// many MACs: at most `count`.
 #[must_use]
 #[allow(clippy::cast_precision_loss)]
-pub fn cut(unet: &Analysis<'_>, others: &[&Analysis<'_>], share: f64) -> usize {
-    let skips = unet.skips.len();
-    let macs: Vec<u64> = unet
-        .graph
-        .nodes()
-        .map(|n| unet.macs(n, 1).weights)
-        .collect();
-    let own: u64 = macs.iter().sum();
-    if own == 0 {
-        return (skips / 4).max(1);
-    }
-    let beside = others
-        .iter()
-        .map(|a| a.macs_of(a.graph.nodes(), 1).weights)
-        .sum::<u64>();
-    let runs = |cut: usize| {
-        let region = deep(unet, cut).map(|tensors| region::derive(&unet.graph, &tensors));
-        let inside = region.map_or(0, |r| r.nodes.iter().map(|n| macs[n]).sum());
-        own.saturating_sub(inside) as f64 / (own + beside) as f64
+pub fn inner_cuts(
+    unet: &Analysis<'_>,
+    others: &[&Analysis<'_>],
+    (outermost, count): (usize, usize),
+) -> Vec<usize> {
+    let mut cuts = Vec::new();
+    let Some(shallow) = Shallow::new(unet, others) else {
+        return cuts;
     };
-    let (mut low, mut high) = (1, skips.max(1));
-    while low < high {
-        let middle = usize::midpoint(low, high);
-        if runs(middle) < share {
-            low = middle + 1;
-        } else {
-            high = middle;
+    let first = shallow.share(outermost);
+    let all = shallow.share(unet.skips.len() + 1);
+    for part in 1..=count {
+        let share = first + (all - first) * part as f64 / (count + 1) as f64;
+        let cut = shallow.nearest(share);
+        if cut > cuts.last().copied().unwrap_or(outermost) {
+            cuts.push(cut);
         }
     }
-    let narrower = low.saturating_sub(1).max(1);
-    if share - runs(narrower) < runs(low) - share {
-        narrower
-    } else {
-        low
-    }
+    cuts
 }
 
 /// All that the decoder takes from encoder and mid block, residuals included.

@@ -13,8 +13,8 @@ pub struct Decision {
     pub guidance: GuidanceSchedule,
     /// How the guidance difference is reused.
     pub guidance_reuse: Reuse,
-    /// Coarse cache of the UNet, and how it is reused.
-    pub coarse: Option<(Coarse, GateSchedule, Reuse)>,
+    /// Coarse caches of the UNet, and how they are reused; each lies within the one before.
+    pub coarse: Vec<(Coarse, GateSchedule, Reuse)>,
     /// ControlNet residuals.
     pub control: Option<(GateSchedule, Reuse)>,
     /// Cross-attention.
@@ -180,7 +180,7 @@ impl<'a> Given<'a> {
         Decision {
             guidance: GuidanceSchedule::full(self.steps()),
             guidance_reuse: Reuse::Hold,
-            coarse: None,
+            coarse: Vec::new(),
             control: None,
             fine: None,
             invariant: false,

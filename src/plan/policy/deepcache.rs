@@ -38,7 +38,7 @@ impl Policy for DeepCache {
     fn decide(&self, given: &Given<'_>) -> Decision {
         let at: Vec<usize> = (0..given.steps()).step_by(given.count(&INTERVAL)).collect();
         Decision {
-            coarse: Some((given.deep(), given.refresh(&at), Reuse::Hold)),
+            coarse: vec![(given.deep(), given.refresh(&at), Reuse::Hold)],
             control: Some((given.control(&at), Reuse::Hold)),
             ..given.nothing()
         }

@@ -44,7 +44,7 @@ impl Policy for FasterDiffusion {
     fn decide(&self, given: &Given<'_>) -> Decision {
         let at = given.list(&KEY_STEPS).unwrap_or_default();
         Decision {
-            coarse: Some((Coarse::Encoder, given.refresh(&at), Reuse::Hold)),
+            coarse: vec![(Coarse::Encoder, given.refresh(&at), Reuse::Hold)],
             control: Some((given.control(&at), Reuse::Hold)),
             ..given.nothing()
         }

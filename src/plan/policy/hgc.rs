@@ -105,7 +105,7 @@ impl Policy for Hgc {
             guidance: held_then_fused(given, &deep),
             // Guidance multiplies what a forecast of the difference is wrong by.
             guidance_reuse: Reuse::Hold,
-            coarse: Some((given.deep(), deep, reuse)),
+            coarse: vec![(given.deep(), deep, reuse)],
             control: Some((given.control(&at), reuse)),
             // With a share of all, cross-attention runs wherever the block around it does.
             fine: Some(given.share(&LAMBDA_INTRA))

@@ -52,7 +52,7 @@ impl Policy for HgcPaper {
         let at: Vec<usize> = (0..count).map(|k| k * steps / count).collect();
         Decision {
             guidance: given.fused_from_gate(),
-            coarse: Some((given.deep(), given.refresh(&at), Reuse::Hold)),
+            coarse: vec![(given.deep(), given.refresh(&at), Reuse::Hold)],
             control: Some((given.control(&at), Reuse::Hold)),
             fine: Some(Fine::AfterGate {
                 gate: given.count(&GATE_STEP),

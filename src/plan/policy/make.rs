@@ -31,7 +31,8 @@ pub fn make(policy: &dyn Policy, targets: &[Analysed<'_, '_>], parameters: &Para
     let unhalved = unet.and_then(|u| unhalved(u, parameters));
     // Only where it is needed: it takes a look at every cut.
     let by_macs = policy.cuts() && parameters.get(&crate::plan::parameter::CUT).is_none();
-    let cut = if by_macs { default_cut(targets) } else { 1 };
+    let all: Vec<&Analysis<'_>> = targets.iter().map(|t| t.analysis).collect();
+    let cut = if by_macs { default_cut(&all) } else { 1 };
     let given = Given::new(policy, parameters, unhalved.is_none(), cut);
     let decision = policy.decide(&given);
     let mut plan = Plan {
@@ -102,16 +103,28 @@ fn edits(unet: &Analysis<'_>) -> bool {
         .is_some_and(|(taken, predicted)| taken == 2 * predicted)
 }
 
+/// The UNet, or merged graph, and what runs beside it.
+fn apart<'t, 'm>(
+    targets: &[&'t Analysis<'m>],
+) -> (Option<&'t Analysis<'m>>, Vec<&'t Analysis<'m>>) {
+    let is_unet = |a: &&Analysis<'_>| matches!(a.role, Role::Unet | Role::Merged);
+    let (unets, others): (Vec<_>, Vec<_>) = targets.iter().copied().partition(is_unet);
+    (unets.first().copied(), others)
+}
+
 /// The cut at which [`shares::SHALLOW`] of the MACs of all files runs on a reuse step.
-fn default_cut(targets: &[Analysed<'_, '_>]) -> usize {
-    let (mut unets, mut others) = (Vec::new(), Vec::new());
-    for target in targets {
-        match target.analysis.role {
-            Role::Unet | Role::Merged => unets.push(target.analysis),
-            Role::Controlnet | Role::Other => others.push(target.analysis),
-        }
-    }
-    unets
-        .first()
-        .map_or(1, |unet| candidates::cut(unet, &others, shares::SHALLOW))
+fn default_cut(targets: &[&Analysis<'_>]) -> usize {
+    let (unet, others) = apart(targets);
+    unet.map_or(1, |unet| candidates::cut(unet, &others, shares::SHALLOW))
+}
+
+/// Further cuts below that of a plan, as [`candidates::inner_cuts`] finds them; `cut` is the plan's, where it is
+/// told.
+#[must_use]
+pub fn inner_cuts(targets: &[&Analysis<'_>], cut: Option<usize>, count: usize) -> Vec<usize> {
+    let (Some(unet), others) = apart(targets) else {
+        return Vec::new();
+    };
+    let outermost = cut.unwrap_or_else(|| default_cut(targets));
+    candidates::inner_cuts(unet, &others, (outermost, count))
 }

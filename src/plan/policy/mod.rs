@@ -32,7 +32,7 @@ pub use help::{help, markdown, policies_markdown};
 pub use hgc::Hgc;
 pub use hgc_paper::HgcPaper;
 pub use lossless::Lossless;
-pub use make::{Analysed, make, unhalved};
+pub use make::{Analysed, inner_cuts, make, unhalved};
 pub use none::Nothing;
 pub use point::{Point, PointError, by, gates, scaled};
 pub use tgate::TGate;

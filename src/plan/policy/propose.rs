@@ -1,6 +1,6 @@
 //! Where a decision puts its sites in a graph.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::builder::{Builder, Proposal};
 use super::decision::{Coarse, Decision, Fine};
@@ -31,35 +31,42 @@ pub fn propose(
 }
 
 fn propose_coarse(builder: &mut Builder<'_, '_>, analysis: &Analysis<'_>, decision: &Decision) {
-    let Some((coarse, schedule, reuse)) = &decision.coarse else {
-        return propose_merged_control(builder, analysis, decision, None);
-    };
     let skips = analysis.skips.len();
-    let (name, tensors, why) = match coarse {
-        Coarse::Deep { run } => {
-            let why = format!("blocks deeper than the outermost {run} of {skips} skips");
-            ("deep", candidates::deep(analysis, *run), why)
-        }
-        Coarse::Encoder => (
-            "encoder",
-            candidates::encoder(analysis),
-            "encoder skips and mid block".to_owned(),
-        ),
-    };
-    let Some(tensors) = tensors else {
-        builder.refuse(name, format!("the graph has {skips} skip connections"));
-        return;
-    };
-    builder.add(Proposal {
-        name: name.to_owned(),
-        gate: name.to_owned(),
-        schedule: schedule.clone(),
-        reuse: *reuse,
-        mean: false,
-        tensors,
-        why,
-    });
-    propose_merged_control(builder, analysis, decision, Some(schedule));
+    let mut outer = BTreeSet::new();
+    for (nth, (coarse, schedule, reuse)) in decision.coarse.iter().enumerate() {
+        let (name, tensors, why) = match coarse {
+            Coarse::Deep { run } => {
+                let name = match nth {
+                    0 => "deep".to_owned(),
+                    _ => format!("deep.{run}"),
+                };
+                let why = format!("blocks deeper than the outermost {run} of {skips} skips");
+                (name, candidates::deep(analysis, *run), why)
+            }
+            Coarse::Encoder => (
+                "encoder".to_owned(),
+                candidates::encoder(analysis),
+                "encoder skips and mid block".to_owned(),
+            ),
+        };
+        let Some(mut tensors) = tensors else {
+            builder.refuse(name, format!("the graph has {skips} skip connections"));
+            continue;
+        };
+        // Residuals of a merged ControlNet that are outside of a deeper cut belong to the wider one.
+        tensors.retain(|tensor| outer.insert(*tensor));
+        builder.add(Proposal {
+            gate: name.clone(),
+            name,
+            schedule: schedule.clone(),
+            reuse: *reuse,
+            mean: false,
+            tensors,
+            why,
+        });
+    }
+    let around = decision.coarse.first().map(|(_, schedule, _)| schedule);
+    propose_merged_control(builder, analysis, decision, around);
 }
 
 /// The ControlNet inside a merged graph, where it does not follow the blocks around it.
