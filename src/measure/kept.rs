@@ -2,8 +2,8 @@
 
 use super::rows::Rows;
 use crate::engine::Tensor;
-use crate::plan::Prompted;
 use crate::plan::schedule::GateSchedule;
+use crate::plan::{Prompted, Reuse};
 
 /// A kept value and how it moves.
 pub struct Kept {
@@ -14,11 +14,16 @@ pub struct Kept {
     pub like: Tensor,
 }
 
-/// `value + slope * steps since the last refresh`, or `value + slope * weight`, or the value.
-pub fn forecast(kept: &Kept, schedule: &GateSchedule, step: usize, weight: Option<f32>) -> Rows {
+/// `value + slope * way`, or the value; the way follows from the steps since the last refresh, or is a weight.
+pub fn forecast(
+    kept: &Kept,
+    schedule: &GateSchedule,
+    step: usize,
+    (reuse, weight): (Reuse, Option<f32>),
+) -> Rows {
     let since = schedule.last_refresh(step).map_or(0, |last| step - last);
     let since = f32::from(u16::try_from(since).unwrap_or(u16::MAX));
-    let way = weight.unwrap_or(since);
+    let way = weight.or(reuse.way(since)).unwrap_or_default();
     match &kept.slope {
         Some(slope) => kept.value.zip(slope, |v, s| v + s * way),
         None => kept.value.clone(),

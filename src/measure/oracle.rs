@@ -156,7 +156,7 @@ impl<'a, 'm> Oracle<'a, 'm> {
         }
         let name = gate_name(self.name, &placed.site.name);
         let weight = self.plan.weight(&name, placed.site.reuse, step);
-        let moved = forecast(kept, &placed.schedule, step, weight);
+        let moved = forecast(kept, &placed.schedule, step, (placed.site.reuse, weight));
         let rows = if self.half(step) && !kept.half {
             moved.halves(self.plan.guidance.prompted).0
         } else {
@@ -269,8 +269,9 @@ impl<'a, 'm> Oracle<'a, 'm> {
             GuidanceStep::Held if predicts => {
                 let kept = self.difference.as_ref();
                 let kept = kept.ok_or_else(|| MeasureError::MissingOutput { name: name.into() })?;
-                let weight = self.plan.weight(GUIDANCE, self.plan.guidance.reuse, step);
-                let moved = forecast(kept, &full_steps, step, weight);
+                let reuse = self.plan.guidance.reuse;
+                let weight = self.plan.weight(GUIDANCE, reuse, step);
+                let moved = forecast(kept, &full_steps, step, (reuse, weight));
                 let other = rows.zip(&moved, |p, d| p - d);
                 Ok(Rows::join(&rows, &other, prompted).tensor(&raw)?)
             }

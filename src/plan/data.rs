@@ -23,6 +23,9 @@ pub enum Reuse {
     /// The value of the last refresh, moved on by the slope between the last two:
     /// `value + slope * steps_since`.
     Linear,
+    /// The same, half as far: values between two refreshes turn back from their slope on most models, and a forecast
+    /// that is too short is never far worse than none.
+    Damped,
     /// The same with a weight from the plan's table in place of `steps_since`: a fraction of it is a
     /// damped forecast, 0 holds.
     Fitted,
@@ -34,6 +37,19 @@ impl Reuse {
     pub fn forecasts(self) -> bool {
         self != Self::Hold
     }
+
+    /// How far along the slope a value is read after so many evaluations; none where the plan's table tells.
+    #[must_use]
+    pub fn way(self, since: f32) -> Option<f32> {
+        match self {
+            Self::Hold | Self::Linear => Some(since),
+            Self::Damped => Some(Self::DAMPING * since),
+            Self::Fitted => None,
+        }
+    }
+
+    /// What a damped forecast goes of a whole one.
+    pub const DAMPING: f32 = 0.5;
 }
 
 impl fmt::Display for Reuse {
@@ -41,6 +57,7 @@ impl fmt::Display for Reuse {
         f.write_str(match self {
             Self::Hold => "hold",
             Self::Linear => "linear",
+            Self::Damped => "damped",
             Self::Fitted => "fitted",
         })
     }
@@ -53,8 +70,9 @@ impl FromStr for Reuse {
         match text {
             "hold" => Ok(Self::Hold),
             "linear" => Ok(Self::Linear),
-            "fitted" => Err("only `hgc tune` can fit; choose hold or linear".to_owned()),
-            _ => Err(format!("{text:?} is neither hold nor linear")),
+            "damped" => Ok(Self::Damped),
+            "fitted" => Err("only `hgc tune` can fit; choose hold, damped or linear".to_owned()),
+            _ => Err(format!("{text:?} is neither hold, damped nor linear")),
         }
     }
 }

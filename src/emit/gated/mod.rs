@@ -271,15 +271,23 @@ impl<'a, 'm> Assembly<'a, 'm> {
 
     fn gate_tables(&self) -> Result<Tables<'a>, RewriteError> {
         let mut linear: BTreeMap<&str, BTreeSet<i32>> = BTreeMap::new();
+        let mut damped: BTreeMap<&str, BTreeSet<i32>> = BTreeMap::new();
         for placed in &self.layout.sites {
-            let types = linear.entry(placed.site.gate.as_str()).or_default();
             let forecast = placed.tensors.iter().filter(|t| site::is_linear(placed, t));
-            types.extend(forecast.map(site::elem_type));
+            let types: Vec<i32> = forecast.map(site::elem_type).collect();
+            let gate = placed.site.gate.as_str();
+            linear.entry(gate).or_default().extend(&types);
+            if placed.site.reuse == Reuse::Damped {
+                damped.entry(gate).or_default().extend(&types);
+            }
         }
         let mut tables = Tables::new(self.scribe, self.plan, self.analysis)?;
         for gate in &self.model_plan.gates {
             if let Some(types) = linear.get(gate.name.as_str()) {
                 tables.gate(&self.model_plan.name, &gate.name, types);
+            }
+            if let Some(types) = damped.get(gate.name.as_str()) {
+                tables.damp(&gate.name, types);
             }
         }
         for placed in &self.layout.sites {

@@ -27,6 +27,8 @@ pub const FUSED: &str = "hgc.fused";
 /// float: one evaluation, and none.
 const ONE_MORE: &str = "hgc.count.one";
 const NONE: &str = "hgc.count.none";
+/// float: what damped forecasts go of whole ones.
+const DAMPING: &str = "hgc.damping";
 
 /// Value names of one gate.
 #[derive(Clone, Debug)]
@@ -37,6 +39,8 @@ pub struct GateNames {
     pub fresh: String,
     /// float: evaluations since the last refresh before this one, this one counted.
     pub since: String,
+    /// float: the same, damped.
+    pub damped: String,
 }
 
 impl GateNames {
@@ -48,6 +52,7 @@ impl GateNames {
             refresh: name("refresh"),
             fresh: name("fresh"),
             since: name("since"),
+            damped: name("damped"),
         }
     }
 
@@ -81,12 +86,13 @@ fn weight_name(site: &str) -> String {
 }
 
 /// What the slope of `site` is multiplied with: the weight of this evaluation, or the evaluations since
-/// `gate` refreshed.
+/// `gate` refreshed, damped or not.
 #[must_use]
 pub fn way(reuse: Reuse, site: &str, gate: &GateNames, elem_type: i32) -> String {
     match reuse {
         Reuse::Fitted => GateNames::typed(&weight_name(site), elem_type),
         Reuse::Hold | Reuse::Linear => GateNames::typed(&gate.since, elem_type),
+        Reuse::Damped => GateNames::typed(&gate.damped, elem_type),
     }
 }
 
@@ -238,6 +244,22 @@ impl<'a> Tables<'a> {
         });
     }
 
+    /// What damped forecasts of these element types go along their slopes.
+    pub fn damp(&mut self, gate: &str, types: &BTreeSet<i32>) {
+        let names = GateNames::new(gate);
+        if types.is_empty() || self.nodes.iter().any(|n| n.name() == names.damped) {
+            return;
+        }
+        if !self.tensors.iter().any(|t| t.name() == DAMPING) {
+            let damping = tensor_f32(DAMPING, &[1], &[Reuse::DAMPING]);
+            self.tensors.push(damping);
+        }
+        let inputs = [names.since.as_str(), DAMPING];
+        self.nodes
+            .push(self.scribe.node("Mul", &inputs, &[&names.damped]));
+        self.in_types(&names.damped, types);
+    }
+
     /// A float value in these element types, too.
     fn in_types(&mut self, value: &str, types: &BTreeSet<i32>) {
         for &elem_type in types.iter().filter(|t| **t != dtype::F32) {
@@ -257,8 +279,10 @@ impl<'a> Tables<'a> {
             let (fresh, types) = (GateNames::new(GUIDANCE).fresh, BTreeSet::from([elem_type]));
             self.flag(&fresh, |k| k.guidance == GuidanceStep::Restart);
             self.count(GUIDANCE, (HALF, &types), false);
-            if plan.guidance.reuse == Reuse::Fitted {
-                self.weigh(plan, GUIDANCE, GUIDANCE, &types);
+            match plan.guidance.reuse {
+                Reuse::Fitted => self.weigh(plan, GUIDANCE, GUIDANCE, &types),
+                Reuse::Damped => self.damp(GUIDANCE, &types),
+                Reuse::Hold | Reuse::Linear => {}
             }
         }
     }

@@ -138,7 +138,8 @@ parameters! {
     LAMBDA_GUIDANCE "lambda-guidance" Share:
         "Share of refreshed steps before the gate step on which both halves run";
     REUSE "reuse" Reuse:
-        "What is read on a reuse step, hold (the last value) or linear (a forecast)";
+        "What is read on a reuse step, hold (the last value), damped (blocks move half as far as their slope) or linear \
+         (all of it, ControlNets and attention too)";
     CONTROL_INTERVAL "control-interval" Count:
         "The ControlNet refreshes on every n-th refresh of the UNet";
     CONTROL_START "control-start" Share:

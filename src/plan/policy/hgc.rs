@@ -7,7 +7,7 @@ use crate::plan::data::Reuse;
 use crate::plan::parameter::{
     CONTROL_END, CONTROL_INTERVAL, CONTROL_ROWS, CONTROL_START, CUT, GATE_STEP, KEY_STEPS,
     LAMBDA_GUIDANCE, LAMBDA_INTER, LAMBDA_INTRA, PRESET, PROMPTED, Parameters, Preset, REUSE,
-    SOLVER, Value, WHOLE_BATCH,
+    SOLVER, Solver, Value, WHOLE_BATCH,
 };
 use crate::plan::schedule::{GateSchedule, GuidanceSchedule, GuidanceStep};
 
@@ -45,7 +45,7 @@ static USES: [Use; 15] = [
     ),
     Use::value(&LAMBDA_INTRA, "1"),
     Use::value(&LAMBDA_GUIDANCE, "1"),
-    Use::neutral(&REUSE, "hold"),
+    Use::value(&REUSE, "damped"),
     Use::neutral(&SOLVER, "first-order"),
     Use::neutral(&CONTROL_INTERVAL, "1"),
     Use::neutral(&CONTROL_START, "0"),
@@ -67,6 +67,21 @@ fn enough(given: &Given<'_>) -> Value {
     let least = least.min(steps - 1) as f64 / steps as f64;
     // Two digits tell the same number of refreshes, and read better.
     Value::Share(share.max((100.0 * least).round() / 100.0))
+}
+
+/// Share of the generation after which multistep samplers are forecast for: they look back, and what the early
+/// evaluations see changes in another way than later.
+const LATE: f64 = 0.4;
+
+/// Refreshes that leave no slope.
+#[allow(clippy::cast_precision_loss)]
+fn early(steps: usize, refreshes: &[usize]) -> Vec<usize> {
+    let late = LATE * steps.saturating_sub(1) as f64;
+    // What is read before the next refresh is read by the slope of this one.
+    let next = |i: usize| refreshes.get(i + 1).copied().unwrap_or(steps) as f64;
+    let kept = refreshes.iter().enumerate();
+    let kept = kept.filter(|(i, _)| next(*i) <= late);
+    kept.map(|(_, step)| *step).collect()
 }
 
 impl Policy for Hgc {
@@ -99,18 +114,32 @@ impl Policy for Hgc {
                 given.parameters.solver(),
             )
         });
-        let deep = given.refresh(&at);
         let reuse = given.reuse(&REUSE);
+        let deep = given.refresh(&at);
+        let deep = match (reuse, given.parameters.solver()) {
+            (Reuse::Damped, Solver::Multistep) => deep.restarting(&early(given.steps(), &at)),
+            _ => deep,
+        };
+        // What is damped is the blocks: how far the others follow their slopes differs from model to model.
+        let others = match reuse {
+            Reuse::Damped => Reuse::Hold,
+            other => other,
+        };
+        // In a merged graph the ControlNet runs with the blocks around it.
+        let control = given.control(&at).restarting(&deep.restarts());
         Decision {
             guidance: held_then_fused(given, &deep),
             // Guidance multiplies what a forecast of the difference is wrong by.
             guidance_reuse: Reuse::Hold,
             coarse: vec![(given.deep(), deep, reuse)],
-            control: Some((given.control(&at), reuse)),
+            control: Some((control, others)),
             // With a share of all, cross-attention runs wherever the block around it does.
             fine: Some(given.share(&LAMBDA_INTRA))
                 .filter(|lambda| *lambda < 1.0)
-                .map(|lambda| Fine::Share { lambda, reuse }),
+                .map(|lambda| Fine::Share {
+                    lambda,
+                    reuse: others,
+                }),
             invariant: true,
         }
     }
