@@ -191,7 +191,7 @@ def test_the_schedule_can_be_another(unet: InferenceSession, original: Inference
     with pytest.warns(UserWarning, match="5 evaluations"):
         found = unet.run(None, feed)[0]
     assert np.array_equal(found, original.run(None, feed)[0])
-    unet.follow(kinds=["full"] * 3)
+    unet.follow(kinds=["start"] * 3)
     for step in range(3):
         feed = feeds(unet, 1, step)
         assert np.array_equal(unet.run(None, feed)[0], original.run(None, feed)[0])

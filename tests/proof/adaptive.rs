@@ -17,7 +17,7 @@ use crate::forms::{check_files, write};
 use crate::support::{SIZES, engine, prove, store};
 
 const STEPS: usize = 10;
-const FEW: &str = "hgc:key-steps=0+1";
+const FEW: &str = "hgc:key-steps=0+1,reuse=hold";
 /// The latents of proofs are noise, another on every evaluation: they move by about 1.4.
 const NEAR: f32 = 0.1;
 const FAR: f32 = 1.0;

@@ -31,7 +31,8 @@ fn check(name: &str, half_precision: bool, policies: &[&dyn Policy], options: &P
     for &policy in policies {
         let folder = tempfile::tempdir().unwrap();
         let files = compile_with(&source, &inputs, &project, policy, options, folder.path());
-        for (original, rewritten) in files {
+        let planned = project.plan(policy, options).unwrap().plan;
+        for ((original, rewritten), model) in files.into_iter().zip(&planned.models) {
             if refused {
                 let error = try_prove(&original, &rewritten).unwrap_err().to_string();
                 assert!(error.contains("com.microsoft."), "{name}: {error}");
@@ -43,8 +44,9 @@ fn check(name: &str, half_precision: bool, policies: &[&dyn Policy], options: &P
                 continue;
             }
             assert_eq!(verdict.refresh_bitwise, Some(true), "{name} {policy}");
-            // Fused and held guidance are compared within a tolerance.
+            // Fused and held guidance, and forecasts, are compared within a tolerance.
             let held = !policy.wants_halves() || whole_batch;
+            let held = held && model.sites.iter().all(|s| s.reuse == Reuse::Hold);
             assert_eq!(
                 verdict.reuse_bitwise,
                 held.then_some(true),
@@ -143,7 +145,7 @@ fn told_to_hgc(text: &str, steps: usize) -> Parameters {
 /// changes what the graph must do.
 #[test]
 fn options_of_hgc() {
-    let variants: [(&str, usize, &str); 9] = [
+    let variants: [(&str, usize, &str); 11] = [
         (
             "control",
             6,
@@ -153,7 +155,9 @@ fn options_of_hgc() {
         ("no gate", 6, "gate-step=6"),
         ("given", 6, "key-steps=0+3+4"),
         ("half", 8, "lambda-inter=0.6,lambda-guidance=0.5"),
-        ("whole", 6, "whole-batch=true"),
+        ("whole", 6, "whole-batch=true,reuse=hold"),
+        ("whole damped", 6, "whole-batch=true"),
+        ("early", 8, "solver=multistep,lambda-inter=0.6"),
         ("interval", 6, "control-interval=2,lambda-inter=0.6"),
         ("linear", 8, "lambda-inter=0.5,reuse=linear"),
         // A whole-batch refresh of a cross-attention follows one that ran half.
