@@ -330,7 +330,7 @@ def decided(folder: Path) -> Path:
     """
     plan = folder / "plan.toml"
     unet, control = (PIPELINE / part / "model.onnx" for part in ("unet", "controlnet"))
-    policy = ["--steps", str(STEPS), "--policy", "hgc:key-steps=0+1"]
+    policy = ["--steps", str(STEPS), "--policy", "hgc:key-steps=0+1,reuse=hold"]
     hgc("plan", unet, "--controlnet", control, *policy, "-o", plan)
     head, kinds, rest = plan.read_text().partition("kinds = [")
     names = rest[: rest.index("]")]
