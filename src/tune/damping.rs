@@ -6,8 +6,9 @@
 //! values have there.
 
 use super::recorder::Site;
+use crate::plan::policy::DEEP;
 use crate::plan::schedule::{Gating, GuidanceStep};
-use crate::plan::{Kind, Plan, Schedule};
+use crate::plan::{Kind, Plan, Reuse, Schedule};
 
 /// Ages above this count as this.
 const OLDEST: usize = 8;
@@ -22,6 +23,19 @@ pub struct Damping {
 }
 
 impl Damping {
+    /// What the default policy does without having been fitted: see [`usual`].
+    #[must_use]
+    pub fn usual(plan: &Plan, steps: usize) -> Self {
+        let shares = plan.weighed().map(|name| {
+            let share = usual(&name);
+            (name, vec![share; steps])
+        });
+        Self {
+            steps,
+            shares: shares.collect(),
+        }
+    }
+
     /// The shares of weights that were fitted to one schedule. An evaluation on which a site refreshes has
     /// the mean of its neighbours.
     #[must_use]
@@ -43,6 +57,17 @@ impl Damping {
             steps,
             shares: sites.iter().zip(table).map(shares).collect(),
         }
+    }
+}
+
+/// The share of the slope that what is called so, `model/site`, moves where nothing was fitted: deep blocks are damped,
+/// all else holds.
+#[must_use]
+pub fn usual(name: &str) -> f64 {
+    let site = name.rsplit_once('/').map_or(name, |(_, site)| site);
+    match site == DEEP || site.starts_with(&format!("{DEEP}.")) {
+        true => Reuse::DAMPING.into(),
+        false => 0.0,
     }
 }
 

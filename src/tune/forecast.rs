@@ -1,6 +1,7 @@
 //! Weights of slopes, fitted on the way that the cached pipeline takes, and kept where they help.
 
 use super::case::{Drawn, mean};
+use super::damping::usual;
 use super::recorder::{Probe, Recorder, Site, Sum};
 use super::{TuneError, Tuner};
 use crate::compile::Planned;
@@ -107,6 +108,9 @@ impl<'t> Tuner<'t> {
                 let fitted = self.fit(way, (&mut networks, &mut probe))?;
                 let mut tried = vec![way.table.clone()];
                 tried.extend(TRIED.map(|(share, guided)| part_of(&fitted, share, guided)));
+                if round == 0 {
+                    tried.push(way.sites.iter().map(unfitted).collect());
+                }
                 tables.push(tried);
             }
             let (plan, schedules) = laid_out(&planned.plan, &ways, &tables);
@@ -237,6 +241,17 @@ impl Way {
             gains: self.sites.iter().zip(&self.table).map(gain).collect(),
         }
     }
+}
+
+/// The weights of a site where nothing was fitted.
+#[allow(clippy::cast_precision_loss)]
+fn unfitted(site: &Site) -> (String, Vec<f64>) {
+    let age = |evaluation: usize| {
+        let last = site.schedule.last_refresh(evaluation);
+        (evaluation - last.unwrap_or(evaluation)) as f64
+    };
+    let weights = (0..site.sums.len()).map(|e| usual(&site.name) * age(e));
+    (site.name.clone(), weights.collect())
 }
 
 fn part_of(table: &Table, share: f64, guided: bool) -> Table {

@@ -215,12 +215,18 @@ impl<'t> Tuner<'t> {
         if let Some(error) = self.unreachable(save) {
             return Err(error);
         }
-        let mut networks = self.load(&self.lab.planned)?;
+        let usual = |drawn: &Drawn<'_>| Damping::usual(&self.lab.planned.plan, drawn.case.steps);
+        let usual: Vec<_> = self.cases.iter().map(|d| Some(usual(d))).collect();
+        let (planned, rows) = self.lab.weighed(self.project, &usual)?;
+        let mut networks = self.load(&planned)?;
         let mut starts = Vec::new();
-        for drawn in &self.cases {
+        for (case, drawn) in self.cases.iter().enumerate() {
             let (name, options) = (drawn.case.name(), self.search(drawn, save, 0.0));
-            let mut score =
-                |s: &Schedule| self.scored(drawn, (&name, s), &mut networks, &mut *runs);
+            let kept = format!("{name} damped");
+            let mut score = |schedule: &Schedule| {
+                let schedule = rows.of(case, schedule);
+                self.scored(drawn, (&kept, &schedule), &mut networks, &mut *runs)
+            };
             let mut said = |best: f64| told(&name, FORMULAS, best);
             let found = formulas(&self.lab, &options, &mut score, &mut said)?;
             if found.is_empty() {
@@ -237,7 +243,7 @@ impl<'t> Tuner<'t> {
         let effort = Effort::of(self.options.effort, 1.0 - save, self.judged(), most);
         let dampings = match effort.damps {
             true => self.dampings(&starts, told)?,
-            false => vec![None; starts.len()],
+            false => usual,
         };
         let (planned, rows) = self.lab.weighed(self.project, &dampings)?;
         let mut networks = self.load(&planned)?;

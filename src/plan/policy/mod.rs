@@ -35,6 +35,7 @@ pub use lossless::Lossless;
 pub use make::{Analysed, inner_cuts, make, unhalved};
 pub use none::Nothing;
 pub use point::{Point, PointError, by, gates, scaled};
+pub(crate) use propose::DEEP;
 pub use tgate::TGate;
 pub use uses::{Otherwise, Use};
 

@@ -10,6 +10,9 @@ use crate::plan::data::Reuse;
 use crate::plan::parameter::Parameters;
 use crate::plan::schedule::{GateSchedule, GuidanceSchedule, GuidanceStep};
 
+/// The site of the deep blocks; those of further cuts are called after it.
+pub const DEEP: &str = "deep";
+
 /// Proposes every site that the decision asks for.
 pub fn propose(
     builder: &mut Builder<'_, '_>,
@@ -37,8 +40,8 @@ fn propose_coarse(builder: &mut Builder<'_, '_>, analysis: &Analysis<'_>, decisi
         let (name, tensors, why) = match coarse {
             Coarse::Deep { run } => {
                 let name = match nth {
-                    0 => "deep".to_owned(),
-                    _ => format!("deep.{run}"),
+                    0 => DEEP.to_owned(),
+                    _ => format!("{DEEP}.{run}"),
                 };
                 let why = format!("blocks deeper than the outermost {run} of {skips} skips");
                 (name, candidates::deep(analysis, *run), why)
