@@ -117,35 +117,34 @@ struct RawRegion {
 }
 
 impl Set {
-    /// The first `count` scenes, and at least `least` others to judge by what was found with them: those that follow,
-    /// or, where there are not as many, the same with other noise.
+    /// The first `count` scenes, and so many others to judge by what was found with them: those that follow, or, where
+    /// there are not as many, the same with other noise.
     #[must_use]
-    pub fn split(mut self, count: usize, least: usize) -> (Self, Self) {
+    pub fn split(mut self, count: usize, others: usize) -> (Self, Self) {
         let rest = self.scenes.split_off(count.min(self.scenes.len()));
-        let wanted = self.scenes.len().max(least);
-        let others = match rest.len() >= wanted {
-            true => Self {
-                scenes: rest.into_iter().take(wanted).collect(),
-                appearance: self.appearance.clone(),
-            },
-            false => self.with_other_noise(least),
+        let scenes = match rest.len() >= others {
+            true => rest.into_iter().take(others).collect(),
+            false => self.with_other_noise(others),
+        };
+        let others = Self {
+            scenes,
+            appearance: self.appearance.clone(),
         };
         (self, others)
     }
 
-    /// The same scenes with other noise, so often that there are `least` pictures.
-    fn with_other_noise(&self, least: usize) -> Self {
-        let times = least.div_ceil(self.scenes.len().max(1)).max(1);
-        let again = |time: usize| {
+    /// So many scenes: the same with other noise, again and again.
+    fn with_other_noise(&self, count: usize) -> Vec<Scene> {
+        let again = (1u64..).flat_map(|time| {
             self.scenes.iter().map(move |scene| Scene {
                 // Far from what people number scenes with.
-                seed: scene.seed ^ ((time as u64 + 1) << 40),
+                seed: scene.seed ^ (time << 40),
                 ..scene.clone()
             })
-        };
-        Self {
-            scenes: (0..times).flat_map(again).collect(),
-            appearance: self.appearance.clone(),
+        });
+        match self.scenes.is_empty() {
+            true => Vec::new(),
+            false => again.take(count).collect(),
         }
     }
 

@@ -19,8 +19,8 @@ impl Effort {
         clippy::cast_sign_loss
     )]
     /// How `all` generations are spent, of which `one` costs so much of an original with caches; the last
-    /// draws `fresh` times as many pictures.
-    pub fn of(all: f64, one: f64, fresh: f64, formulas: usize) -> Self {
+    /// draws `fresh` times as many pictures, and `more` times as many once.
+    pub fn of(all: f64, one: f64, [fresh, more]: [f64; 2], formulas: usize) -> Self {
         let damps = all >= 15.0;
         let finalists = ((all / 15.0) as usize).clamp(1, 4);
         let rounds = ((all / 20.0) as usize).clamp(1, 4);
@@ -28,7 +28,9 @@ impl Effort {
         let fit = |judged: f64| 1.0 + one + 4.0 * one * judged;
         let last = (finalists + 1) as f64 * (one * fresh + fit(fresh))
             + (rounds - 1) as f64 * fit(fresh)
-            + fresh;
+            + (finalists + 1) as f64 * one * more
+            + fresh
+            + more;
         let first = formulas as f64 * one + if damps { one + fit(1.0) } else { 0.0 };
         Self {
             damps,
@@ -45,10 +47,10 @@ mod tests {
 
     #[test]
     fn all_is_spent_and_little_is_not_overspent() {
-        let usual = Effort::of(60.0, 0.35, 1.0, 12);
+        let usual = Effort::of(60.0, 0.35, [1.0, 2.0], 12);
         assert!(usual.damps && usual.finalists == 4);
         assert!(usual.annealed > 20.0 && usual.annealed < 60.0);
-        let little = Effort::of(3.0, 0.35, 1.0, 12);
+        let little = Effort::of(3.0, 0.35, [1.0, 2.0], 12);
         assert!(!little.damps && little.finalists == 1 && little.rounds == 1);
         assert!(little.annealed < 1e-9);
     }

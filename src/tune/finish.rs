@@ -28,7 +28,7 @@ pub struct Fit {
     pub signal: f64,
     /// PSNR of the decoded pictures, in dB: mean over pictures.
     pub psnr: f64,
-    /// The ratio of the best formula with held values.
+    /// The ratio of the best formula, damped or with weights of its own.
     pub formula: f64,
     /// The original in fewer steps that compute no less: how many, and their ratio.
     pub fewer: (usize, f64),
@@ -87,12 +87,13 @@ impl Tuner<'_> {
         let course = Course {
             cases: &cases,
             rounds,
+            last: &self.last,
         };
         let ways = self.ways(&planned, &course, &self.fresh, &mut said)?;
         let formula = |case: usize| {
-            let all = entries.iter().zip(&ways.held);
+            let all = entries.iter().zip(&ways.first);
             let mut all = all.filter(|(e, _)| e.case == case && e.formula);
-            all.next().map_or(0.0, |(_, held)| *held)
+            all.next().map_or(0.0, |(_, ratio)| *ratio)
         };
         let formulas: Vec<f64> = (0..self.cases.len()).map(formula).collect();
         let mut best = best_of_each(ways.ways);

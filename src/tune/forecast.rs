@@ -55,14 +55,16 @@ pub(super) struct Course<'c> {
     pub cases: &'c [usize],
     /// After the first round the best way of each case goes on alone.
     pub rounds: usize,
+    /// More pictures that choose it, by case; none where there is nothing to choose.
+    pub last: &'c [Drawn<'c>],
 }
 
 /// What became of the schedules of a plan.
 pub(super) struct Ways {
     /// Those that went on to the end.
     pub ways: Vec<Way>,
-    /// The ratio of each with held values.
-    pub held: Vec<f64>,
+    /// The ratio of each schedule of the plan after the first round.
+    pub first: Vec<f64>,
 }
 
 impl<'t> Tuner<'t> {
@@ -101,7 +103,7 @@ impl<'t> Tuner<'t> {
                 held: score,
             });
         }
-        let held = ways.iter().map(|w| w.held).collect();
+        let mut first = Vec::new();
         for round in 0..course.rounds {
             let mut tables = Vec::new();
             for way in &mut ways {
@@ -138,14 +140,22 @@ impl<'t> Tuner<'t> {
                 }
                 better |= way.score > before + WORTH / 2.0;
             }
-            if round + 1 < course.rounds {
+            if round == 0 {
+                first = ways.iter().map(|w| w.score).collect();
+                for way in &mut ways {
+                    if let Some(drawn) = course.last.get(way.case) {
+                        networks.set_schedule(Some(way.schedule.clone()));
+                        way.scores.extend(drawn.ratios(&mut networks, &self.run)?);
+                        told(&drawn.case.name(), way.score);
+                    }
+                }
                 ways = best_of_each(ways);
             }
             if !better {
                 break;
             }
         }
-        Ok(Ways { ways, held })
+        Ok(Ways { ways, first })
     }
 
     /// The plan with the weights of its schedules; none where no schedule is worth them.

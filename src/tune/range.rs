@@ -111,6 +111,7 @@ impl Tuner<'_> {
         if case < self.cases.len() {
             self.cases = vec![self.cases.swap_remove(case)];
             self.fresh = vec![self.fresh.swap_remove(case)];
+            self.last = vec![self.last.swap_remove(case)];
         }
         self
     }

@@ -63,6 +63,8 @@ pub struct Tuner<'t> {
     pub(super) cases: Vec<Drawn<'t>>,
     /// What decides between the best of them, on other pictures: else what suits those of the search would win.
     pub(super) fresh: Vec<Drawn<'t>>,
+    /// More of these, to choose among the best few.
+    pub(super) last: Vec<Drawn<'t>>,
 }
 
 /// Pictures that a pipeline is tuned by.
@@ -72,6 +74,8 @@ pub struct Pictures<'t> {
     pub searched: &'t [Batch],
     /// Others, that judge what was found.
     pub fresh: &'t [Batch],
+    /// More others, drawn once by the best few.
+    pub last: &'t [Batch],
 }
 
 /// A pipeline as it is tuned.
@@ -124,6 +128,7 @@ impl<'t> Tuner<'t> {
             })
         };
         let (drawn, fresh) = (draw(pictures.searched)?, draw(pictures.fresh)?);
+        let last = draw(pictures.last)?;
         let timed = pictures
             .searched
             .first()
@@ -150,6 +155,7 @@ impl<'t> Tuner<'t> {
             lab,
             cases: drawn,
             fresh,
+            last,
         })
     }
 
@@ -240,7 +246,8 @@ impl<'t> Tuner<'t> {
         // Two pipelines may not fit in memory.
         drop(networks);
         let most = starts.iter().map(Vec::len).max().unwrap_or(0);
-        let effort = Effort::of(self.options.effort, 1.0 - save, self.judged(), most);
+        let judged = [&self.fresh, &self.last].map(|all| self.judged(all));
+        let effort = Effort::of(self.options.effort, 1.0 - save, judged, most);
         let dampings = match effort.damps {
             true => self.dampings(&starts, told)?,
             false => usual,
@@ -294,9 +301,9 @@ impl<'t> Tuner<'t> {
 
     /// Pictures that decide, for each of the search.
     #[allow(clippy::cast_precision_loss)]
-    fn judged(&self) -> f64 {
+    fn judged(&self, judges: &[Drawn<'_>]) -> f64 {
         let pictures = |all: &[Drawn<'_>]| all.first().map_or(1, Drawn::pictures).max(1) as f64;
-        pictures(&self.fresh) / pictures(&self.cases)
+        pictures(judges) / pictures(&self.cases)
     }
 
     /// What weights do for the best formula of each case, told for all schedules; none where they do
@@ -315,6 +322,7 @@ impl<'t> Tuner<'t> {
         let course = Course {
             cases: &cases,
             rounds: 1,
+            last: &[],
         };
         let mut said = |case: &str, best: f64| told(case, ANNEALED.0, best);
         let ways = best_of_each(self.ways(&planned, &course, &self.cases, &mut said)?.ways);

@@ -121,6 +121,8 @@ fn a_matrix_is_drawn_cell_by_cell() {
     hgc("eval", &words, "").fails(BAD, &["matrix.html", "--force", "--resume"]);
     let again = hgc("eval", &words, "--format json --resume").json();
     assert_eq!(again, found);
+    // What the file tells for each cell is not told beside it.
+    hgc("eval", &words, "--force --steps 4").fails(BAD, &["--matrix", "--steps"]);
     fs::write(&matrix, text.replace("steps = [6]", "steps = []")).unwrap();
     hgc("eval", &words, "--force").fails(BAD, &["names no pipelines, samplers or steps"]);
     fs::write(&matrix, text.replace("scenes", "scene")).unwrap();

@@ -32,6 +32,29 @@ use subjects::{Reference, SubjectArgs};
 /// Scenes that the report shows pictures of.
 const SHOWN: usize = 6;
 
+/// Options that the file of a matrix tells for each of its cells.
+const OF_CELLS: [&str; 19] = [
+    "pipeline",
+    "set",
+    "prompt",
+    "prompts",
+    "control",
+    "seed",
+    "guidance",
+    "control_scale",
+    "batch",
+    "sampler",
+    "steps",
+    "count",
+    "timed",
+    "reference",
+    "sensitivity",
+    "policy",
+    "plan",
+    "grid",
+    "fewer",
+];
+
 /// Options of `hgc eval`.
 #[derive(clap::Args)]
 pub struct Args {
@@ -40,7 +63,7 @@ pub struct Args {
     pipeline: Option<PathBuf>,
     /// Pipelines, samplers and numbers of steps (TOML) in the place of one pipeline: a report for each,
     /// and one over all
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["pipeline", "set", "prompt", "sensitivity", "policy", "plan", "sampler"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = OF_CELLS)]
     matrix: Option<PathBuf>,
     #[command(flatten)]
     scenes: SceneArgs,

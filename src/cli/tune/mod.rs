@@ -114,6 +114,8 @@ pub struct Args {
 
 /// Other pictures that decide between the best schedules, at least.
 const FRESH: usize = 4;
+/// How many times as many more of them decide which of the best few it is: what fails on one picture of ten is seen.
+const LAST: usize = 2;
 /// Generations of the original that fitting a gate costs, about.
 const ADAPTIVE: u64 = 40;
 /// Steps of the converged picture.
@@ -131,7 +133,10 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
             parameter.name
         )
     }
-    let (set, others) = scenes.read_set(None)?.split(args.count, FRESH);
+    let all = scenes.read_set(None)?;
+    let judges = args.count.clamp(FRESH, all.scenes.len().max(FRESH));
+    let (set, others) = all.split(args.count, judges * (1 + LAST));
+    let (others, last) = others.split(judges, judges * LAST);
     let cases = args.cases(&folder)?;
     let drawing = scenes.drawing(cases[0].steps, &folder, &set, &args.told);
     let base = args.engine.target().parameters(drawing.parameters());
@@ -195,6 +200,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     };
     let searched = batches(&set)?;
     let fresh = batches(&others)?;
+    let last = batches(&last)?;
     let pictures = set.scenes.len();
     let each = match (&range, args.psnr, cases.len() * plans.len()) {
         (Some(_), ..) => ", and up to half as long to choose the number of steps".to_owned(),
@@ -207,7 +213,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         "{pictures} pictures; it takes as long as {effort} times drawing them with the original{each}"
     ));
     let bar = Progress::new("original", "{bar:30} {pos}/{len} {msg} {eta}");
-    bar.set_length(((searched.len() + fresh.len()) * cases.len()) as u64);
+    bar.set_length(((searched.len() + fresh.len() + last.len()) * cases.len()) as u64);
     #[allow(clippy::cast_precision_loss)]
     let options = TunerOptions {
         effort: args.effort as f64,
@@ -229,6 +235,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
             Pictures {
                 searched: &searched,
                 fresh: &fresh,
+                last: &last,
             },
         ),
         (&cases, &aim),
