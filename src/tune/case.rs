@@ -164,7 +164,7 @@ impl<'t> Drawn<'t> {
     }
 
     /// The same of each picture.
-    fn ratios_of(&self, latents: &[Tensor]) -> Vec<f64> {
+    pub fn ratios_of(&self, latents: &[Tensor]) -> Vec<f64> {
         let mut ratios = Vec::new();
         for ((batch, wanted), found) in self.batches.iter().zip(&self.wanted).zip(latents) {
             let rows = batch.rows.len();

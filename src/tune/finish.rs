@@ -1,6 +1,6 @@
 //! From the best schedules to a plan: weights are fitted to each, and other pictures decide.
 
-use super::case::Drawn;
+use super::case::{Drawn, mean};
 use super::error::TuneError;
 use super::forecast::{Course, Forecast, best_of_each};
 use super::search::Scored;
@@ -120,6 +120,10 @@ impl Tuner<'_> {
             let drawn = &self.fresh[case];
             networks.set_schedule(planned.plan.schedules.get(case).cloned());
             let latents = drawn.latents(&mut networks, &self.run)?;
+            let mut ratios = drawn.ratios_of(&latents);
+            if let Some(more) = self.last.get(case) {
+                ratios.extend(more.ratios(&mut networks, &self.run)?);
+            }
             let kinds = &planned.plan.kinds;
             let start = kinds.first().ok_or(KindError::NoSchedule)?.name.as_str();
             let plain = (start, saved_time.unwrap_or(saved));
@@ -128,7 +132,7 @@ impl Tuner<'_> {
                 saved,
                 saved_time,
                 fewer: self.fewer(drawn, plain, &mut networks)?,
-                signal: drawn.ratio_of(&latents),
+                signal: mean(&ratios),
                 psnr: self.psnr(drawn, &latents)?,
                 formula,
                 runs: entry.drawn,

@@ -141,7 +141,6 @@ impl<'t> Tuner<'t> {
                 better |= way.score > before + WORTH / 2.0;
             }
             if round == 0 {
-                first = ways.iter().map(|w| w.score).collect();
                 for way in &mut ways {
                     if let Some(drawn) = course.last.get(way.case) {
                         networks.set_schedule(Some(way.schedule.clone()));
@@ -149,6 +148,7 @@ impl<'t> Tuner<'t> {
                         told(&drawn.case.name(), way.score);
                     }
                 }
+                first = ways.iter().map(|w| mean(&w.scores)).collect();
                 ways = best_of_each(ways);
             }
             if !better {
