@@ -118,8 +118,8 @@ fn default_cut(targets: &[&Analysis<'_>]) -> usize {
     unet.map_or(1, |unet| candidates::cut(unet, &others, shares::SHALLOW))
 }
 
-/// Further cuts below that of a plan, as [`candidates::inner_cuts`] finds them; `cut` is the plan's, where it is
-/// told.
+/// Further cuts below that of a plan, which divide what lies below it into parts of about as many MACs: at most
+/// `count`. `cut` is the plan's, where it is told.
 #[must_use]
 pub fn inner_cuts(targets: &[&Analysis<'_>], cut: Option<usize>, count: usize) -> Vec<usize> {
     let (Some(unet), others) = apart(targets) else {
