@@ -2,7 +2,7 @@
 
 use super::case::{Drawn, mean};
 use super::error::TuneError;
-use super::forecast::{Course, Forecast, best_of_each};
+use super::forecast::{Course, Forecast};
 use super::search::Scored;
 use super::tuner::Tuner;
 use super::{Columns, Setting, Unit};
@@ -96,7 +96,7 @@ impl Tuner<'_> {
             all.next().map_or(0.0, |(_, ratio)| *ratio)
         };
         let formulas: Vec<f64> = (0..self.cases.len()).map(formula).collect();
-        let mut best = best_of_each(ways.ways);
+        let mut best = ways.best;
         let chosen: Vec<&Entry> = best.iter().map(|way| &entries[way.place]).collect();
         for (place, way) in best.iter_mut().enumerate() {
             way.place = place;

@@ -61,8 +61,8 @@ pub(super) struct Course<'c> {
 
 /// What became of the schedules of a plan.
 pub(super) struct Ways {
-    /// Those that went on to the end.
-    pub ways: Vec<Way>,
+    /// The best of each case, in the order of cases.
+    pub best: Vec<Way>,
     /// The ratio of each schedule of the plan after the first round.
     pub first: Vec<f64>,
 }
@@ -155,7 +155,7 @@ impl<'t> Tuner<'t> {
                 break;
             }
         }
-        Ok(Ways { ways, first })
+        Ok(Ways { best: ways, first })
     }
 
     /// The plan with the weights of its schedules; none where no schedule is worth them.
@@ -202,7 +202,7 @@ impl<'t> Tuner<'t> {
 
 /// The best way of each case, in the order of cases. The first of a case, a formula, stands unless another is nearer by
 /// more than chance: what a search found on few pictures may suit these alone.
-pub(super) fn best_of_each(ways: Vec<Way>) -> Vec<Way> {
+fn best_of_each(ways: Vec<Way>) -> Vec<Way> {
     // The first of each case, the best one, and by how much it is.
     let mut cases: Vec<(Vec<f64>, Way, f64)> = Vec::new();
     for way in ways {

@@ -6,8 +6,8 @@
 //! any schedule over them without being compiled or loaded again. [Formulas](search::formulas) come first;
 //! weights, by which cached values move on between refreshes, are fitted on the best of them; and with
 //! these a [search](search::anneal) looks among schedules under a budget of MACs for those whose final
-//! latents are nearest to the original's. Last, weights are fitted to the best few, and pictures with other
-//! noise decide between them.
+//! latents are nearest to the original's. Last, weights are fitted to the best few, and other pictures decide
+//! between them.
 
 mod adaptive;
 mod case;

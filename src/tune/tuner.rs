@@ -6,7 +6,7 @@ use super::damping::Damping;
 use super::effort::Effort;
 use super::error::{TuneError, bounded};
 use super::finish::{Entry, Tuned};
-use super::forecast::{Course, best_of_each};
+use super::forecast::Course;
 use super::search::{Scored, SearchOptions, anneal, formulas};
 use super::{Lab, Unit, timing};
 use crate::compile::{Compiled, Planned, Project};
@@ -325,7 +325,7 @@ impl<'t> Tuner<'t> {
             last: &[],
         };
         let mut said = |case: &str, best: f64| told(case, ANNEALED.0, best);
-        let ways = best_of_each(self.ways(&planned, &course, &self.cases, &mut said)?.ways);
+        let ways = self.ways(&planned, &course, &self.cases, &mut said)?.best;
         let damping = |way: &super::forecast::Way| {
             let pays = way.pays();
             pays.then(|| Damping::of(&way.sites, &way.table))

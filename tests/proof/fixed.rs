@@ -3,11 +3,13 @@
 
 use std::path::Path;
 
+use hgc::unstable::analysis::Analysis;
 use hgc::unstable::compile::{Inputs, OutputForm, Project};
 use hgc::unstable::engine::{
     CachedSession, DeviceTensor, EngineError, Feed, Provider, Session, SessionOptions, Tensor,
 };
 use hgc::unstable::measure::Feeds;
+use hgc::unstable::measure::verify::borrowed;
 use hgc::unstable::plan::parameter::Parameters;
 use hgc::unstable::plan::policy::Point;
 
@@ -31,22 +33,13 @@ fn given(inputs: &[(String, Tensor)]) -> Vec<(&str, Feed<'_>)> {
         .collect()
 }
 
-/// Two generations of the model of a project, and of its original, in buffers that stay. All outputs are held to the
-/// end and must be what they would be otherwise.
-pub fn check(project: &Project<'_>, original: &Path, model: &Path, steps: usize) {
-    let of = |analysis: &&hgc::unstable::analysis::Analysis<'_>| {
-        let session = Session::load(engine(), original, &options(false)).unwrap();
-        let known = |i: &hgc::unstable::engine::ValueInfo| {
-            let mut inputs = analysis.graph.inputs().iter();
-            inputs.any(|v| analysis.graph.name(*v) == i.name)
-        };
-        session.inputs().iter().all(known)
-    };
-    let analyses = project.analyses();
-    let analysis = analyses.iter().find(of).unwrap();
+/// Two generations of a model, and evaluations of its original, in buffers that stay. All outputs are held to the end and
+/// must be what they would be otherwise.
+pub fn check(analysis: &Analysis<'_>, original: &Path, model: &Path, steps: usize) {
     let feeds = Feeds::new(analysis, 5, steps);
     let mut plain = CachedSession::open(engine(), model, &options(false)).unwrap();
     let mut fixed = CachedSession::open(engine(), model, &options(true)).unwrap();
+    let mut loose = Session::load(engine(), original, &options(false)).unwrap();
     let mut whole = Session::load(engine(), original, &options(true)).unwrap();
     let mut wanted: Vec<Vec<(String, Tensor)>> = Vec::new();
     let mut held: Vec<Held> = Vec::new();
@@ -56,11 +49,10 @@ pub fn check(project: &Project<'_>, original: &Path, model: &Path, steps: usize)
         for step in 0..steps {
             let inputs = feeds.step(step).unwrap();
             let feeds = given(&inputs);
-            let host: Vec<_> = inputs.iter().map(|(n, t)| (n.as_str(), t)).collect();
+            let host = borrowed(&inputs);
             wanted.push(plain.run(&host).unwrap());
             held.push(fixed.run_on_device(&feeds).unwrap());
             if generation == 0 && step < 3 {
-                let mut loose = Session::load(engine(), original, &options(false)).unwrap();
                 wanted.push(loose.run(&host, None).unwrap());
                 held.push(whole.run_on_device(&feeds).unwrap());
             }
@@ -77,18 +69,14 @@ pub fn check(project: &Project<'_>, original: &Path, model: &Path, steps: usize)
 /// A kind that reads and writes the same caches (forecasts), and outputs that go in again where they lie.
 #[test]
 fn what_lies_in_a_buffer_goes_in_where_it_lies() {
-    let source = fixture("sd15-unet-only");
-    let inputs = Inputs::read(&source, &[]).unwrap();
-    let project = Project::new(&inputs, SIZES).unwrap();
-    let point = Point::one("hgc:reuse=linear", &Parameters::new(8)).unwrap();
-    let planned = project.plan(point.policy, &point.parameters).unwrap();
-    let folder = tempfile::tempdir().unwrap();
     let form = OutputForm::Variants { fixed: true };
-    let (_, model) = write(&project, (&inputs, &planned), form, folder.path()).remove(0);
-    let analyses = project.analyses();
-    let made = Feeds::new(&analyses[0], 5, 8);
+    with_unet("hgc:reuse=linear", form, carried_on);
+}
+
+fn carried_on(analysis: &Analysis<'_>, model: &Path) {
+    let made = Feeds::new(analysis, 5, 8);
     let run = |fixed: bool| -> Vec<Tensor> {
-        let mut session = CachedSession::open(engine(), &model, &options(fixed)).unwrap();
+        let mut session = CachedSession::open(engine(), model, &options(fixed)).unwrap();
         let mut outputs = Vec::new();
         let mut last: Option<DeviceTensor> = None;
         for step in 0..8 {
@@ -115,24 +103,26 @@ fn what_lies_in_a_buffer_goes_in_where_it_lies() {
 /// Branches cannot be captured: that is said before the runtime refuses in words of its own.
 #[test]
 fn branches_are_not_captured() {
+    with_unet("deepcache", OutputForm::Gated, |_, model| {
+        let capture = [("enable_cuda_graph".to_owned(), "1".to_owned())];
+        let options = SessionOptions::on(Provider::Cuda, &capture);
+        let error = CachedSession::open(engine(), model, &options).unwrap_err();
+        assert!(
+            matches!(error, EngineError::CapturesBranches { .. }),
+            "{error}"
+        );
+        assert!(error.to_string().contains("--form variants"), "{error}");
+    });
+}
+
+/// A UNet that is compiled for eight evaluations.
+fn with_unet(policy: &str, form: OutputForm, check: impl Fn(&Analysis<'_>, &Path)) {
     let source = fixture("sd15-unet-only");
     let inputs = Inputs::read(&source, &[]).unwrap();
     let project = Project::new(&inputs, SIZES).unwrap();
-    let point = Point::one("deepcache", &Parameters::new(4)).unwrap();
+    let point = Point::one(policy, &Parameters::new(8)).unwrap();
     let planned = project.plan(point.policy, &point.parameters).unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let files = write(
-        &project,
-        (&inputs, &planned),
-        OutputForm::Gated,
-        folder.path(),
-    );
-    let capture = [("enable_cuda_graph".to_owned(), "1".to_owned())];
-    let options = SessionOptions::on(Provider::Cuda, &capture);
-    let error = CachedSession::open(engine(), &files[0].1, &options).unwrap_err();
-    assert!(
-        matches!(error, EngineError::CapturesBranches { .. }),
-        "{error}"
-    );
-    assert!(error.to_string().contains("--form variants"), "{error}");
+    let (_, model) = write(&project, (&inputs, &planned), form, folder.path()).remove(0);
+    check(&project.analyses()[0], &model);
 }

@@ -94,13 +94,14 @@ fn check(name: &str, points: &[(&str, bool)]) {
         let planned = project.plan(point.policy, &point.parameters).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let form = OutputForm::Variants { fixed };
-        for (original, model) in write(&project, (&inputs, &planned), form, folder.path()) {
+        let files = write(&project, (&inputs, &planned), form, folder.path());
+        for ((original, model), analysis) in files.into_iter().zip(project.analyses()) {
             check_files(&model);
             let verdict = prove(&original, &model);
             assert!(verdict.pass, "{name} {text}: {verdict:#?}");
             let form = verdict.checks.iter().find(|c| c.name == "form").unwrap();
             let half = name == "sd15-fp16";
-            fixed::check(&project, &original, &model, STEPS);
+            fixed::check(analysis, &original, &model, STEPS);
             if engine().kind() == EngineKind::OnnxRuntime && !half {
                 assert!(
                     form.detail.contains(": bit-identical"),

@@ -246,10 +246,10 @@ impl<'a> Tables<'a> {
 
     /// What damped forecasts of these element types go along their slopes.
     pub fn damp(&mut self, gate: &str, types: &BTreeSet<i32>) {
-        let names = GateNames::new(gate);
-        if types.is_empty() || self.nodes.iter().any(|n| n.name() == names.damped) {
+        if types.is_empty() {
             return;
         }
+        let names = GateNames::new(gate);
         if !self.tensors.iter().any(|t| t.name() == DAMPING) {
             let damping = tensor_f32(DAMPING, &[1], &[Reuse::DAMPING]);
             self.tensors.push(damping);

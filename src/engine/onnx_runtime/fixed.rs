@@ -30,6 +30,14 @@ pub(super) struct Buffer {
     holds: Mutex<Option<Content>>,
 }
 
+impl Buffer {
+    /// Another handle of the same memory, to write there.
+    fn shared(&self) -> ort::Result<DynTensor> {
+        let shared = self.value.view().try_upgrade();
+        shared.map_err(|_| ort::Error::new("a buffer cannot be shared"))
+    }
+}
+
 /// Buffers by name, element type and shape. The kinds of one model share them.
 #[derive(Default)]
 pub(super) struct Buffers(Mutex<HashMap<Place, Vec<Arc<Buffer>>>>);
@@ -44,16 +52,12 @@ impl Buffers {
         (device, id): (AllocationDevice<'static>, i32),
     ) -> ort::Result<Arc<Buffer>> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let zeros = || convert::zeros(place.1, &place.2)?.to(device, id);
-        let value = match all.get(&place) {
-            Some(buffers) => match buffers.iter().find(|b| Arc::strong_count(b) == 1) {
-                Some(free) => return Ok(Arc::clone(free)),
-                None => zeros()?,
-            },
-            None => zeros()?,
-        };
+        let mut known = all.get(&place).into_iter().flatten();
+        if let Some(free) = known.find(|b| Arc::strong_count(b) == 1) {
+            return Ok(Arc::clone(free));
+        }
         let buffer = Arc::new(Buffer {
-            value,
+            value: convert::zeros(place.1, &place.2)?.to(device, id)?,
             holds: Mutex::new(None),
         });
         all.entry(place).or_default().push(Arc::clone(&buffer));
@@ -172,9 +176,7 @@ impl Fixed {
             binding.bind_input(*name, held.value())?;
         }
         for (output, buffer) in outputs {
-            let shared = buffer.value.view().try_upgrade();
-            let shared = shared.map_err(|_| ort::Error::new("a buffer cannot be shared"))?;
-            binding.bind_output(&output.name, shared)?;
+            binding.bind_output(&output.name, buffer.shared()?)?;
         }
         let number = (self.graphs.len() < MOST_GRAPHS).then_some(self.graphs.len() + 1);
         let options = self.options(number)?;
@@ -208,8 +210,7 @@ impl Fixed {
         };
         let mut holds = buffer.holds.lock().unwrap_or_else(PoisonError::into_inner);
         if content.is_none() || *holds != content {
-            let target = buffer.value.view().try_upgrade();
-            let mut target = target.map_err(|_| ort::Error::new("a buffer cannot be shared"))?;
+            let mut target = buffer.shared()?;
             match feed {
                 Feed::Host(tensor) => convert::to_value(tensor)?.copy_into(&mut target)?,
                 Feed::Device(tensor) => match value_of(tensor) {
