@@ -52,6 +52,12 @@ pub fn slope(name: &str) -> String {
     format!("{name}{SLOPE_SUFFIX}")
 }
 
+/// Cache of the scales beside the cache `name`, where that is kept in 8 bits.
+#[must_use]
+pub fn scale(name: &str) -> String {
+    format!("{name}.scale")
+}
+
 /// What the name of a cache of a count begins with.
 pub const SINCE_PREFIX: &str = "since.";
 

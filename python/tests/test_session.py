@@ -27,11 +27,19 @@ def hgc(*words: str | Path) -> None:
     subprocess.run([program, *map(str, words), "-q"], check=True, capture_output=True)
 
 
-@pytest.fixture(scope="session", params=["gated", "variants"])
+FORMS = {
+    "gated": ["--form", "gated"],
+    "variants": ["--form", "variants", "--dynamic"],
+    "eight bits": ["--form", "variants", "--dynamic", "--cache-type", "int8"],
+}
+TYPES = {"tensor(float)": np.float32, "tensor(int64)": np.int64, "tensor(int8)": np.int8}
+
+
+@pytest.fixture(scope="session", params=list(FORMS))
 def compiled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A pipeline, compiled in each form."""
-    out = tmp_path_factory.mktemp(request.param) / "out"
-    form = ["--form", request.param, *(["--dynamic"] if request.param == "variants" else [])]
+    out = tmp_path_factory.mktemp("compiled") / "out"
+    form = FORMS[request.param]
     hgc("compile", PIPELINE, "--steps", str(STEPS), "--target", "cpu", *form, "-o", out)
     return out
 
@@ -77,7 +85,7 @@ class Plain:
         self.past = {}
         for info in self.pasts:
             shape = [d if isinstance(d, int) else 0 for d in info.shape]
-            self.past[info.name] = np.zeros(shape, np.int64 if "int64" in info.type else np.float32)
+            self.past[info.name] = np.zeros(shape, TYPES[info.type])
 
     def __call__(self, feed: dict[str, np.ndarray]) -> np.ndarray:
         presents = [i.name.replace("past", "present", 1) for i in self.pasts]
@@ -89,10 +97,12 @@ class Plain:
 
 
 @pytest.fixture(scope="session")
-def gated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The UNet in the gated form, for plain loops."""
+def gated(compiled: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The UNet in the gated form, with the same caches, for plain loops."""
     out = tmp_path_factory.mktemp("plain") / "out"
-    hgc("compile", PIPELINE, "--steps", str(STEPS), "--target", "cpu", "-o", out)
+    states = json.loads((compiled / "unet" / "hgc.json").read_text())["states"]
+    caches = ["--cache-type", "int8"] if any(state["type"] == "int8" for state in states) else []
+    hgc("compile", PIPELINE, "--steps", str(STEPS), "--target", "cpu", *caches, "-o", out)
     return out / "unet" / "model.onnx"
 
 

@@ -8,7 +8,7 @@ use crate::plan::{CacheType, Plan, Refusal};
 /// What is asked of caches.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Caches {
-    /// In what values of single precision are kept.
+    /// In what values are kept.
     pub cache: CacheType,
     /// The most bytes that all caches of all models take, at the sizes that are assumed; any number where
     /// none.
@@ -20,7 +20,7 @@ type Place = (usize, usize);
 
 impl Project<'_> {
     /// The same plan with caches as asked: over the budget, those that are largest are kept in half
-    /// precision first; then those are left out that save least for their bytes.
+    /// precision first, then in 8 bits; then those are left out that save least for their bytes.
     ///
     /// # Errors
     /// [`CompileError::Caches`] where even nothing but the difference of guidance takes more, or a plan with
@@ -48,19 +48,23 @@ impl Project<'_> {
         }
     }
 
-    /// With the largest cache that half precision makes smaller in it; none where all are small.
+    /// With the largest cache that half precision makes smaller in it, or else 8 bits; none where all are
+    /// small.
     fn narrowed(&self, planned: &Planned) -> Result<Option<Planned>, CompileError> {
         let mut places = self.places(planned)?;
-        places.retain(|((model, site), _)| {
-            planned.plan.models[*model].sites[*site].cache == CacheType::Same
-        });
         places.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
-        for ((model, site), _) in places {
-            let mut plan = planned.plan.clone();
-            plan.models[model].sites[site].cache = CacheType::F16;
-            let smaller = self.adopt(plan)?;
-            if total(&smaller) < total(planned) {
-                return Ok(Some(smaller));
+        for smaller in [CacheType::F16, CacheType::Int8] {
+            for ((model, site), _) in &places {
+                let mut plan = planned.plan.clone();
+                let cache = &mut plan.models[*model].sites[*site].cache;
+                if *cache >= smaller {
+                    continue;
+                }
+                *cache = smaller;
+                let smaller = self.adopt(plan)?;
+                if total(&smaller) < total(planned) {
+                    return Ok(Some(smaller));
+                }
             }
         }
         Ok(None)

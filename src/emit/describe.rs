@@ -9,7 +9,6 @@ use crate::plan::flow::{Extent, Flow, Touch};
 use crate::sidecar::{FormName, RowRule, SCHEMA, Sidecar, StateEntry};
 
 use super::Placement;
-use super::gated::{narrowed, stored};
 
 /// A cached value as it is declared.
 pub struct Declared {
@@ -33,7 +32,6 @@ pub fn describe(placement: &Placement<'_, '_>, form: FormName, states: &[Declare
         ..
     } = placement;
     let flow = Flow::new(plan, model_plan, layout);
-    let narrow = narrowed(layout);
     let graph = &analysis.graph;
     let named = |wanted: &dyn Fn(InputKind) -> bool| -> Vec<String> {
         let inputs = graph.inputs().iter().zip(&analysis.kinds);
@@ -51,7 +49,7 @@ pub fn describe(placement: &Placement<'_, '_>, form: FormName, states: &[Declare
         };
         StateEntry {
             name: state.name.clone(),
-            r#type: elem_name(stored(&narrow, &state.name, state.elem_type)).to_owned(),
+            r#type: elem_name(state.elem_type).to_owned(),
             shape: state.shape.dim.iter().map(size).collect(),
             in_place: state.in_place,
             reads: by_kind(&|t| t.reads),

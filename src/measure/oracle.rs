@@ -13,13 +13,14 @@ use super::part::cut;
 use super::rows::Rows;
 use crate::analysis::{Analysis, Role};
 use crate::convention::GUIDANCE;
-use crate::engine::{DType, Engine, Session, SessionOptions, Tensor};
+use crate::engine::{Engine, Session, SessionOptions, Tensor};
 use crate::graph::{BitSet, ValueId};
 use crate::onnx::proto::ModelProto;
 use crate::plan::kinds::gate_name;
 use crate::plan::layout::Layout;
 use crate::plan::schedule::GuidanceStep;
-use crate::plan::{CacheType, ModelPlan, Plan, Rows as KeptRows};
+use crate::plan::storage::Storage;
+use crate::plan::{ModelPlan, Plan, Rows as KeptRows};
 
 /// The original model, run step by step as a plan prescribes.
 pub struct Oracle<'a, 'm> {
@@ -207,12 +208,17 @@ impl<'a, 'm> Oracle<'a, 'm> {
                 let before = self.kept.get(&tensor.value);
                 let mut slope = linear.then(|| slope(&value, before, gap, prompted));
                 let mut value = value;
-                let single = fresh.dtype() == DType::F32;
-                let narrows = placed.site.cache == CacheType::F16 && single && !tensor.measure;
-                if narrows {
-                    value = value.in_half_precision()?;
-                    slope = slope.map(|s| s.in_half_precision()).transpose()?;
-                }
+                let storage = Storage::of(placed, tensor);
+                let stored = |rows: Rows| match storage {
+                    Storage::Same => Ok(rows),
+                    Storage::Half => rows.in_half_precision(),
+                    Storage::Int8(within) => {
+                        rows.as_type(fresh.dtype()).map(|r| r.in_eight_bits(within))
+                    }
+                };
+                value = stored(value)?;
+                slope = slope.map(stored).transpose()?;
+                let narrows = storage != Storage::Same;
                 let same = value.shape == fresh.shape() && !narrows;
                 let like = if same || tensor.measure {
                     fresh.clone()

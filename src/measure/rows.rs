@@ -39,11 +39,48 @@ impl Rows {
     /// # Errors
     /// As for [`tensor`](Self::tensor).
     pub fn in_half_precision(&self) -> Result<Self, TensorError> {
-        let half = Tensor::from_f32_as(DType::F16, &self.shape, &self.data)?;
+        self.as_type(DType::F16)
+    }
+
+    /// The values as an element type has them.
+    ///
+    /// # Errors
+    /// As for [`tensor`](Self::tensor).
+    pub fn as_type(&self, dtype: DType) -> Result<Self, TensorError> {
+        let typed = Tensor::from_f32_as(dtype, &self.shape, &self.data)?;
         Ok(Self {
-            data: half.to_f32(),
+            data: typed.to_f32(),
             ..self.clone()
         })
+    }
+
+    /// The values as 8 bits have them: multiples, up to the 127th, of the smallest power of two (2^-24 to
+    /// 2^17) that reaches the largest of those which lie along the axes `within`.
+    #[must_use]
+    pub fn in_eight_bits(mut self, within: &[usize]) -> Self {
+        let strides: Vec<usize> = (0..self.shape.len())
+            .map(|axis| self.shape[axis + 1..].iter().product())
+            .collect();
+        let apart = (0..self.shape.len()).filter(|axis| !within.contains(axis));
+        let apart: Vec<(usize, usize)> = apart.map(|a| (strides[a], self.shape[a])).collect();
+        let groups = apart.iter().map(|(_, size)| size).product();
+        let group = |at: usize| {
+            let position =
+                |n: usize, (stride, size): &(usize, usize)| n * size + at / stride % size;
+            apart.iter().fold(0, position)
+        };
+        let mut largest = vec![0.0f32; groups];
+        for (at, value) in self.data.iter().enumerate() {
+            let most = &mut largest[group(at)];
+            *most = most.max(value.abs());
+        }
+        for (at, value) in self.data.iter_mut().enumerate() {
+            let most = largest[group(at)];
+            let enough = |exponent: &i32| 127.0 * 2f32.powi(*exponent) >= most;
+            let step = 2f32.powi((-24..17).find(enough).unwrap_or(17));
+            *value = (*value / step).round_ties_even().clamp(-127.0, 127.0) * step;
+        }
+        self
     }
 
     fn part(&self, from: usize, to: usize) -> Self {

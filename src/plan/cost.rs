@@ -3,6 +3,7 @@
 use super::Kind;
 use super::data::{ModelPlan, Plan, Rows};
 use super::layout::{Layout, Placed};
+use super::storage::Storage;
 use crate::analysis::Analysis;
 use crate::analysis::inputs::InputKind;
 use crate::analysis::macs::Macs;
@@ -161,13 +162,8 @@ fn site_bytes(placed: &Placed, batch: u64, half: u64) -> u64 {
         } else {
             1
         };
-        let bytes = |s: &crate::analysis::dims::Shape| match placed.site.narrows(s.elem_type)
-            && !t.measure
-        {
-            true => s.bytes(rows) / 2,
-            false => s.bytes(rows),
-        };
-        t.shape.as_ref().map_or(0, bytes) * states
+        let stored = Storage::of(placed, t);
+        t.shape.as_ref().map_or(0, |s| stored.bytes(s, rows)) * states
     };
     placed.tensors.iter().map(bytes).sum()
 }

@@ -77,20 +77,18 @@ impl FromStr for Reuse {
     }
 }
 
-/// In what a cache keeps values of single precision.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// In what a cache keeps values.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CacheType {
     /// As they are.
     #[default]
     Same,
-    /// In half precision: half of the bytes, a relative error of 2^-11, and no value beyond 65504.
+    /// Single precision in half: half of the bytes, a relative error of 2^-11, and no value beyond 65504.
     F16,
-}
-
-impl CacheType {
-    /// `TensorProto.DataType` of half precision.
-    pub const HALF: i32 = 10;
+    /// Single and half precision in 8 bits, scaled by row of the batch and channel: an error of at most 1 % of
+    /// the largest value of the channel.
+    Int8,
 }
 
 /// Rows of the batch that a cache keeps.
@@ -154,15 +152,6 @@ pub struct Site {
     /// Why the site is there.
     #[serde(default, skip_serializing_if = "is_usual")]
     pub why: String,
-}
-
-impl Site {
-    /// Whether values of this type (`TensorProto.DataType`) are kept in a smaller one.
-    #[must_use]
-    pub fn narrows(&self, elem_type: i32) -> bool {
-        const FLOAT: i32 = 1;
-        self.cache == CacheType::F16 && elem_type == FLOAT
-    }
 }
 
 /// A candidate that did not become a site.

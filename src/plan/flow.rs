@@ -5,8 +5,9 @@ use serde::{Deserialize, Serialize};
 use super::data::{ModelPlan, Plan, Rows};
 use super::layout::{Layout, Placed};
 use super::schedule::{Gating, GuidanceStep};
+use super::storage::Storage;
 use super::{Kind, Schedule};
-use crate::convention::{ANCHOR, ANCHOR_LATENT, ANCHOR_TIME, FIRED, GUIDANCE, since, slope};
+use crate::convention::{ANCHOR, ANCHOR_LATENT, ANCHOR_TIME, FIRED, GUIDANCE, scale, since, slope};
 
 /// Rows of the batch that a cached value has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -65,19 +66,22 @@ impl Flow {
                     reads: t.reads.filter(|_| linear || !refreshes(t)).map(fit),
                     writes: t.writes.map(fit),
                 };
-                states.push(StateFlow {
-                    name: tensor.name.clone(),
-                    kinds: touches.iter().map(value).collect(),
-                });
+                let scaled = matches!(Storage::of(placed, tensor), Storage::Int8(_));
+                let mut push = |name: String, kinds: Vec<Touch>| {
+                    let scale = scaled.then(|| scale(&name));
+                    let names = [name].into_iter().chain(scale);
+                    states.extend(names.map(|name| StateFlow {
+                        name,
+                        kinds: kinds.clone(),
+                    }));
+                };
+                push(tensor.name.clone(), touches.iter().map(value).collect());
                 if linear {
                     let moved = |t: &Touch| Touch {
                         reads: t.reads.filter(|_| !refreshes(t)).map(fit),
                         writes: t.writes.map(fit),
                     };
-                    states.push(StateFlow {
-                        name: slope(&tensor.name),
-                        kinds: touches.iter().map(moved).collect(),
-                    });
+                    push(slope(&tensor.name), touches.iter().map(moved).collect());
                 }
             }
         }

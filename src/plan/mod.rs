@@ -16,6 +16,7 @@ pub mod policy;
 pub mod region;
 pub mod schedule;
 mod sound;
+pub mod storage;
 mod text;
 mod weights;
 mod written;

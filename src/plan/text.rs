@@ -50,8 +50,10 @@ fn write_site(f: &mut fmt::Formatter<'_>, site: &Site) -> fmt::Result {
         Rows::Prompted => line.push_str(", prompted rows"),
         Rows::Mean => line.push_str(", mean of both halves"),
     }
-    if site.cache == CacheType::F16 {
-        line.push_str(", kept in half precision");
+    match site.cache {
+        CacheType::Same => {}
+        CacheType::F16 => line.push_str(", kept in half precision"),
+        CacheType::Int8 => line.push_str(", kept in 8 bits"),
     }
     writeln!(f, "{line}: {}", site.why)?;
     for tensor in &site.tensors {

@@ -55,11 +55,12 @@ pub struct PolicyArgs {
     /// Most kinds of evaluations; gates are rounded towards refreshing
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=64))]
     max_kinds: Option<u64>,
-    /// Keep caches of single precision in half: half of the memory, a relative error of 2^-11
+    /// In what caches are kept: f16 for those of single precision (half of the memory), int8 for all (a
+    /// quarter, half of those in half precision; scaled by channel)
     #[arg(long, value_enum, value_name = "TYPE")]
     cache_type: Option<CacheTypes>,
-    /// Most megabytes that all caches may take: over it the largest go into half precision, then those
-    /// are left out that save least for their size
+    /// Most megabytes that all caches may take: over it the largest go into half precision, then into
+    /// 8 bits, then those are left out that save least for their size
     #[arg(long, value_name = "MB", value_parser = finite::<f64>)]
     cache_budget: Option<f64>,
     #[command(flatten)]
@@ -73,6 +74,8 @@ enum CacheTypes {
     Same,
     /// Half precision
     F16,
+    /// 8 bits, scaled by channel
+    Int8,
 }
 
 impl PolicyArgs {
@@ -83,6 +86,7 @@ impl PolicyArgs {
         let caches = Caches {
             cache: match self.cache_type {
                 Some(CacheTypes::F16) => CacheType::F16,
+                Some(CacheTypes::Int8) => CacheType::Int8,
                 Some(CacheTypes::Same) | None => CacheType::Same,
             },
             budget: self.cache_budget.map(|mb| (mb.max(0.0) * 1e6) as u64),

@@ -184,7 +184,7 @@ fn open(state: &str, axis: usize) -> tensor_shape_proto::Dimension {
     }
 }
 
-fn number(size: i64) -> tensor_shape_proto::Dimension {
+pub(super) fn number(size: i64) -> tensor_shape_proto::Dimension {
     let value = Some(tensor_shape_proto::dimension::Value::DimValue(size));
     tensor_shape_proto::Dimension {
         value,

@@ -6,6 +6,7 @@
 
 mod adaptive;
 mod checks;
+mod eight_bits;
 mod emit;
 mod guidance;
 mod interface;
@@ -42,7 +43,7 @@ use crate::sidecar::SidecarError;
 use checks::Checks;
 use emit::Emitter;
 use guidance::Output;
-pub(super) use narrow::{narrow, narrowed, stored};
+pub(super) use narrow::{narrow, narrowed};
 use record::Positions;
 use rows::RowMaker;
 use tables::Tables;
@@ -141,17 +142,19 @@ fn check(model: &ModelProto, analysis: &Analysis<'_>) -> Result<(), RewriteError
             name: name.to_owned(),
         });
     }
-    let standard = |domain: &str| crate::onnx::is_standard_domain(domain);
-    let found = model
-        .opset_import
-        .iter()
-        .find(|o| standard(o.domain()))
-        .map_or(0, |o| o.version());
+    let found = opset(model);
     if found < MIN_OPSET {
         Err(RewriteError::Opset { found })
     } else {
         Ok(())
     }
+}
+
+/// Version of the standard operators.
+pub(super) fn opset(model: &ModelProto) -> i64 {
+    let mut imports = model.opset_import.iter();
+    let standard = imports.find(|o| crate::onnx::is_standard_domain(o.domain()));
+    standard.map_or(0, |o| o.version())
 }
 
 /// The parts of the main graph around the emitted body.
@@ -361,9 +364,11 @@ impl<'a, 'm> Assembly<'a, 'm> {
         };
         let states = ports.declared(&states);
         ports.declare(&mut graph, &states);
+        let narrowed = narrowed(self.layout);
         if self.narrows {
-            narrow(&mut graph, &narrowed(self.layout), self.scribe);
+            narrow(&mut graph, &narrowed, opset(model), self.scribe);
         }
+        let states = narrow::shown(states, &narrowed);
         let mut record = emitter.record;
         record.metadata = model.metadata_props.len();
         let nodes = source.node.iter().enumerate();

@@ -90,7 +90,8 @@ impl Form for Variants {
                 policy: &placement.plan.policy,
                 site: "caches",
             };
-            narrow(&mut graph, &narrowed(placement.layout), scribe);
+            let opset = gated::opset(placement.model);
+            narrow(&mut graph, &narrowed(placement.layout), opset, scribe);
             let mut model = ModelProto {
                 graph: Some(graph),
                 metadata_props: placement.model.metadata_props.clone(),

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::{Layout, LayoutError, Placed};
 use crate::analysis::Analysis;
-use crate::convention::{GUIDANCE, since, slope};
+use crate::convention::{GUIDANCE, scale, since, slope};
 use crate::graph::ValueId;
 use crate::plan::data::{ModelPlan, Plan, Rows};
 use crate::plan::schedule::GuidanceStep;
@@ -110,7 +110,9 @@ pub fn check_caches(sites: &[Placed]) -> Result<(), LayoutError> {
     for placed in sites {
         let own = placed.tensors.iter().map(|t| t.name.clone());
         let slopes = placed.tensors.iter().map(|t| slope(&t.name));
-        for cache in own.chain(slopes) {
+        let wide: Vec<String> = own.chain(slopes).collect();
+        let scales = wide.iter().map(|name| scale(name));
+        for cache in wide.iter().cloned().chain(scales) {
             if let Some(first) = seen.insert(cache.clone(), &placed.site.name) {
                 let (first, second) = (first.to_owned(), placed.site.name.clone());
                 return Err(LayoutError::DuplicateCache {
