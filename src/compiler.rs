@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::analysis::shapes::Sizes;
 use crate::compile::{
-    CompileError, Compiled, Configured, InputError, Inputs, Project, SizesError, Target,
+    CompileError, Compiled, Configured, InputError, Inputs, Planned, Project, SizesError, Target,
 };
 use crate::plan::Plan;
 use crate::plan::parameter::{Parameters, SOLVER, Value};
@@ -136,18 +136,17 @@ impl<'p> Compiler<'p> {
         };
         let project = Project::new(&inputs, sizes)?;
         let planned = match &self.plan {
-            Some(plan) => project.adopt(plan.clone())?,
+            Some(plan) => self.limited(&project, project.adopt(plan.clone())?)?,
             None => {
                 let base = self
                     .target
                     .parameters(Parameters::new(self.parameters.steps))
                     .with(&SOLVER, Value::Solver(solver_in(unet)));
-                project.plan(self.policy, &self.parameters.over(base))?
+                let parameters = self.parameters.over(base);
+                let planned = project.plan(self.policy, &parameters)?;
+                let planned = self.limited(&project, planned)?;
+                project.for_both_solvers(planned, self.policy, &parameters)?
             }
-        };
-        let planned = match self.target.kinds() {
-            Some(most) => project.limit(&planned, most)?,
-            None => planned,
         };
         if planned.plan.found_nothing() {
             let refusals = planned.plan.models.iter().flat_map(|m| &m.refusals);
@@ -159,5 +158,13 @@ impl<'p> Compiler<'p> {
             });
         }
         Ok(project.compile_as(&planned, self.target.form())?)
+    }
+
+    /// With as many kinds as the target can have.
+    fn limited(&self, project: &Project<'_>, planned: Planned) -> Result<Planned, CompilerError> {
+        Ok(match self.target.kinds() {
+            Some(most) => project.limit(&planned, most)?,
+            None => planned,
+        })
     }
 }

@@ -11,6 +11,7 @@ use crate::limited;
 use crate::onnx::proto::ModelProto;
 use crate::plan::data::is_usual;
 use crate::plan::flow::{Extent, Flow, Flows, StateFlow, Touch};
+use crate::plan::kinds::choose;
 use crate::plan::{Kind, Prompted, Schedule};
 
 /// Name of the file in a component's folder.
@@ -290,20 +291,11 @@ pub fn schedule_for(
     sampler: Option<&str>,
 ) -> Option<Schedule> {
     let first = models.first()?;
-    let fits = |s: &&Schedule| s.evaluations() == evaluations;
-    let own = |s: &&Schedule| sampler.is_some() && s.sampler.as_deref() == sampler;
-    let all = || first.schedules.iter().filter(fits);
-    let exact = all()
-        .find(own)
-        .or_else(|| all().find(|s| s.sampler.is_none()));
-    if let Some(found) = exact.or_else(|| all().next()) {
-        return Some(found.clone());
+    let found = &first.schedules[choose(&first.schedules, evaluations, sampler)?];
+    match found.evaluations() == evaluations {
+        true => Some(found.clone()),
+        false => Some(flows_of(models)?.spread(found, evaluations)),
     }
-    // Of the same sampler, the nearest in length.
-    let distance = |s: &&Schedule| s.evaluations().abs_diff(evaluations);
-    let mut best = first.schedules.iter().filter(own).min_by_key(distance);
-    best = best.or_else(|| first.schedules.iter().min_by_key(distance));
-    Some(flows_of(models)?.spread(best?, evaluations))
 }
 
 /// What may follow what in the models of one pipeline.

@@ -49,7 +49,8 @@ def accelerate(pipe: Pipeline) -> Pipeline:
 
     def schedule() -> tuple[Evaluation, ...]:
         _check_guidance(pipe, sidecars)
-        return schedule_for(sidecars, _evaluations(pipe), _SAMPLERS.get(type(_scheduler(pipe)).__name__))
+        scheduler = type(_scheduler(pipe)).__name__
+        return schedule_for(sidecars, _evaluations(pipe), _SAMPLERS.get(scheduler, scheduler))
 
     # Each picture sets the timesteps anew, also after one that was broken off.
     source = Source(schedule, lambda: getattr(_scheduler(pipe), "timesteps", None))

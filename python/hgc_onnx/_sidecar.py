@@ -184,17 +184,40 @@ def schedule_for(
     """
     first = models[0]
     if evaluations is None:
-        return first.schedules[0][1]
-    fitting = [(own, kinds) for own, kinds in first.schedules if len(kinds) == evaluations]
-    for wanted in (sampler, None):
-        for own, kinds in fitting:
-            if own == wanted:
-                return kinds
+        # Of the first's length; one made for the sampler, if there is any.
+        evaluations = len(first.schedules[0][1])
+    own = [made for made, _ in first.schedules]
+    fitting = [n for n, (_, kinds) in enumerate(first.schedules) if len(kinds) == evaluations]
     if fitting:
-        return fitting[0][1]
-    near = [kinds for own, kinds in first.schedules if sampler is not None and own == sampler]
+        return first.schedules[min(fitting, key=lambda n: _distance(own[n], sampler))][1]
+    near = [kinds for made, kinds in first.schedules if _distance(made, sampler) < 2]
     near = near or [kinds for _, kinds in first.schedules]
     return _spread(models, min(near, key=lambda kinds: abs(len(kinds) - evaluations)), evaluations)
+
+
+_MULTISTEP = {
+    "deismultistepscheduler",
+    "dpmsolvermultistepscheduler",
+    "dpmsolversinglestepscheduler",
+    "ipndmscheduler",
+    "lmsdiscretescheduler",
+    "pndmscheduler",
+    "sasolverscheduler",
+    "unipcmultistepscheduler",
+    "dpm++2m",
+    "lms",
+    "pndm",
+    "unipc",
+}
+
+
+def _distance(made: str | None, sampler: str | None) -> int:
+    """How far a schedule that was made for a sampler, a kind of samplers or any (None) is from this sampler."""
+    if sampler is not None and made == sampler:
+        return 0
+    if sampler is not None and made == ("multistep" if sampler.lower() in _MULTISTEP else "first-order"):
+        return 1
+    return 2 if made is None else 3
 
 
 def _spread(

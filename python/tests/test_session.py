@@ -253,6 +253,18 @@ def test_after_a_failure_everything_is_recomputed(unet: InferenceSession, origin
     assert np.array_equal(unet.run(None, feed)[0], original.run(None, feed)[0])
 
 
+def test_each_kind_of_samplers_has_its_schedule(unet: InferenceSession) -> None:
+    assert unet.sidecar is not None
+    counted, ddim, pndm, unipc = (
+        [evaluation.kind for evaluation in schedule_for([unet.sidecar], STEPS, name)]
+        for name in (None, "ddim", "PNDMScheduler", "unipc")
+    )
+    assert counted == ddim and pndm == unipc and len(pndm) == STEPS
+    assert ddim != pndm
+    longer = [len(schedule_for([unet.sidecar], 2 * STEPS, name)) for name in ("euler", "unipc")]
+    assert longer == [2 * STEPS] * 2
+
+
 def test_sidecars_that_do_not_fit_are_refused(compiled: Path, tmp_path: Path) -> None:
     text = (compiled / "unet" / "hgc.json").read_text()
     sidecar = Sidecar.parse(text, "here")

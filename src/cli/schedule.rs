@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use hgc::unstable::compile::{Configured, Installed, Project};
-use hgc::unstable::plan::parameter::{Parameters, SOLVER, Value};
+use hgc::unstable::plan::parameter::{Parameters, SOLVER, Solver, Value};
 use hgc::unstable::plan::policy::{Point, Policy};
 use hgc::unstable::plan::{Kind, Schedule};
-use hgc::unstable::sampler::solver::{solver_in, solver_of};
+use hgc::unstable::sampler::solver::solver_in;
 use serde::Serialize;
 
 use super::Outcome;
@@ -155,7 +155,7 @@ fn add(args: &Add) -> anyhow::Result<()> {
     let base = Parameters::new(evaluations);
     base.check()?;
     let solver = match &args.sampler {
-        Some(name) => solver_of(name),
+        Some(name) => name.parse().unwrap_or_else(|()| Solver::of(name)),
         None => solver_in(&args.folder),
     };
     let base = base.with(&SOLVER, Value::Solver(solver));

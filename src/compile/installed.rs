@@ -1,19 +1,17 @@
 //! A compiled folder, whose schedules change without a model being written again.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::output::PLAN_FILE;
-use super::{CompileError, InputError, Inputs, Planned, Project, Source, models_of};
+use super::solvers::wanted;
+use super::{CompileError, InputError, Inputs, Project, Source, models_of};
 use crate::emit::{self, StripError};
 use crate::limited;
 use crate::onnx::{Model, ReadError, Transaction, WriteError};
 use crate::plan::flow::Flows;
-use crate::plan::kinds::gate_name;
 use crate::plan::parameter::Parameters;
 use crate::plan::policy::Policy;
-use crate::plan::schedule::Gating;
-use crate::plan::{Kind, Plan, Schedule};
+use crate::plan::{Plan, Schedule};
 use crate::sidecar::{self, FormName, Sidecar, SidecarError};
 
 /// Why schedules of a folder cannot be read or changed.
@@ -172,9 +170,7 @@ impl Installed {
     ) -> Result<Schedule, InstalledError> {
         let own = project.adopt(self.plan.clone())?;
         let other = project.plan(policy, parameters)?;
-        let wanted: Vec<Kind> = (0..other.plan.steps)
-            .map(|step| wanted(&own, &other.plan, step))
-            .collect();
+        let wanted = wanted(&own, &other.plan);
         let flows = self.flows().ok_or_else(|| InstalledError::NoSidecar {
             file: self.folder.clone(),
         })?;
@@ -292,41 +288,5 @@ fn files_of(folder: &Path, plan: &Plan) -> Result<Vec<PathBuf>, InstalledError> 
             file,
         }),
         None => Ok(files),
-    }
-}
-
-/// What `other` does on an evaluation, as a kind over the gates of `own`.
-fn wanted(own: &Planned, other: &Plan, step: usize) -> Kind {
-    let (mut refresh, mut restart) = (BTreeSet::new(), BTreeSet::new());
-    for ((model, layout), theirs) in own.plan.models.iter().zip(&own.layouts).zip(&other.models) {
-        // Outer sites stand before inner ones.
-        let mut runs = vec![false; layout.sites.len()];
-        for (index, placed) in layout.sites.iter().enumerate() {
-            let reached = placed.parent.is_none_or(|outer| runs[outer]);
-            let site = theirs.sites.iter().find(|s| s.name == placed.site.name);
-            let gate = site.and_then(|s| theirs.gate(&s.gate));
-            let gating = match gate.map(|g| &g.schedule) {
-                Some(schedule) if !schedule.refreshes(step) => Gating::Reuse,
-                Some(schedule) if schedule.gap(step).is_none() => Gating::Restart,
-                Some(_) => Gating::Refresh,
-                // What it does not cache runs wherever it is reached.
-                None if reached => Gating::Refresh,
-                None => Gating::Reuse,
-            };
-            runs[index] = gating != Gating::Reuse;
-            let name = gate_name(&model.name, &placed.site.gate);
-            let forecasts = own.plan.kinds.iter().any(|k| k.restart.contains(&name));
-            match gating {
-                Gating::Restart if forecasts => restart.insert(name),
-                Gating::Restart | Gating::Refresh => refresh.insert(name),
-                Gating::Reuse => false,
-            };
-        }
-    }
-    Kind {
-        name: String::new(),
-        guidance: other.guidance.schedule.at(step),
-        refresh,
-        restart,
     }
 }

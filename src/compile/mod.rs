@@ -12,6 +12,7 @@ mod product;
 mod project;
 mod rewrite;
 mod sizes;
+mod solvers;
 mod spread;
 mod target;
 

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::adaptive::Adaptive;
 use super::data::Plan;
+use super::parameter::Solver;
 use super::schedule::{GateSchedule, Gating, GuidanceSchedule, GuidanceStep};
 use super::sound::KindError;
 use crate::analysis::Role;
@@ -34,7 +35,7 @@ pub struct Kind {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Schedule {
-    /// The sampler it was made for; any where none.
+    /// The sampler it was made for, or the kind of samplers ([`Solver::name`]); any where none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sampler: Option<String>,
     /// Names of kinds, one an evaluation.
@@ -58,7 +59,17 @@ impl Schedule {
     #[must_use]
     pub fn is_for(&self, evaluations: usize, sampler: &str) -> bool {
         self.evaluations() == evaluations
-            && self.sampler.as_deref().is_none_or(|own| own == sampler)
+            && self
+                .sampler
+                .as_deref()
+                .is_none_or(|own| Solver::serves(own, sampler))
+    }
+
+    /// Whether it was made for this sampler or its kind, rather than for any.
+    #[must_use]
+    pub fn is_made_for(&self, sampler: Option<&str>) -> bool {
+        let own = self.sampler.as_deref().zip(sampler);
+        own.is_some_and(|(own, sampler)| Solver::serves(own, sampler))
     }
 
     /// The row of the weights on an evaluation; 0, which holds, where there is none.
@@ -66,6 +77,30 @@ impl Schedule {
     pub fn row(&self, evaluation: usize) -> usize {
         self.rows.get(evaluation).copied().unwrap_or_default()
     }
+}
+
+/// The position of the schedule that serves so many evaluations with that sampler best: made for the sampler,
+/// for its kind, for any, for another; of equals as long before others, of these the nearest in length. None where
+/// there is no schedule.
+#[must_use]
+pub fn choose(schedules: &[Schedule], evaluations: usize, sampler: Option<&str>) -> Option<usize> {
+    let far = |s: &Schedule| match s {
+        _ if sampler.is_some() && s.sampler.as_deref() == sampler => 0,
+        _ if s.is_made_for(sampler) => 1,
+        _ if s.sampler.is_none() => 2,
+        _ => 3,
+    };
+    let as_long = |s: &Schedule| s.evaluations() == evaluations;
+    let all = || schedules.iter().enumerate();
+    let exact = all().filter(|(_, s)| as_long(s));
+    let exact = exact.min_by_key(|(_, s)| far(s));
+    let near = || {
+        let made = all().filter(|(_, s)| s.is_made_for(sampler));
+        let distance = |(_, s): &(usize, &Schedule)| s.evaluations().abs_diff(evaluations);
+        made.min_by_key(distance)
+            .or_else(|| all().min_by_key(distance))
+    };
+    exact.or_else(near).map(|(index, _)| index)
 }
 
 /// A gate of a model as kinds name it.
@@ -344,5 +379,40 @@ impl Plan {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn schedule(sampler: Option<&str>, evaluations: usize) -> Schedule {
+        Schedule {
+            sampler: sampler.map(str::to_owned),
+            kinds: vec!["full".to_owned(); evaluations],
+            rows: Vec::new(),
+            adaptive: None,
+        }
+    }
+
+    #[test]
+    fn the_nearest_schedule_is_chosen() {
+        let all = [
+            schedule(None, 20),
+            schedule(Some("multistep"), 20),
+            schedule(Some("unipc"), 20),
+            schedule(Some("ddim"), 30),
+        ];
+        let chosen = |evaluations, sampler| choose(&all, evaluations, sampler).unwrap();
+        assert_eq!(chosen(20, None), 0);
+        assert_eq!(chosen(20, Some("ddim")), 0);
+        assert_eq!(chosen(20, Some("dpm++2m")), 1);
+        assert_eq!(chosen(20, Some("unipc")), 2);
+        assert_eq!(chosen(28, Some("PNDMScheduler")), 1);
+        assert_eq!(chosen(25, Some("ddim")), 3);
+        // As long goes before made for it.
+        assert_eq!(chosen(30, Some("unipc")), 3);
+        assert_eq!(chosen(28, None), 3);
+        assert_eq!(choose(&[], 20, None), None);
     }
 }

@@ -243,7 +243,7 @@ fn a_target_decides_what_is_not_told() {
     let mut words = vec![unet.as_os_str()];
     words.extend(to(&out));
     hgc("compile", &words, &small("--target tensorrt")).ok();
-    for file in ["model.onnx", "start.onnx", "hgc.json"] {
+    for file in ["model.onnx", "full.onnx", "hgc.json"] {
         assert!(out.join("unet").join(file).is_file(), "{file}");
     }
     let told = small("--target tensorrt --form gated --force");

@@ -25,16 +25,18 @@ fn schedules_are_added_listed_and_removed() {
         all.map(|s| s["evaluations"].as_u64().unwrap()).collect()
     };
     let own = lengths(schedules("list", ""));
-    assert_eq!(own.len(), 1);
-    assert_eq!(lengths(schedules("add", "--steps 11")), [own[0], 11]);
+    // One for each kind of samplers.
+    assert!(own.len() == 2 && own[0] == own[1], "{own:?}");
+    let with = |more: &[u64]| [&own, more].concat();
+    assert_eq!(lengths(schedules("add", "--steps 11")), with(&[11]));
     assert_eq!(
         lengths(schedules("add", "--steps 7 --spread --sampler UniPC")),
-        [own[0], 11, 7]
+        with(&[11, 7])
     );
     // The same again takes its place.
     assert_eq!(
         lengths(schedules("add", "--steps 11 --policy deepcache")),
-        [own[0], 11, 7]
+        with(&[11, 7])
     );
     assert_eq!(fs::read(out.join("unet/model.onnx")).unwrap(), model);
     let plan = fs::read_to_string(out.join("plan.toml")).unwrap();
@@ -50,6 +52,8 @@ fn schedules_are_added_listed_and_removed() {
     hgc("schedule", &words, "--steps 7").fails(BAD, &["7 evaluations"]);
     hgc("schedule", &words, "--steps 7 --sampler unipc").ok();
     assert_eq!(lengths(schedules("remove", "--steps 11")), own);
+    let other = format!("--steps {} --sampler multistep", own[0]);
+    assert_eq!(lengths(schedules("remove", &other)), own[..1]);
     let words = ["list".as_ref(), dir.path().as_os_str()];
     hgc("schedule", &words, "").fails(BAD, &["plan.toml"]);
     fs::remove_file(out.join("unet/hgc.json")).unwrap();

@@ -8,6 +8,7 @@ use hgc::unstable::analysis::macs::Macs;
 use hgc::unstable::compile::Project;
 use hgc::unstable::eval::{Evaluation, SKIPS, Skip, Subject, Way};
 use hgc::unstable::plan::cost::{Cost, fewest_steps, saved};
+use hgc::unstable::plan::kinds::choose;
 use hgc::unstable::plan::parameter::Parameters;
 use hgc::unstable::plan::policy::{self, Nothing, Point, Policy as _};
 use hgc::unstable::plan::{Plan, Schedule};
@@ -173,16 +174,11 @@ fn scheduled(
     steps: usize,
     sampler: Method,
 ) -> anyhow::Result<Plan> {
-    let own = |s: &Schedule| s.sampler.as_deref() == Some(sampler.name());
+    let index = choose(&plan.schedules, steps, Some(sampler.name())).unwrap_or_default();
     let long = |s: &Schedule| s.evaluations() == steps;
-    let all = &plan.schedules;
-    let found = all.iter().position(|s| long(s) && own(s));
-    let found = found.or_else(|| all.iter().position(|s| long(s) && s.sampler.is_none()));
-    let found = found.or_else(|| all.iter().position(long));
-    let Some(index) = found else {
-        let own = all.iter().position(own).unwrap_or(0);
-        return Ok(project.spread(plan, own, steps)?);
-    };
+    if !plan.schedules.get(index).is_some_and(long) {
+        return Ok(project.spread(plan, index, steps)?);
+    }
     // Only this one is drawn, whatever sampler it was fitted on.
     let mut plan = plan.under(index)?;
     plan.schedules.truncate(1);

@@ -81,7 +81,7 @@ enum CacheTypes {
 impl PolicyArgs {
     /// Plans `project` as asked.
     pub fn plan(&self, project: &Project<'_>, pipeline: &Path) -> anyhow::Result<Planned> {
-        let planned = self.with_fewer_kinds(project, pipeline)?;
+        let (planned, point) = self.with_fewer_kinds(project, pipeline)?;
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
         let caches = Caches {
             cache: match self.cache_type {
@@ -91,21 +91,34 @@ impl PolicyArgs {
             },
             budget: self.cache_budget.map(|mb| (mb.max(0.0) * 1e6) as u64),
         };
-        Ok(project.keep(planned, caches)?)
-    }
-
-    fn with_fewer_kinds(&self, project: &Project<'_>, pipeline: &Path) -> anyhow::Result<Planned> {
-        let planned = self.with_all_kinds(project, pipeline)?;
-        let told = self.max_kinds.and_then(|n| usize::try_from(n).ok());
-        // A plan that was made before has the kinds that it has.
-        let of_target = self.target.kinds().filter(|_| self.plan.is_none());
-        match told.or(of_target) {
-            Some(most) => Ok(project.limit(&planned, most)?),
+        let planned = project.keep(planned, caches)?;
+        match point {
+            Some(p) => Ok(project.for_both_solvers(planned, p.policy, &p.parameters)?),
             None => Ok(planned),
         }
     }
 
-    fn with_all_kinds(&self, project: &Project<'_>, pipeline: &Path) -> anyhow::Result<Planned> {
+    fn with_fewer_kinds(
+        &self,
+        project: &Project<'_>,
+        pipeline: &Path,
+    ) -> anyhow::Result<(Planned, Option<Point>)> {
+        let (planned, point) = self.with_all_kinds(project, pipeline)?;
+        let told = self.max_kinds.and_then(|n| usize::try_from(n).ok());
+        // A plan that was made before has the kinds that it has.
+        let of_target = self.target.kinds().filter(|_| self.plan.is_none());
+        match told.or(of_target) {
+            Some(most) => Ok((project.limit(&planned, most)?, point)),
+            None => Ok((planned, point)),
+        }
+    }
+
+    /// The plan, and the policy and parameters that made it.
+    fn with_all_kinds(
+        &self,
+        project: &Project<'_>,
+        pipeline: &Path,
+    ) -> anyhow::Result<(Planned, Option<Point>)> {
         for (file, count) in project.uncounted() {
             warn(format_args!(
                 "{file}: shapes of {count} multiplying nodes are unknown; their MACs are not \
@@ -120,9 +133,9 @@ impl PolicyArgs {
                     parameter.name
                 );
             }
-            return project
-                .adopt(read_plan(path)?)
-                .with_context(|| format!("plan {}", path.display()));
+            let adopted = project.adopt(read_plan(path)?);
+            let planned = adopted.with_context(|| format!("plan {}", path.display()))?;
+            return Ok((planned, None));
         }
         let Some(steps) = self.evaluations.of(pipeline)? else {
             bail!(
@@ -133,7 +146,7 @@ impl PolicyArgs {
         let base = self.target.parameters(Parameters::new(steps));
         let base = base.with(&SOLVER, Value::Solver(solver_in(pipeline)));
         let point = self.told.point(&self.policy, base)?;
-        Ok(project.plan(point.policy, &point.parameters)?)
+        Ok((project.plan(point.policy, &point.parameters)?, Some(point)))
     }
 }
 

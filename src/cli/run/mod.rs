@@ -11,9 +11,10 @@ use hgc::unstable::engine::SessionOptions;
 use hgc::unstable::pipeline::{
     Denoised, Drawing, Folder, Loop, Row, Version, encode, picture, shortened,
 };
+use hgc::unstable::plan::Plan;
+use hgc::unstable::plan::kinds::choose;
 use hgc::unstable::plan::parameter::{SOLVER, Solver, Value};
 use hgc::unstable::plan::policy::Policy;
-use hgc::unstable::plan::{Plan, Schedule};
 use hgc::unstable::sampler::{Config, Method};
 use image::RgbImage;
 use serde::Serialize;
@@ -144,8 +145,9 @@ fn has_other_solver(plan: &Plan, sampler: &Config, steps: usize) -> bool {
         _ => Solver::default(),
     };
     let name = sampler.method.name();
-    let own = |s: &Schedule| s.evaluations() == steps && s.sampler.as_deref() == Some(name);
-    tells && planned != sampler.method.solver() && !plan.schedules.iter().any(own)
+    let chosen = choose(&plan.schedules, steps, Some(name)).and_then(|i| plan.schedules.get(i));
+    let served = chosen.is_some_and(|s| s.is_made_for(Some(name)));
+    tells && planned != sampler.method.solver() && !served
 }
 
 /// Runs `hgc run`.

@@ -4,8 +4,10 @@
 //! A new parameter is one entry here and one line in each [policy](super::policy) that takes it.
 
 mod given;
+mod solver;
 
 pub use given::{Parameters, control_is_on};
+pub use solver::Solver;
 
 use std::fmt;
 
@@ -46,17 +48,6 @@ pub enum Kind {
     Preset,
     /// `true` or `false`.
     Flag,
-}
-
-/// How a sampler uses what the model predicts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Solver {
-    /// Each prediction alone: its error fades as the noise does.
-    #[default]
-    FirstOrder,
-    /// With the differences between predictions: what is stale on the last evaluation stays in the
-    /// picture.
-    Multistep,
 }
 
 /// Rows of a guided batch that a pipeline gives its ControlNets.
@@ -254,11 +245,7 @@ impl Kind {
                 "none" => None,
                 _ => return None,
             }),
-            Self::Solver => Value::Solver(match text {
-                "first-order" => Solver::FirstOrder,
-                "multistep" => Solver::Multistep,
-                _ => return None,
-            }),
+            Self::Solver => Value::Solver(text.parse().ok()?),
             Self::Rows => Value::Rows(match text {
                 "all" => ControlRows::All,
                 "prompted" => ControlRows::Prompted,
@@ -329,10 +316,7 @@ impl fmt::Display for Value {
                 Some(Prompted::First) => "first",
                 None => "none",
             }),
-            Self::Solver(solver) => f.write_str(match solver {
-                Solver::FirstOrder => "first-order",
-                Solver::Multistep => "multistep",
-            }),
+            Self::Solver(solver) => solver.fmt(f),
             Self::Rows(rows) => f.write_str(match rows {
                 ControlRows::All => "all",
                 ControlRows::Prompted => "prompted",

@@ -45,7 +45,11 @@ static USES: [Use; 15] = [
     ),
     Use::value(&LAMBDA_INTRA, "1"),
     Use::value(&LAMBDA_GUIDANCE, "1"),
-    Use::value(&REUSE, "damped"),
+    Use::derived(
+        &REUSE,
+        reuse,
+        "damped; hold where every step runs the whole batch",
+    ),
     Use::neutral(&SOLVER, "first-order"),
     Use::neutral(&CONTROL_INTERVAL, "1"),
     Use::neutral(&CONTROL_START, "0"),
@@ -54,6 +58,15 @@ static USES: [Use; 15] = [
     Use::neutral(&CONTROL_ROWS, "all"),
     Use::neutral(&WHOLE_BATCH, "false"),
 ];
+
+/// Guidance multiplies what forecasts of the two halves are wrong by; where the prompted half runs alone, it does
+/// not.
+fn reuse(given: &Given<'_>) -> Value {
+    Value::Reuse(match given.halves {
+        true => Reuse::Damped,
+        false => Reuse::Hold,
+    })
+}
 
 fn never(given: &Given<'_>) -> Value {
     Value::Count(given.steps())
