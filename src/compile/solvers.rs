@@ -11,7 +11,7 @@ use crate::plan::{Kind, Plan, Schedule};
 
 impl Project<'_> {
     /// The plan of a policy that tells kinds of samplers apart, with a schedule for the other kind beside its
-    /// own: callers change the sampler, and the wrong refreshes cost up to 16 dB. Nothing is added where it
+    /// own: callers change the sampler, and the wrong refreshes cost up to 13 dB. Nothing is added where it
     /// would be the same, or where the plan has more schedules already.
     ///
     /// # Errors
