@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::Outcome;
 use super::args::Format;
 use super::engine::EngineArgs;
-use super::plan::{GateReport, ModelArgs, PolicyArgs, Totals, gates, totals_table};
+use super::plan::{GateReport, ModelArgs, PolicyArgs, Totals, gates, others, totals_table};
 use super::progress::Progress;
 use super::sizes::{Known, SizeArgs};
 use super::terminal::{note, print, print_json, warn};
@@ -208,6 +208,7 @@ fn render(report: &Report, planned: &Planned, known: &Known, dry_run: bool) -> S
     let mut lines: Vec<String> = vec![known.to_string()];
     lines.extend(report.refused.iter().map(ToString::to_string));
     lines.extend(report.gates.iter().map(ToString::to_string));
+    lines.extend(others(&planned.plan));
     lines.push(format!("\n{}\n", totals_table(planned)));
     let verdicts = report.verified.iter().flatten();
     lines.extend(verdicts.map(|v| verify::render(v).trim_end().to_owned()));

@@ -29,12 +29,17 @@ impl Storage {
         let Some(shape) = tensor.shape.as_ref().filter(|_| !tensor.measure) else {
             return Self::Same;
         };
-        match (placed.site.cache, shape.elem_type) {
-            (CacheType::Int8, FLOAT | FLOAT16) if channel(shape, tensor.batch_axis).is_some() => {
-                channel(shape, tensor.batch_axis).map_or(Self::Same, Self::Int8)
-            }
-            (CacheType::F16 | CacheType::Int8, FLOAT) => Self::Half,
+        let half = match shape.elem_type {
+            FLOAT => Self::Half,
             _ => Self::Same,
+        };
+        match placed.site.cache {
+            CacheType::Same => Self::Same,
+            CacheType::F16 => half,
+            CacheType::Int8 if matches!(shape.elem_type, FLOAT | FLOAT16) => {
+                channel(shape, tensor.batch_axis).map_or(half, Self::Int8)
+            }
+            CacheType::Int8 => half,
         }
     }
 

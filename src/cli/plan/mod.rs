@@ -15,6 +15,7 @@ use super::Outcome;
 use super::sizes::SizeArgs;
 use super::terminal::{note, print, print_json};
 pub use options::{ModelArgs, PolicyArgs, Told};
+pub use table::others;
 pub use totals::{GateReport, Totals, gates, totals_table};
 
 /// Output formats of `plan`.

@@ -25,6 +25,9 @@ pub fn render(planned: &Planned, known: &Known) -> String {
     }
     let _ = writeln!(text, "{}\n{known}\n", wrapped(&about));
     text.push_str(&schedules(plan));
+    if let Some(others) = others(plan) {
+        let _ = writeln!(text, "{}\n", wrapped(&others));
+    }
     let _ = writeln!(text, "{}\n\n{}\n", legend(plan), kinds(planned));
     let _ = writeln!(text, "{}\n", sites(planned));
     let mut refused = false;
@@ -43,6 +46,22 @@ pub fn render(planned: &Planned, known: &Known) -> String {
     }
     text.push_str("every site: --format json; as a picture: --format svg; to edit: -o plan.toml\n");
     text
+}
+
+/// What schedules there are beside the first, if any.
+pub fn others(plan: &Plan) -> Option<String> {
+    let others = plan.schedules.iter().skip(1).map(|s| {
+        let sampler = s.sampler.as_deref().unwrap_or("any");
+        format!("{} evaluations of {sampler} samplers", s.evaluations())
+    });
+    let others: Vec<String> = others.collect();
+    (!others.is_empty()).then(|| {
+        format!(
+            "the same files serve {} by a schedule of their own; callers that only count evaluations \
+             follow the one above",
+            others.join(", ")
+        )
+    })
 }
 
 /// The schedules of all gates, one below the other.
