@@ -29,8 +29,8 @@ Pipeline = TypeVar("Pipeline")
 def accelerate(pipe: Pipeline) -> Pipeline:
     """Lets a pipeline (optimum, or any whose parts have an onnxruntime `session`) run compiled models.
 
-    Every picture takes the schedule for its number of evaluations. Calling it twice is no harm. Raises
-    HgcError where nothing in the pipeline was compiled.
+    Every picture takes the schedule for its number of evaluations and its kind of scheduler. Calling it twice
+    is no harm. Raises HgcError where nothing in the pipeline was compiled.
     """
     sessions: list[InferenceSession] = []
     for part, name in _holders(pipe):
