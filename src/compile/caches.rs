@@ -2,6 +2,7 @@
 
 use super::{CompileError, Planned, Project};
 use crate::plan::cost::Regions;
+use crate::plan::kinds::gates;
 use crate::plan::schedule::Gating;
 use crate::plan::{CacheType, Plan, Refusal};
 
@@ -23,8 +24,8 @@ impl Project<'_> {
     /// precision first, then in 8 bits; then those are left out that save least for their bytes.
     ///
     /// # Errors
-    /// [`CompileError::Caches`] where even nothing but the difference of guidance takes more, or a plan with
-    /// several schedules would have to lose sites; and as for [`Project::adopt`].
+    /// [`CompileError::Caches`] where even nothing but the difference of guidance takes more; and as for
+    /// [`Project::adopt`].
     pub fn keep(&self, planned: Planned, caches: Caches) -> Result<Planned, CompileError> {
         let mut planned = planned;
         if caches.cache != CacheType::Same {
@@ -97,10 +98,6 @@ impl Project<'_> {
         planned: Planned,
         (bytes, budget): (u64, u64),
     ) -> Result<Planned, CompileError> {
-        if planned.plan.schedules.len() > 1 {
-            let what = "the plan has several schedules, and sites can be left out for one alone";
-            return Err(CompileError::caches(bytes, budget, what));
-        }
         let worth = self.worth(&planned)?;
         let places = self.places(&planned)?;
         let paid = places.into_iter().zip(worth).filter(|((_, b), _)| *b > 0);
@@ -148,7 +145,8 @@ fn total(planned: &Planned) -> u64 {
     planned.costs.iter().map(|c| c.cache_bytes).sum()
 }
 
-/// Without gates that no site has any more; kinds follow from the columns again.
+/// Without the gates and weights that no site has any more. Of one schedule kinds follow from the columns again:
+/// some may have become one.
 fn regated(mut plan: Plan) -> Plan {
     for model in &mut plan.models {
         let sites = &model.sites;
@@ -156,6 +154,16 @@ fn regated(mut plan: Plan) -> Plan {
             .gates
             .retain(|g| sites.iter().any(|s| s.gate == g.name));
     }
-    plan.kinds.clear();
+    let weighed: Vec<String> = plan.weighed().collect();
+    plan.weights.0.retain(|name, _| weighed.contains(name));
+    if plan.schedules.len() == 1 {
+        plan.kinds.clear();
+        return plan;
+    }
+    let gates = gates(&plan);
+    for kind in &mut plan.kinds {
+        kind.refresh.retain(|gate| gates.contains_key(gate));
+        kind.restart.retain(|gate| gates.contains_key(gate));
+    }
     plan
 }

@@ -153,7 +153,7 @@ impl Kind {
 }
 
 /// All gates of a plan as kinds name them, with whether they forecast.
-pub(super) fn gates(plan: &Plan) -> BTreeMap<String, bool> {
+pub(crate) fn gates(plan: &Plan) -> BTreeMap<String, bool> {
     let all = plan.models.iter().flat_map(|model| {
         model.gates.iter().map(move |gate| {
             let mut sites = model.sites.iter().filter(|s| s.gate == gate.name);

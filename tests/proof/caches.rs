@@ -229,3 +229,31 @@ fn a_budget_is_kept() {
         "{error}"
     );
 }
+
+/// A plan with a schedule for each kind of samplers loses sites for both.
+#[test]
+fn a_budget_is_kept_by_every_schedule() {
+    let inputs = Inputs::read(&fixture("sd15-ts17"), &[]).unwrap();
+    let project = Project::new(&inputs, SIZES).unwrap();
+    let point = Point::one("hgc", &Parameters::new(STEPS)).unwrap();
+    let planned = project.plan(point.policy, &point.parameters).unwrap();
+    let budget = bytes(&planned) * 15 / 100;
+    let planned = project.for_both_solvers(planned, point.policy, &point.parameters);
+    let planned = planned.unwrap();
+    assert_eq!(planned.plan.schedules.len(), 2);
+    let caches = Caches {
+        cache: CacheType::Same,
+        budget: Some(budget),
+    };
+    let planned = project.keep(planned, caches).unwrap();
+    assert!(bytes(&planned) <= budget);
+    assert_eq!(planned.plan.schedules.len(), 2);
+    let refusals = planned.plan.models.iter().flat_map(|m| &m.refusals);
+    let dropped = refusals.filter(|r| r.reason.contains("--cache-budget"));
+    assert!(dropped.count() > 0);
+    let folder = tempfile::tempdir().unwrap();
+    for (original, model) in write(&project, (&inputs, &planned), FIXED, folder.path()) {
+        let verdict = prove(&original, &model);
+        assert!(verdict.pass, "{verdict:#?}");
+    }
+}
