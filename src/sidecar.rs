@@ -11,8 +11,7 @@ use crate::limited;
 use crate::onnx::proto::ModelProto;
 use crate::plan::data::is_usual;
 use crate::plan::flow::{Extent, Flow, Flows, StateFlow, Touch};
-use crate::plan::kinds::choose;
-use crate::plan::{Kind, Prompted, Schedule};
+use crate::plan::{Kind, Prompted, Schedule, choose};
 
 /// Name of the file in a component's folder.
 pub const FILE: &str = "hgc.json";

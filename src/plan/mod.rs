@@ -4,6 +4,7 @@
 //! places the plan on a graph and checks it; [`cost`] counts what it saves.
 
 mod adaptive;
+mod choice;
 pub mod cost;
 pub mod data;
 mod fitted;
@@ -22,6 +23,7 @@ mod weights;
 mod written;
 
 pub use adaptive::{Adaptive, Given, Memory, told_of_decisions};
+pub use choice::choose;
 pub use data::{CacheType, Gate, Guidance, ModelPlan, Plan, Prompted, Refusal, Reuse, Rows, Site};
 pub use fitted::Fitted;
 pub use kinds::{Kind, Schedule};

@@ -8,10 +8,9 @@ use hgc::unstable::analysis::macs::Macs;
 use hgc::unstable::compile::Project;
 use hgc::unstable::eval::{Evaluation, SKIPS, Skip, Subject, Way};
 use hgc::unstable::plan::cost::{Cost, fewest_steps, saved};
-use hgc::unstable::plan::kinds::choose;
 use hgc::unstable::plan::parameter::Parameters;
 use hgc::unstable::plan::policy::{self, Nothing, Point, Policy as _};
-use hgc::unstable::plan::{Plan, Schedule};
+use hgc::unstable::plan::{Plan, Schedule, choose};
 use hgc::unstable::sampler::Method;
 use image::RgbImage;
 

@@ -11,10 +11,9 @@ use hgc::unstable::engine::SessionOptions;
 use hgc::unstable::pipeline::{
     Denoised, Drawing, Folder, Loop, Row, Version, encode, picture, shortened,
 };
-use hgc::unstable::plan::Plan;
-use hgc::unstable::plan::kinds::choose;
 use hgc::unstable::plan::parameter::{SOLVER, Solver, Value};
 use hgc::unstable::plan::policy::Policy;
+use hgc::unstable::plan::{Plan, choose};
 use hgc::unstable::sampler::{Config, Method};
 use image::RgbImage;
 use serde::Serialize;
