@@ -82,6 +82,10 @@ fn enough(given: &Given<'_>) -> Value {
     Value::Share(share.max((100.0 * least).round() / 100.0))
 }
 
+/// With so few steps or fewer, what multistep samplers make of cached values may lose control
+/// (docs/EVAL.md, few steps).
+const FEW_MULTISTEP: usize = 12;
+
 /// Share of the generation after which multistep samplers are forecast for: they look back, and what the early
 /// evaluations see changes in another way than later.
 const LATE: f64 = 0.4;
@@ -185,11 +189,19 @@ impl Policy for Hgc {
         let few = (2..=least + 1).contains(&parameters.steps)
             && !told(&KEY_STEPS)
             && !told(&LAMBDA_INTER);
-        few.then(|| {
+        let steps = parameters.steps;
+        if few {
+            return Some(format!(
+                "of {steps} steps, much changes from each to the next: all but one compute everything, and \
+                 little is saved; `hgc tune` finds what this model allows"
+            ));
+        }
+        let multistep =
+            parameters.solver() == Solver::Multistep && (2..=FEW_MULTISTEP).contains(&steps);
+        (multistep && !told(&KEY_STEPS) && !told(&LAMBDA_INTER)).then(|| {
             format!(
-                "of {} steps, much changes from each to the next: all but one compute everything, and \
-                 little is saved; `hgc tune` finds what this model allows",
-                parameters.steps
+                "{steps} steps of a multistep sampler (DPM++, UniPC) bear little caching on some models: look \
+                 at the pictures (`hgc run --compare`), or let `hgc tune` find what this model allows"
             )
         })
     }
