@@ -186,10 +186,9 @@ def schedule_for(
     if evaluations is None:
         # Of the first's length; one made for the sampler, if there is any.
         evaluations = len(first.schedules[0][1])
-    own = [made for made, _ in first.schedules]
-    fitting = [n for n, (_, kinds) in enumerate(first.schedules) if len(kinds) == evaluations]
+    fitting = [(made, kinds) for made, kinds in first.schedules if len(kinds) == evaluations]
     if fitting:
-        return first.schedules[min(fitting, key=lambda n: _distance(own[n], sampler))][1]
+        return min(fitting, key=lambda schedule: _distance(schedule[0], sampler))[1]
     near = [kinds for made, kinds in first.schedules if _distance(made, sampler) < 2]
     near = near or [kinds for _, kinds in first.schedules]
     return _spread(models, min(near, key=lambda kinds: abs(len(kinds) - evaluations)), evaluations)

@@ -59,10 +59,7 @@ impl Schedule {
     #[must_use]
     pub fn is_for(&self, evaluations: usize, sampler: &str) -> bool {
         self.evaluations() == evaluations
-            && self
-                .sampler
-                .as_deref()
-                .is_none_or(|own| Solver::serves(own, sampler))
+            && (self.sampler.is_none() || self.is_made_for(Some(sampler)))
     }
 
     /// Whether it was made for this sampler or its kind, rather than for any.

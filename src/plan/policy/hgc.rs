@@ -185,25 +185,24 @@ impl Policy for Hgc {
 
     fn caution(&self, parameters: &Parameters) -> Option<String> {
         let told = |p| parameters.get(p).is_some();
+        if told(&KEY_STEPS) || told(&LAMBDA_INTER) {
+            return None;
+        }
         let (_, least) = refreshes(preset(parameters));
-        let few = (2..=least + 1).contains(&parameters.steps)
-            && !told(&KEY_STEPS)
-            && !told(&LAMBDA_INTER);
         let steps = parameters.steps;
-        if few {
-            return Some(format!(
+        let multistep = parameters.solver() == Solver::Multistep;
+        match steps {
+            ..2 => None,
+            _ if steps <= least + 1 => Some(format!(
                 "of {steps} steps, much changes from each to the next: all but one compute everything, and \
                  little is saved; `hgc tune` finds what this model allows"
-            ));
-        }
-        let multistep =
-            parameters.solver() == Solver::Multistep && (2..=FEW_MULTISTEP).contains(&steps);
-        (multistep && !told(&KEY_STEPS) && !told(&LAMBDA_INTER)).then(|| {
-            format!(
+            )),
+            ..=FEW_MULTISTEP if multistep => Some(format!(
                 "{steps} steps of a multistep sampler (DPM++, UniPC) bear little caching on some models: look \
                  at the pictures (`hgc run --compare`), or let `hgc tune` find what this model allows"
-            )
-        })
+            )),
+            _ => None,
+        }
     }
 }
 
