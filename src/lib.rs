@@ -104,11 +104,11 @@ pub mod unstable {
 
 #[cfg(feature = "engine")]
 use unstable::engine;
-#[cfg(feature = "pipeline")]
-use unstable::pipeline;
 use unstable::{
     analysis, compile, contained, convention, emit, graph, limited, onnx, plan, sampler, sidecar,
 };
+#[cfg(feature = "pipeline")]
+use unstable::{pipeline, tune};
 
 #[doc(inline)]
 pub use analysis::shapes::Sizes;

@@ -7,6 +7,7 @@
 
 use crate::nearest::suggestion;
 use crate::pipeline::{Evaluator, Networks, PipelineError, Step};
+use crate::tune::linear::solve;
 
 /// A rule by which evaluations are skipped.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -240,7 +241,7 @@ fn regression(known: &[usize], index: usize, steps: usize) -> Vec<f64> {
     for (i, row) in normal.iter_mut().enumerate() {
         row[i] += DAMPING;
     }
-    let solved = solve(normal, chebyshev(time(index), terms));
+    let solved = solve(normal, &chebyshev(time(index), terms));
     let dot = |row: &Vec<f64>| row.iter().zip(&solved).map(|(a, b)| a * b).sum();
     features.iter().map(dot).collect()
 }
@@ -254,26 +255,6 @@ fn chebyshev(t: f64, terms: usize) -> Vec<f64> {
     }
     all.truncate(terms);
     all
-}
-
-/// Gauss elimination of a positive definite system.
-fn solve(mut matrix: Vec<Vec<f64>>, mut right: Vec<f64>) -> Vec<f64> {
-    let n = right.len();
-    for i in 0..n {
-        for j in i + 1..n {
-            let share = matrix[j][i] / matrix[i][i];
-            let (above, below) = matrix.split_at_mut(j);
-            for (own, pivot) in below[0].iter_mut().zip(&above[i]).skip(i) {
-                *own -= share * pivot;
-            }
-            right[j] -= share * right[i];
-        }
-    }
-    for i in (0..n).rev() {
-        let known: f64 = (i + 1..n).map(|j| matrix[i][j] * right[j]).sum();
-        right[i] = (right[i] - known) / matrix[i][i];
-    }
-    right
 }
 
 #[cfg(test)]

@@ -112,6 +112,12 @@ impl Lab {
         all
     }
 
+    /// Parts that the blocks below the cut are divided into.
+    #[must_use]
+    pub fn parts(&self) -> u8 {
+        u8::try_from(self.inner.len() + 1).unwrap_or(u8::MAX)
+    }
+
     /// The cost of the cheapest schedule in which the evaluations `full` compute everything.
     #[must_use]
     pub fn least(&self, steps: usize, full: &[usize]) -> f64 {

@@ -18,11 +18,13 @@ mod error;
 mod finish;
 mod forecast;
 mod lab;
+pub mod linear;
 mod moves;
 mod range;
 mod recorder;
 pub mod search;
 mod starts;
+mod surrogate;
 mod timing;
 mod tuner;
 

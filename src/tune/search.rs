@@ -9,7 +9,9 @@ use std::collections::HashMap;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use super::case::mean;
 use super::starts::starts;
+use super::surrogate::Surrogate;
 use super::{Lab, Setting};
 use crate::plan::Schedule;
 use crate::plan::schedule::GuidanceStep;
@@ -46,6 +48,17 @@ const COLD: f64 = 0.02;
 /// Attempts to bring a schedule under the budget, or near to it.
 const ATTEMPTS: usize = 400;
 
+/// Formulas that are run with weights.
+const TRIED: usize = 3;
+/// Runs from which on what they tell is listened to, and the share of moves that do not listen.
+const LEARNT: usize = 8;
+const ANY: f64 = 0.2;
+/// At the start of a search, what may be is worth so much of what is not known of it, in standard deviations.
+const CURIOUS: f64 = 1.0;
+/// Neighbours of which one is run, by up to so many moves each.
+const CANDIDATES: usize = 24;
+const FAR: usize = 3;
+
 /// What scores a schedule.
 pub type Score<'s, E> = &'s mut dyn FnMut(&Schedule) -> Result<f64, E>;
 
@@ -77,23 +90,34 @@ pub fn formulas<E>(
     Ok(found.0)
 }
 
-/// Looks for the schedules with the highest scores: `starts` first, then from the best of them on. The best
-/// first; `told` hears the effort spent and the best score after each run.
+/// Looks for the schedules with the highest scores: the first of `starts` first, then from the best of them on. All
+/// of them, with what they scored by other weights, tell where to look. The best first; `told` hears the effort spent
+/// and the best score after each run.
 ///
 /// # Errors
 /// The first error of `score`.
 pub fn anneal<E>(
     lab: &Lab,
     options: &SearchOptions,
-    starts: &[Vec<Setting>],
+    starts: &[&Scored],
     score: Score<'_, E>,
     told: &mut dyn FnMut(f64, f64),
 ) -> Result<Vec<Scored>, E> {
     let mut search = Search::new(lab, options);
+    let mut surrogate = Surrogate::new(lab.parts());
     let mut all = Ranking::default();
-    for settings in starts {
-        all.add(search.scored(settings, score)?);
+    let (first, others) = starts.split_at(starts.len().min(TRIED));
+    // By how much weights change what they are worth.
+    let mut gains = Vec::new();
+    for start in first {
+        let found = search.scored(&start.settings, score)?;
+        surrogate.add(&found.settings, found.score);
+        gains.push(found.score - start.score);
+        all.add(found);
         told(search.spent, all.best().map_or(0.0, |b| b.score));
+    }
+    for other in others {
+        surrogate.add(&other.settings, other.score + mean(&gains));
     }
     let Some(mut here) = all.best().cloned() else {
         return Ok(Vec::new());
@@ -101,14 +125,21 @@ pub fn anneal<E>(
     let mut idle = 0;
     // A small space is exhausted before the effort is.
     while search.spent < options.effort && idle < ATTEMPTS {
-        let Some(settings) = search.moved(&here.settings) else {
+        let way = (search.spent / options.effort).min(1.0);
+        let curiosity = CURIOUS * (1.0 - way);
+        let Some(settings) = search.chosen(&here.settings, (&mut surrogate, curiosity)) else {
             idle += 1;
             continue;
         };
         let before = search.runs;
         let found = search.scored(&settings, score)?;
-        idle = if search.runs == before { idle + 1 } else { 0 };
-        let way = (search.spent / options.effort).min(1.0);
+        match search.runs == before {
+            true => idle += 1,
+            false => {
+                idle = 0;
+                surrogate.add(&found.settings, found.score);
+            }
+        }
         let heat = WARM * (COLD / WARM).powf(way);
         let gain = found.score - here.score;
         all.add(found.clone());
@@ -190,6 +221,34 @@ impl<'l> Search<'l> {
             schedule,
             score,
         })
+    }
+
+    /// What is run next: of several neighbours, near and not so near, the one that is worth most by what was run
+    /// before; now and then any. None where chance found none.
+    fn chosen(
+        &mut self,
+        here: &[Setting],
+        (surrogate, curiosity): (&mut Surrogate, f64),
+    ) -> Option<Vec<Setting>> {
+        if surrogate.runs() < LEARNT || self.random.random::<f64>() < ANY {
+            return self.moved(here);
+        }
+        let mut best: Option<(f64, Vec<Setting>)> = None;
+        for candidate in 0..CANDIDATES {
+            let mut new = here.to_vec();
+            for _ in 0..=candidate % FAR {
+                new = self.moved(&new).unwrap_or(new);
+            }
+            if self.known.contains_key(&self.schedule(&new).kinds) {
+                continue;
+            }
+            let (worth, doubt) = surrogate.worth(&new);
+            let worth = worth + curiosity * doubt;
+            if best.as_ref().is_none_or(|(most, _)| worth > *most) {
+                best = Some((worth, new));
+            }
+        }
+        best.map(|(_, settings)| settings)
     }
 
     /// A neighbour within the budget; none where chance found none.

@@ -5,16 +5,20 @@ use crate::plan::parameter::Solver;
 use crate::plan::policy::shares;
 use crate::plan::schedule::GuidanceStep;
 
+/// How much denser refreshes are at the end.
+const LATER: f64 = 1.3;
+
 /// Where refreshes lie.
 type Spacing = fn(steps: usize, count: usize) -> Vec<usize>;
 
 /// The schedules that formulas make of a budget (a share of the original's MACs): refreshes evenly,
-/// or dense at both ends, the whole batch always or on refreshes, cross-attention on all of these or on
+/// or dense at the end or at both, the whole batch always or on refreshes, cross-attention on all of these or on
 /// every second; each with as many refreshes as fit.
 #[must_use]
 pub fn starts(lab: &Lab, steps: usize, budget: f64) -> Vec<Vec<Setting>> {
-    let spacings: [Spacing; 3] = [
+    let spacings: [Spacing; 4] = [
         even,
+        dense_end,
         |steps, count| dense_ends(steps, count, Solver::FirstOrder),
         |steps, count| dense_ends(steps, count, Solver::Multistep),
     ];
@@ -60,6 +64,21 @@ fn columns(refreshes: &[usize], steps: usize, between: GuidanceStep, every: usiz
 
 fn even(steps: usize, count: usize) -> Vec<usize> {
     (0..count).map(|k| k * steps / count.max(1)).collect()
+}
+
+/// More and more often: some models change little at the start.
+#[allow(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss
+)]
+fn dense_end(steps: usize, count: usize) -> Vec<usize> {
+    let share = |k: usize| 1.0 - (1.0 - k as f64 / count.max(1) as f64).powf(LATER);
+    let mut all: Vec<usize> = (0..count)
+        .map(|k| (steps as f64 * share(k)).round() as usize)
+        .collect();
+    all.dedup();
+    all
 }
 
 /// As `hgc` spaces them.

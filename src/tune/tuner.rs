@@ -13,6 +13,7 @@ use crate::compile::{Compiled, Planned, Project};
 use crate::engine::{Engine, SessionOptions};
 use crate::pipeline::{Batch, Drawing, Folder, Loop, Version};
 use crate::plan::parameter::Parameters;
+use crate::plan::schedule::GuidanceStep;
 use crate::plan::{Reuse, Schedule};
 
 /// How to look.
@@ -247,10 +248,12 @@ impl<'t> Tuner<'t> {
         drop(networks);
         let most = starts.iter().map(Vec::len).max().unwrap_or(0);
         let judged = [&self.fresh, &self.last].map(|all| self.judged(all));
-        let effort = Effort::of(self.options.effort, 1.0 - save, judged, most);
-        let dampings = match effort.damps {
-            true => self.dampings(&starts, told)?,
-            false => usual,
+        let weighed: Vec<Vec<&Scored>> = starts.iter().map(|s| best_of_ways(s)).collect();
+        let fits = weighed.iter().map(Vec::len).max().unwrap_or(0);
+        let effort = Effort::of(self.options.effort, 1.0 - save, judged, (most, fits));
+        let (dampings, begins) = match effort.damps {
+            true => self.dampings(&weighed, told)?,
+            false => (usual, vec![0; starts.len()]),
         };
         let (planned, rows) = self.lab.weighed(self.project, &dampings)?;
         let mut networks = self.load(&planned)?;
@@ -271,11 +274,10 @@ impl<'t> Tuner<'t> {
                 let share = (spent / options.effort.max(1.0)).min(1.0);
                 told(&name, ANNEALED.0 + (ANNEALED.1 - ANNEALED.0) * share, best);
             };
-            let first: Vec<_> = starts
-                .iter()
-                .take(TRIED)
-                .map(|s| s.settings.clone())
-                .collect();
+            let best = weighed[case].get(begins[case]).copied();
+            let mut first: Vec<&Scored> = starts.iter().collect();
+            // Those that use the batch as the best one does.
+            first.sort_by_key(|s| !best.is_some_and(|b| same_way(b, s)));
             let found = anneal(&self.lab, &options, &first, &mut score, &mut said)?;
             let drawn = starts.len() + found.len();
             let formula = starts.first().map(|s| Entry::new(case, s, drawn, true));
@@ -306,16 +308,20 @@ impl<'t> Tuner<'t> {
         pictures(judges) / pictures(&self.cases)
     }
 
-    /// What weights do for the best formula of each case, told for all schedules; none where they do
-    /// nothing.
+    /// What weights do for the best formula of each case and way, told for all schedules, and which of them
+    /// is the nearest with its own; none where they do nothing.
+    #[allow(clippy::type_complexity)]
     fn dampings(
         &self,
-        starts: &[Vec<Scored>],
+        weighed: &[Vec<&Scored>],
         told: &mut dyn FnMut(&str, f64, f64),
-    ) -> Result<Vec<Option<Damping>>, TuneError> {
-        let best = starts.iter().enumerate();
-        let best = best.filter_map(|(case, s)| Some(Entry::new(case, s.first()?, 0, true)));
-        let entries: Vec<Entry> = best.collect();
+    ) -> Result<(Vec<Option<Damping>>, Vec<usize>), TuneError> {
+        let cases = weighed.iter().enumerate();
+        let entries = cases.flat_map(|(case, ways)| {
+            let entry = move |scored: &&Scored| Entry::new(case, scored, 0, true);
+            ways.iter().map(entry)
+        });
+        let entries: Vec<Entry> = entries.collect();
         let all: Vec<&Entry> = entries.iter().collect();
         let planned = self.joined(&all, Reuse::Fitted)?;
         let cases: Vec<usize> = entries.iter().map(|e| e.case).collect();
@@ -330,15 +336,37 @@ impl<'t> Tuner<'t> {
             let pays = way.pays();
             pays.then(|| Damping::of(&way.sites, &way.table))
         };
-        Ok(ways.iter().map(damping).collect())
+        let first = |case: usize| cases.iter().position(|c| *c == case).unwrap_or_default();
+        let begins = ways.iter().map(|way| way.place - first(way.case)).collect();
+        Ok((ways.iter().map(damping).collect(), begins))
     }
+}
+
+/// Whether two schedules run the whole batch always, or both do not.
+fn same_way(a: &Scored, b: &Scored) -> bool {
+    let whole = |scored: &Scored| {
+        let mut all = scored.settings.iter();
+        all.all(|s| s.guidance == GuidanceStep::Full)
+    };
+    whole(a) == whole(b)
+}
+
+/// The best schedule, and the best of those that use the batch in the other way where it is not far behind: which of
+/// both weights help more is seen only when they are fitted, and a search hardly comes from one to the other.
+fn best_of_ways(found: &[Scored]) -> Vec<&Scored> {
+    let Some(best) = found.first() else {
+        return Vec::new();
+    };
+    let other = found.iter().find(|s| !same_way(best, s));
+    let other = other.filter(|s| s.score > best.score - FAR);
+    std::iter::once(best).chain(other).collect()
 }
 
 /// Shares of a search that are done when formulas are, and between which schedules are annealed.
 const FORMULAS: f64 = 0.05;
+/// Decibels that weights do not make good.
+const FAR: f64 = 3.0;
 const ANNEALED: (f64, f64) = (0.1, 0.8);
-/// Formulas that annealing begins with.
-const TRIED: usize = 3;
 
 /// The best schedules that differ on two evaluations or more.
 fn apart(found: &[Scored], count: usize) -> impl Iterator<Item = &Scored> {

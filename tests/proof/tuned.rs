@@ -84,7 +84,7 @@ fn found(lab: &Lab, budget: f64, seed: u64) -> Option<(Scored, Scored)> {
     };
     let mut score = |s: &Schedule| Ok::<f64, ()>(hidden(lab, s));
     let first = formulas(lab, &options, &mut score, &mut |_| {}).unwrap();
-    let starts: Vec<_> = first.iter().map(|s| s.settings.clone()).collect();
+    let starts: Vec<&Scored> = first.iter().collect();
     let all = anneal(lab, &options, &starts, &mut score, &mut |_, _| {}).unwrap();
     assert!(all.is_sorted_by(|a, b| a.score >= b.score));
     Some((first.first()?.clone(), all.first()?.clone()))
