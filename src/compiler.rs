@@ -7,9 +7,9 @@ use crate::compile::{
     CompileError, Compiled, Configured, InputError, Inputs, Planned, Project, SizesError, Target,
 };
 use crate::plan::Plan;
-use crate::plan::parameter::{Parameters, SOLVER, Value};
+use crate::plan::parameter::Parameters;
 use crate::plan::policy::{DEFAULT, Policy};
-use crate::sampler::solver::solver_in;
+use crate::sampler::solver::told_by;
 
 /// Why nothing was compiled.
 #[derive(Debug, thiserror::Error)]
@@ -140,8 +140,8 @@ impl<'p> Compiler<'p> {
             None => {
                 let base = self
                     .target
-                    .parameters(Parameters::new(self.parameters.steps))
-                    .with(&SOLVER, Value::Solver(solver_in(unet)));
+                    .parameters(Parameters::new(self.parameters.steps));
+                let base = told_by(unet, base);
                 let parameters = self.parameters.over(base);
                 let planned = project.plan(self.policy, &parameters)?;
                 let planned = self.limited(&project, planned)?;

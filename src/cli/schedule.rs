@@ -7,7 +7,7 @@ use hgc::unstable::compile::{Configured, Installed, Project};
 use hgc::unstable::plan::parameter::{Parameters, SOLVER, Solver, Value};
 use hgc::unstable::plan::policy::{Point, Policy};
 use hgc::unstable::plan::{Kind, Schedule};
-use hgc::unstable::sampler::solver::solver_in;
+use hgc::unstable::sampler::solver::{solver_in, told_by};
 use serde::Serialize;
 
 use super::Outcome;
@@ -158,7 +158,7 @@ fn add(args: &Add) -> anyhow::Result<()> {
         Some(name) => name.parse().unwrap_or_else(|()| Solver::of(name)),
         None => solver_in(&args.folder),
     };
-    let base = base.with(&SOLVER, Value::Solver(solver));
+    let base = told_by(&args.folder, base).with(&SOLVER, Value::Solver(solver));
     let mut schedule = match planned(args, &installed, base)? {
         Some(schedule) => schedule,
         None => {

@@ -1,11 +1,53 @@
-//! Which samplers look at earlier predictions.
+//! What policies are told of a pipeline's sampler: whether it looks at earlier predictions, and how long latents are
+//! noise alone.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use super::{Config, Method, noise};
 use crate::limited;
-use crate::plan::parameter::Solver;
+use crate::plan::parameter::{NOISE, Parameters, SOLVER, Solver, Value};
+
+/// The parameters with what the scheduler of a pipeline folder says.
+#[must_use]
+pub fn told_by(pipeline: &Path, base: Parameters) -> Parameters {
+    let base = base.with(&SOLVER, Value::Solver(solver_in(pipeline)));
+    let text = limited::read_text(&file_in(pipeline)).unwrap_or_default();
+    // Betas are read alike whatever the class is.
+    match Config::parse(&text, Some(Method::Ddim)) {
+        Ok(config) => with_noise(base, &config),
+        Err(_) => base,
+    }
+}
+
+/// The parameters with what a sampler says.
+#[must_use]
+pub fn told_of(sampler: &Config, base: Parameters) -> Parameters {
+    let base = base.with(&SOLVER, Value::Solver(sampler.method.solver()));
+    with_noise(base, sampler)
+}
+
+/// Variance of the picture that Stable Diffusion's last training step leaves.
+const LEFT: f64 = 0.0046;
+/// Less noise than this changes nothing.
+const LITTLE: f64 = 0.05;
+
+#[allow(clippy::cast_precision_loss)]
+fn with_noise(base: Parameters, sampler: &Config) -> Parameters {
+    let alphas = noise::alphas(sampler).unwrap_or_default();
+    let noise = alphas.iter().filter(|left| **left < LEFT).count();
+    let noise = noise as f64 / alphas.len().max(1) as f64;
+    // Two digits read better.
+    match (100.0 * noise).round() / 100.0 {
+        noise if noise > LITTLE => base.with(&NOISE, Value::Share(noise)),
+        _ => base,
+    }
+}
+
+fn file_in(pipeline: &Path) -> PathBuf {
+    pipeline.join("scheduler").join("scheduler_config.json")
+}
 
 /// The solver of a pipeline folder, by its `scheduler/scheduler_config.json`; first order where there is
 /// none that can be read.
@@ -16,8 +58,7 @@ pub fn solver_in(pipeline: &Path) -> Solver {
         #[serde(rename = "_class_name")]
         name: String,
     }
-    let file = pipeline.join("scheduler").join("scheduler_config.json");
-    let text = limited::read_text(&file).unwrap_or_default();
+    let text = limited::read_text(&file_in(pipeline)).unwrap_or_default();
     let named = serde_json::from_str::<Named>(&text.replace("-Infinity", "null"));
     named.map_or(Solver::default(), |n| Solver::of(&n.name))
 }
@@ -25,7 +66,29 @@ pub fn solver_in(pipeline: &Path) -> Solver {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sampler::Method;
+
+    fn noise_of(betas: &str) -> f64 {
+        let text = format!("{{\"_class_name\": \"DDIMScheduler\", {betas}}}");
+        let config = Config::parse(&text, None).unwrap();
+        told_of(&config, Parameters::new(20)).noise()
+    }
+
+    #[test]
+    fn noise_is_told_by_betas() {
+        let stable =
+            r#""beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012"#;
+        assert_eq!(noise_of(stable), 0.0);
+        assert_eq!(noise_of(r#""beta_schedule": "squaredcos_cap_v2""#), 0.0);
+        // DDPM's own betas (arXiv 2006.11239), and twice as large ones.
+        let linear = r#""beta_schedule": "linear", "beta_start": 0.0001, "beta_end": 0.02"#;
+        assert!(
+            (noise_of(linear) - 0.27).abs() < 0.015,
+            "{}",
+            noise_of(linear)
+        );
+        let more = r#""beta_schedule": "linear", "beta_start": 0.0002, "beta_end": 0.04"#;
+        assert!((noise_of(more) - 0.48).abs() < 0.015, "{}", noise_of(more));
+    }
 
     #[test]
     fn samplers_agree_with_their_names() {

@@ -5,9 +5,6 @@ use crate::plan::parameter::Solver;
 use crate::plan::policy::shares;
 use crate::plan::schedule::GuidanceStep;
 
-/// How much denser refreshes are at the end.
-const LATER: f64 = 1.3;
-
 /// Where refreshes lie.
 type Spacing = fn(steps: usize, count: usize) -> Vec<usize>;
 
@@ -67,16 +64,10 @@ fn even(steps: usize, count: usize) -> Vec<usize> {
 }
 
 /// More and more often: some models change little at the start.
-#[allow(
-    clippy::cast_precision_loss,
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss
-)]
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 fn dense_end(steps: usize, count: usize) -> Vec<usize> {
-    let share = |k: usize| 1.0 - (1.0 - k as f64 / count.max(1) as f64).powf(LATER);
-    let mut all: Vec<usize> = (0..count)
-        .map(|k| (steps as f64 * share(k)).round() as usize)
-        .collect();
+    let at = |k| shares::later(steps, count, k).round() as usize;
+    let mut all: Vec<usize> = (0..count).map(at).collect();
     all.dedup();
     all
 }
@@ -84,5 +75,5 @@ fn dense_end(steps: usize, count: usize) -> Vec<usize> {
 /// As `hgc` spaces them.
 #[allow(clippy::cast_precision_loss)]
 fn dense_ends(steps: usize, count: usize, solver: Solver) -> Vec<usize> {
-    shares::inter(steps, count as f64 / steps.max(1) as f64, solver)
+    shares::inter(steps, count as f64 / steps.max(1) as f64, solver, 0.0)
 }

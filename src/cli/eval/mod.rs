@@ -14,7 +14,8 @@ use hgc::unstable::compile::{Inputs, Project};
 use hgc::unstable::engine::{Engine, SessionOptions};
 use hgc::unstable::eval::{EvalOptions, Evaluation, Measured, Set, Subject, sensitivity};
 use hgc::unstable::plan::Reuse;
-use hgc::unstable::plan::parameter::{Parameters, REUSE, SOLVER, Value};
+use hgc::unstable::plan::parameter::{Parameters, REUSE, Value};
+use hgc::unstable::sampler::solver::told_of;
 use image::RgbImage;
 
 use super::Outcome;
@@ -133,7 +134,7 @@ fn evaluate(args: &Args) -> anyhow::Result<Option<Report>> {
     let drawing = scenes.drawing(args.steps, &folder, &set, &args.told);
     let base = args.engine.target().parameters(drawing.parameters());
     let sampler = scenes.sampler(&folder)?;
-    let base = base.with(&SOLVER, Value::Solver(sampler.method.solver()));
+    let base = told_of(&sampler, base);
     let base = args.told.over(base);
     base.check()?;
     let inputs = Inputs::read(&folder.path, &[])?;

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use hgc::unstable::compile::{Caches, Inputs, Planned, Project, Target};
 use hgc::unstable::plan::CacheType;
-use hgc::unstable::plan::parameter::{self, Kind, Parameter, Parameters, SOLVER, Value};
+use hgc::unstable::plan::parameter::{self, Kind, Parameter, Parameters, Value};
 use hgc::unstable::plan::policy::{self, Point};
-use hgc::unstable::sampler::solver::solver_in;
+use hgc::unstable::sampler::solver::told_by;
 
 use crate::cli::args::{finite, read_plan};
 use crate::cli::evaluations::EvaluationArgs;
@@ -144,7 +144,7 @@ impl PolicyArgs {
             )
         };
         let base = self.target.parameters(Parameters::new(steps));
-        let base = base.with(&SOLVER, Value::Solver(solver_in(pipeline)));
+        let base = told_by(pipeline, base);
         let point = self.told.point(&self.policy, base)?;
         Ok((project.plan(point.policy, &point.parameters)?, Some(point)))
     }

@@ -4,10 +4,10 @@ use anyhow::Context;
 use hgc::unstable::compile::{Inputs, Project};
 use hgc::unstable::engine::{Engine, SessionOptions};
 use hgc::unstable::pipeline::{Batch, Denoised, Drawing, Folder, Loop, Version, decode};
-use hgc::unstable::plan::parameter::{SOLVER, Value};
 use hgc::unstable::plan::policy;
 use hgc::unstable::plan::{Plan, Schedule, told_of_decisions};
 use hgc::unstable::sampler::Config;
+use hgc::unstable::sampler::solver::told_of;
 use image::RgbImage;
 
 use super::super::args::read_plan;
@@ -103,7 +103,7 @@ impl Work<'_> {
         } else {
             let named = args.policy.as_deref().unwrap_or(policy::DEFAULT.name());
             let base = args.engine.target().parameters(self.settings.parameters());
-            let base = base.with(&SOLVER, Value::Solver(sampler.method.solver()));
+            let base = told_of(&sampler, base);
             let point = args.told.point(named, base)?;
             project.plan(point.policy, &point.parameters)?
         };

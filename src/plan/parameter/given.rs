@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    ALL, CONTROL_END, CONTROL_ROWS, CONTROL_START, ControlRows, PROMPTED, Parameter,
+    ALL, CONTROL_END, CONTROL_ROWS, CONTROL_START, ControlRows, NOISE, PROMPTED, Parameter,
     ParameterError, SOLVER, Solver, Value, WHOLE_BATCH, named,
 };
 use crate::plan::data::Prompted;
@@ -105,6 +105,15 @@ impl Parameters {
         match self.get(&SOLVER) {
             Some(Value::Solver(solver)) => *solver,
             _ => Solver::default(),
+        }
+    }
+
+    /// Share of the training steps that leave noise alone.
+    #[must_use]
+    pub fn noise(&self) -> f64 {
+        match self.get(&NOISE) {
+            Some(Value::Share(share)) => *share,
+            _ => 0.0,
         }
     }
 

@@ -140,6 +140,9 @@ parameters! {
     SOLVER "solver" Solver:
         "What the sampler is, first-order (DDIM, Euler) or multistep (DPM++ 2M, UniPC), which also looks \
          at earlier predictions. Told by --sampler and the pipeline's scheduler where they are known";
+    NOISE "noise" Share:
+        "Share of the training steps that leave less of the picture (1/200 of the variance) than Stable Diffusion's \
+         last one does: so long the latent is noise, and little changes. Told by the betas of the pipeline's scheduler";
     PROMPTED "prompted" Half:
         "Which half of a guided batch carries the prompt, last or first; none where the model runs \
          without classifier-free guidance";

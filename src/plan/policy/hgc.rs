@@ -6,8 +6,8 @@ use super::{Decision, Fine, Given, Policy, Use, by, gates, scaled, shares};
 use crate::plan::data::Reuse;
 use crate::plan::parameter::{
     CONTROL_END, CONTROL_INTERVAL, CONTROL_ROWS, CONTROL_START, CUT, GATE_STEP, KEY_STEPS,
-    LAMBDA_GUIDANCE, LAMBDA_INTER, LAMBDA_INTRA, PRESET, PROMPTED, Parameters, Preset, REUSE,
-    SOLVER, Solver, Value, WHOLE_BATCH,
+    LAMBDA_GUIDANCE, LAMBDA_INTER, LAMBDA_INTRA, NOISE, PRESET, PROMPTED, Parameters, Preset,
+    REUSE, SOLVER, Solver, Value, WHOLE_BATCH,
 };
 use crate::plan::schedule::{GateSchedule, GuidanceSchedule, GuidanceStep};
 
@@ -33,7 +33,7 @@ fn refreshes(preset: Preset) -> (f64, usize) {
     }
 }
 
-static USES: [Use; 15] = [
+static USES: [Use; 16] = [
     Use::derived(&CUT, cut_by_macs, "as many as make 5 % of the MACs"),
     Use::neutral(&PRESET, "balanced"),
     Use::instead_of(&KEY_STEPS, &LAMBDA_INTER),
@@ -51,6 +51,7 @@ static USES: [Use; 15] = [
         "damped; hold where every step runs the whole batch",
     ),
     Use::neutral(&SOLVER, "first-order"),
+    Use::neutral(&NOISE, "0"),
     Use::neutral(&CONTROL_INTERVAL, "1"),
     Use::neutral(&CONTROL_START, "0"),
     Use::neutral(&CONTROL_END, "1"),
@@ -129,6 +130,7 @@ impl Policy for Hgc {
                 given.steps(),
                 given.share(&LAMBDA_INTER),
                 given.parameters.solver(),
+                given.parameters.noise(),
             )
         });
         let reuse = given.reuse(&REUSE);

@@ -48,7 +48,7 @@ impl Policy for HgcPaper {
 
     fn decide(&self, given: &Given<'_>) -> Decision {
         let steps = given.steps();
-        let count = shares::inter(steps, given.share(&LAMBDA_INTER), Solver::FirstOrder).len();
+        let count = shares::inter(steps, given.share(&LAMBDA_INTER), Solver::FirstOrder, 0.0).len();
         let at: Vec<usize> = (0..count).map(|k| k * steps / count).collect();
         Decision {
             guidance: given.fused_from_gate(),

@@ -7,6 +7,10 @@
 //! least `r_{k-1} + 1`, at most `N - n + k`. For multistep samplers `N - 1` stands in the place of
 //! `N - 2`: the last evaluation refreshes.
 //!
+//! A model whose noise schedule leaves noise alone for long (`noise` of the training steps) changes little there: its
+//! refreshes come more and more often instead, `round(N * (1 - (1 - k / n)^1.3))`, and between 0.05 and 0.25 of such
+//! steps on the way from one to the other.
+//!
 //! `lambda_intra` picks `m = max(1, round(lambda_intra * L))` of the `L` steps on which
 //! the enclosing block refreshes, evenly: positions `floor(j * L / m)`.
 //!
@@ -29,6 +33,10 @@ pub const SHALLOW: f64 = 0.05;
 
 /// Above 1, refreshes lie denser at the start than at the end.
 const EARLY: f64 = 1.35;
+/// Above 1, refreshes that come more and more often lie denser at the end.
+const LATER: f64 = 1.3;
+/// Shares of noise from which on, and to which, refreshes move towards the end.
+const NOISY: (f64, f64) = (0.05, 0.25);
 
 #[allow(
     clippy::cast_possible_truncation,
@@ -46,19 +54,28 @@ fn share_of(share: f64, count: usize) -> usize {
     clippy::cast_sign_loss,
     clippy::cast_precision_loss
 )]
-pub fn inter(steps: usize, lambda: f64, solver: Solver) -> Vec<usize> {
+pub fn inter(steps: usize, lambda: f64, solver: Solver, noise: f64) -> Vec<usize> {
     let count = share_of(lambda, steps);
     let before_last = usize::from(solver == Solver::FirstOrder);
     let last = steps.saturating_sub(1 + before_last);
+    let noisy = ((noise - NOISY.0) / (NOISY.1 - NOISY.0)).clamp(0.0, 1.0);
     let mut refresh = vec![0];
     for k in 1..count.min(steps) {
         let v = (k as f64 / (count - 1) as f64).powf(EARLY);
         let eased = 0.5 * (v + v * v * (3.0 - 2.0 * v));
-        let eased = (last as f64 * eased).round() as usize;
+        let eased = (1.0 - noisy) * last as f64 * eased + noisy * later(steps, count, k);
+        let eased = eased.round() as usize;
         let after = refresh.last().map_or(0, |r| r + 1);
         refresh.push(eased.max(after).min(steps - count + k));
     }
     refresh
+}
+
+/// Where the `k`-th of `count` refreshes lies that come more and more often.
+#[must_use]
+#[allow(clippy::cast_precision_loss)]
+pub fn later(steps: usize, count: usize, k: usize) -> f64 {
+    steps as f64 * (1.0 - (1.0 - k as f64 / count.max(1) as f64).powf(LATER))
 }
 
 /// The refresh steps of modules inside a block that refreshes on `enclosing`.
@@ -94,11 +111,27 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_begins_in_noise_refreshes_later() {
+        let at = |noise| inter(20, 0.35, Solver::FirstOrder, noise);
+        assert_eq!(at(0.05), [0, 1, 3, 7, 11, 15, 18]);
+        assert_eq!(at(0.27), [0, 4, 7, 10, 13, 16, 18]);
+        // No cliff: one step at a time.
+        let all: Vec<_> = (5..=27).map(|d| at(f64::from(d) / 100.0)).collect();
+        for pair in all.windows(2) {
+            let moved = pair[0]
+                .iter()
+                .zip(&pair[1])
+                .all(|(a, b)| a.abs_diff(*b) <= 1);
+            assert!(moved, "{pair:?}");
+        }
+    }
+
+    #[test]
     fn worked_example() {
-        let at = inter(20, 0.35, Solver::FirstOrder);
+        let at = inter(20, 0.35, Solver::FirstOrder, 0.0);
         assert_eq!(at, [0, 1, 3, 7, 11, 15, 18]);
         assert_eq!(guided(&at[..6], 20, 0.9), [0, 1, 3, 7, 15]);
-        let multistep = inter(20, 0.35, Solver::Multistep);
+        let multistep = inter(20, 0.35, Solver::Multistep, 0.0);
         assert_eq!(multistep, [0, 1, 3, 7, 11, 16, 19]);
         assert_eq!(intra(&[0, 1, 3, 7, 15, 18], 0.5), [0, 3, 15]);
     }
@@ -107,7 +140,7 @@ mod tests {
     fn refreshes_rise_and_stay_inside() {
         for steps in 1..60 {
             for tenths in 0..=10 {
-                let at = inter(steps, f64::from(tenths) / 10.0, Solver::FirstOrder);
+                let at = inter(steps, f64::from(tenths) / 10.0, Solver::FirstOrder, 0.0);
                 assert!(at.is_sorted_by(|a, b| a < b), "{steps} {tenths}: {at:?}");
                 assert!(
                     at[0] == 0 && at[at.len() - 1] < steps,
@@ -119,8 +152,8 @@ mod tests {
 
     #[test]
     fn shares_at_their_ends() {
-        assert_eq!(inter(20, 0.0, Solver::Multistep), [0]);
-        assert_eq!(inter(5, 1.0, Solver::FirstOrder), [0, 1, 2, 3, 4]);
+        assert_eq!(inter(20, 0.0, Solver::Multistep, 0.0), [0]);
+        assert_eq!(inter(5, 1.0, Solver::FirstOrder, 0.0), [0, 1, 2, 3, 4]);
         assert_eq!(intra(&[0, 4, 9], 1.0), [0, 4, 9]);
         assert_eq!(every(&[0, 1, 3, 7], 2), [0, 3]);
         assert_eq!(guided(&[0, 4, 9], 20, 0.0), [0]);
