@@ -47,7 +47,9 @@ def panel(rows: list[dict], title: str, left: int, top: int) -> list[str]:
                 f"<title>{family}, {row['label']}: {row['psnr']} dB, {loss}</title></circle>"
             )
             if family in ("fitted (hgc tune)", "hgc"):
-                out.append(f'<text x="{x + 8:.1f}" y="{y + 4:.1f}">{row["psnr"]:.1f}</text>')
+                # Both lie close: one above, one below.
+                shift = -1 if family != "hgc" else 11
+                out.append(f'<text x="{x + 8:.1f}" y="{y + shift:.1f}">{row["psnr"]:.1f}</text>')
     return out
 
 
