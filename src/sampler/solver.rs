@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::{Config, Method, noise};
+use super::{Config, noise};
 use crate::limited;
 use crate::plan::parameter::{NOISE, Parameters, SOLVER, Solver, Value};
 
@@ -14,8 +14,8 @@ use crate::plan::parameter::{NOISE, Parameters, SOLVER, Solver, Value};
 pub fn told_by(pipeline: &Path, base: Parameters) -> Parameters {
     let base = base.with(&SOLVER, Value::Solver(solver_in(pipeline)));
     let text = limited::read_text(&file_in(pipeline)).unwrap_or_default();
-    // Betas are read alike whatever the class is.
-    match Config::parse(&text, Some(Method::Ddim)) {
+    // Classes that are not known may have no betas (flow matching).
+    match Config::parse(&text, None) {
         Ok(config) => with_noise(base, &config),
         Err(_) => base,
     }
@@ -66,11 +66,28 @@ pub fn solver_in(pipeline: &Path) -> Solver {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sampler::Method;
 
     fn noise_of(betas: &str) -> f64 {
         let text = format!("{{\"_class_name\": \"DDIMScheduler\", {betas}}}");
         let config = Config::parse(&text, None).unwrap();
         told_of(&config, Parameters::new(20)).noise()
+    }
+
+    #[test]
+    fn what_has_no_betas_tells_no_noise() {
+        let folder = tempfile::tempdir().unwrap();
+        let told = |class: &str| {
+            let file = file_in(folder.path());
+            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+            std::fs::write(file, format!("{{\"_class_name\": \"{class}\"}}")).unwrap();
+            told_by(folder.path(), Parameters::new(20)).noise()
+        };
+        assert!(
+            told("DDIMScheduler") > 0.2,
+            "the betas of diffusers' default"
+        );
+        assert_eq!(told("FlowMatchEulerDiscreteScheduler"), 0.0);
     }
 
     #[test]
