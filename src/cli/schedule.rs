@@ -7,7 +7,7 @@ use hgc::unstable::compile::{Configured, Installed, Project};
 use hgc::unstable::plan::parameter::{Parameters, SOLVER, Solver, Value};
 use hgc::unstable::plan::policy::{Point, Policy};
 use hgc::unstable::plan::{Kind, Schedule};
-use hgc::unstable::sampler::solver::{solver_in, told_by};
+use hgc::unstable::sampler::solver::told_by;
 use serde::Serialize;
 
 use super::Outcome;
@@ -154,11 +154,11 @@ fn add(args: &Add) -> anyhow::Result<()> {
     // The range of steps is that of all plans.
     let base = Parameters::new(evaluations);
     base.check()?;
-    let solver = match &args.sampler {
-        Some(name) => name.parse().unwrap_or_else(|()| Solver::of(name)),
-        None => solver_in(&args.folder),
-    };
-    let base = told_by(&args.folder, base).with(&SOLVER, Value::Solver(solver));
+    let mut base = told_by(&args.folder, base);
+    if let Some(name) = &args.sampler {
+        let solver = name.parse().unwrap_or_else(|()| Solver::of(name));
+        base.set(&SOLVER, Value::Solver(solver));
+    }
     let mut schedule = match planned(args, &installed, base)? {
         Some(schedule) => schedule,
         None => {

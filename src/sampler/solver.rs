@@ -8,12 +8,13 @@ use serde::Deserialize;
 use super::{Config, noise};
 use crate::limited;
 use crate::plan::parameter::{NOISE, Parameters, SOLVER, Solver, Value};
+use crate::plan::policy::shares::NOISY;
 
 /// The parameters with what the scheduler of a pipeline folder says.
 #[must_use]
 pub fn told_by(pipeline: &Path, base: Parameters) -> Parameters {
-    let base = base.with(&SOLVER, Value::Solver(solver_in(pipeline)));
     let text = limited::read_text(&file_in(pipeline)).unwrap_or_default();
+    let base = base.with(&SOLVER, Value::Solver(solver_in(&text)));
     // Classes that are not known may have no betas (flow matching).
     match Config::parse(&text, None) {
         Ok(config) => with_noise(base, &config),
@@ -30,17 +31,15 @@ pub fn told_of(sampler: &Config, base: Parameters) -> Parameters {
 
 /// Variance of the picture that Stable Diffusion's last training step leaves.
 const LEFT: f64 = 0.0046;
-/// Less noise than this changes nothing.
-const LITTLE: f64 = 0.05;
 
 #[allow(clippy::cast_precision_loss)]
 fn with_noise(base: Parameters, sampler: &Config) -> Parameters {
     let alphas = noise::alphas(sampler).unwrap_or_default();
     let noise = alphas.iter().filter(|left| **left < LEFT).count();
     let noise = noise as f64 / alphas.len().max(1) as f64;
-    // Two digits read better.
+    // Two digits read better, and less than moves refreshes is not told.
     match (100.0 * noise).round() / 100.0 {
-        noise if noise > LITTLE => base.with(&NOISE, Value::Share(noise)),
+        noise if noise > NOISY.0 => base.with(&NOISE, Value::Share(noise)),
         _ => base,
     }
 }
@@ -49,16 +48,13 @@ fn file_in(pipeline: &Path) -> PathBuf {
     pipeline.join("scheduler").join("scheduler_config.json")
 }
 
-/// The solver of a pipeline folder, by its `scheduler/scheduler_config.json`; first order where there is
-/// none that can be read.
-#[must_use]
-pub fn solver_in(pipeline: &Path) -> Solver {
+/// The solver that a `scheduler_config.json` names; first order where it cannot be read.
+fn solver_in(text: &str) -> Solver {
     #[derive(Deserialize)]
     struct Named {
         #[serde(rename = "_class_name")]
         name: String,
     }
-    let text = limited::read_text(&file_in(pipeline)).unwrap_or_default();
     let named = serde_json::from_str::<Named>(&text.replace("-Infinity", "null"));
     named.map_or(Solver::default(), |n| Solver::of(&n.name))
 }
@@ -117,6 +113,9 @@ mod tests {
                 method.name()
             );
         }
-        assert_eq!(solver_in(Path::new("no folder")), Solver::FirstOrder);
+        assert_eq!(
+            told_by(Path::new("no folder"), Parameters::new(20)).solver(),
+            Solver::FirstOrder
+        );
     }
 }

@@ -251,9 +251,9 @@ impl<'t> Tuner<'t> {
         let weighed: Vec<Vec<&Scored>> = starts.iter().map(|s| best_of_ways(s)).collect();
         let fits = weighed.iter().map(Vec::len).max().unwrap_or(0);
         let effort = Effort::of(self.options.effort, 1.0 - save, judged, (most, fits));
-        let (dampings, begins) = match effort.damps {
-            true => self.dampings(&weighed, told)?,
-            false => (usual, vec![0; starts.len()]),
+        let (dampings, best): (Vec<_>, Vec<&Scored>) = match effort.damps {
+            true => self.dampings(&weighed, told)?.into_iter().unzip(),
+            false => (usual, weighed.iter().map(|ways| ways[0]).collect()),
         };
         let (planned, rows) = self.lab.weighed(self.project, &dampings)?;
         let mut networks = self.load(&planned)?;
@@ -274,10 +274,9 @@ impl<'t> Tuner<'t> {
                 let share = (spent / options.effort.max(1.0)).min(1.0);
                 told(&name, ANNEALED.0 + (ANNEALED.1 - ANNEALED.0) * share, best);
             };
-            let best = weighed[case].get(begins[case]).copied();
             let mut first: Vec<&Scored> = starts.iter().collect();
             // Those that use the batch as the best one does.
-            first.sort_by_key(|s| !best.is_some_and(|b| same_way(b, s)));
+            first.sort_by_key(|s| !same_way(best[case], s));
             let found = anneal(&self.lab, &options, &first, &mut score, &mut said)?;
             let drawn = starts.len() + found.len();
             let formula = starts.first().map(|s| Entry::new(case, s, drawn, true));
@@ -308,20 +307,18 @@ impl<'t> Tuner<'t> {
         pictures(judges) / pictures(&self.cases)
     }
 
-    /// What weights do for the best formula of each case and way, told for all schedules, and which of them
-    /// is the nearest with its own; none where they do nothing.
-    #[allow(clippy::type_complexity)]
-    fn dampings(
+    /// For each case the formula that is nearest with weights of its own, and what these do, told for all
+    /// schedules; none where they do nothing.
+    fn dampings<'s>(
         &self,
-        weighed: &[Vec<&Scored>],
+        weighed: &[Vec<&'s Scored>],
         told: &mut dyn FnMut(&str, f64, f64),
-    ) -> Result<(Vec<Option<Damping>>, Vec<usize>), TuneError> {
+    ) -> Result<Vec<(Option<Damping>, &'s Scored)>, TuneError> {
         let cases = weighed.iter().enumerate();
-        let entries = cases.flat_map(|(case, ways)| {
-            let entry = move |scored: &&Scored| Entry::new(case, scored, 0, true);
-            ways.iter().map(entry)
-        });
-        let entries: Vec<Entry> = entries.collect();
+        let all = cases.flat_map(|(case, ways)| ways.iter().map(move |scored| (case, *scored)));
+        let formulas: Vec<(usize, &Scored)> = all.collect();
+        let entry = |(case, scored): &(usize, &Scored)| Entry::new(*case, scored, 0, true);
+        let entries: Vec<Entry> = formulas.iter().map(entry).collect();
         let all: Vec<&Entry> = entries.iter().collect();
         let planned = self.joined(&all, Reuse::Fitted)?;
         let cases: Vec<usize> = entries.iter().map(|e| e.case).collect();
@@ -334,11 +331,10 @@ impl<'t> Tuner<'t> {
         let ways = self.ways(&planned, &course, &self.cases, &mut said)?.best;
         let damping = |way: &super::forecast::Way| {
             let pays = way.pays();
-            pays.then(|| Damping::of(&way.sites, &way.table))
+            let damping = pays.then(|| Damping::of(&way.sites, &way.table));
+            (damping, formulas[way.place].1)
         };
-        let first = |case: usize| cases.iter().position(|c| *c == case).unwrap_or_default();
-        let begins = ways.iter().map(|way| way.place - first(way.case)).collect();
-        Ok((ways.iter().map(damping).collect(), begins))
+        Ok(ways.iter().map(damping).collect())
     }
 }
 
@@ -364,9 +360,9 @@ fn best_of_ways(found: &[Scored]) -> Vec<&Scored> {
 
 /// Shares of a search that are done when formulas are, and between which schedules are annealed.
 const FORMULAS: f64 = 0.05;
+const ANNEALED: (f64, f64) = (0.1, 0.8);
 /// Decibels that weights do not make good.
 const FAR: f64 = 3.0;
-const ANNEALED: (f64, f64) = (0.1, 0.8);
 
 /// The best schedules that differ on two evaluations or more.
 fn apart(found: &[Scored], count: usize) -> impl Iterator<Item = &Scored> {

@@ -111,20 +111,22 @@ impl Parameters {
     /// Share of the training steps that leave noise alone.
     #[must_use]
     pub fn noise(&self) -> f64 {
-        match self.get(&NOISE) {
-            Some(Value::Share(share)) => *share,
-            _ => 0.0,
-        }
+        self.share(&NOISE, 0.0)
     }
 
     /// The shares of the generation between which control works.
     #[must_use]
     pub fn control_window(&self) -> (f64, f64) {
-        let share = |parameter, usual| match self.get(parameter) {
+        let (start, end) = (&CONTROL_START, &CONTROL_END);
+        (self.share(start, 0.0), self.share(end, 1.0))
+    }
+
+    /// What was told of a share, or what it is where nothing was.
+    fn share(&self, parameter: &Parameter, usual: f64) -> f64 {
+        match self.get(parameter) {
             Some(Value::Share(share)) => *share,
             _ => usual,
-        };
-        (share(&CONTROL_START, 0.0), share(&CONTROL_END, 1.0))
+        }
     }
 
     /// Steps on which control switches on or off, without step 0.

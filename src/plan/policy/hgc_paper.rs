@@ -6,7 +6,7 @@ use super::{Decision, Fine, Given, Policy, Use, by, gates, shares};
 use crate::plan::data::Reuse;
 use crate::plan::parameter::{
     CONTROL_END, CONTROL_INTERVAL, CONTROL_ROWS, CONTROL_START, CUT, GATE_STEP, LAMBDA_INTER,
-    LAMBDA_INTRA, PROMPTED, Parameters, Solver, WHOLE_BATCH,
+    LAMBDA_INTRA, PROMPTED, Parameters, WHOLE_BATCH,
 };
 
 /// Coarse and fine caches as the paper describes them.
@@ -48,7 +48,7 @@ impl Policy for HgcPaper {
 
     fn decide(&self, given: &Given<'_>) -> Decision {
         let steps = given.steps();
-        let count = shares::inter(steps, given.share(&LAMBDA_INTER), Solver::FirstOrder, 0.0).len();
+        let count = shares::share_of(given.share(&LAMBDA_INTER), steps);
         let at: Vec<usize> = (0..count).map(|k| k * steps / count).collect();
         Decision {
             guidance: given.fused_from_gate(),

@@ -42,14 +42,16 @@ const MANY_POWER: f64 = 1.12;
 /// Above 1, refreshes that come more and more often lie denser at the end.
 const LATER: f64 = 1.3;
 /// Shares of noise from which on, and to which, refreshes move towards the end.
-const NOISY: (f64, f64) = (0.05, 0.25);
+pub const NOISY: (f64, f64) = (0.05, 0.25);
 
+/// So many of `count`, at least one.
 #[allow(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
     clippy::cast_precision_loss
 )]
-fn share_of(share: f64, count: usize) -> usize {
+#[must_use]
+pub fn share_of(share: f64, count: usize) -> usize {
     ((share * count as f64).round() as usize).clamp(1, count.max(1))
 }
 
